@@ -1,0 +1,200 @@
+"""What a trained puzzle model has kept: its surviving tensors and their components (paper, "analysis").
+
+The decoder outputs are averaged over latent samples, centered over positions, and every
+tensor whose KL exceeds 1 nat is decomposed; the leading components are what the tensor
+says about the puzzle.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from compressarc.draw import (
+    COLOR_NAMES,
+    PALETTE,
+    draw_grid,
+    draw_kl,
+    new_figure,
+    save,
+    type_label,
+)
+from compressarc.inputs import Signature, signature
+from compressarc.layers.decode import decode
+from compressarc.multitensor import TYPES, Multitensor, unpack
+from compressarc.parameters import Params, standard_normal
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from compressarc.puzzle import Canvas
+    from compressarc.solver import Solution
+
+SAMPLES = 100
+SURVIVING_NATS = 1.0
+_ARROWS = ("↓", "↘", "→", "↗", "↑", "↖", "←", "↙")
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """One principal component of one surviving tensor."""
+
+    type: str  # type code, bits ecdxy
+    kl: float  # nats, of the whole tensor
+    index: int  # 0 is the strongest
+    values: np.ndarray  # axes of the type, scaled to max |value| = 1
+    strength: float  # singular value / number of positions
+
+
+@functools.partial(jax.jit, static_argnames=("static", "samples"))
+def mean_decoder_output(
+    params: Params, key: PRNGKeyArray, *, static: Signature, samples: int = SAMPLES
+) -> tuple[Multitensor, Array]:
+    """Decoder outputs averaged over latent samples, and the KL per type in nats."""
+
+    def one(key: PRNGKeyArray):
+        noise = standard_normal(key, static.shape, params.heads.color_bias.dtype)
+        weight, bias = params.decode_weight.by_group(), params.decode_bias.by_group()
+        return decode(params.posterior, noise, weight, bias, static.shape)
+
+    def add(total, key):
+        stream, kl = one(key)
+        return jax.tree.map(jnp.add, total, stream), kl
+
+    zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(one, key)[0])
+    total, kl = jax.lax.scan(add, zero, jax.random.split(key, samples))
+    return jax.tree.map(lambda a: a / samples, total), kl[-1]
+
+
+def components(
+    params: Params, static: Signature, *, key: PRNGKeyArray, top: int = 3, samples: int = SAMPLES
+) -> list[Component]:
+    """Leading components of every tensor with more than 1 nat, strongest tensor first.
+
+    Args: params: of a trained run. key: for the latent samples. top: components a tensor.
+    """
+    stream, kl = mean_decoder_output(params, key, static=static, samples=samples)
+    tensors = unpack(jax.tree.map(np.asarray, stream), static.shape)
+    kl = np.asarray(kl)
+    out = []
+    for i in np.argsort(-kl):
+        code = TYPES[i]
+        if kl[i] <= SURVIVING_NATS:
+            break
+        axes = static.shape.axes(code)
+        matrix = tensors[code].reshape(-1, tensors[code].shape[-1]).astype(float)
+        matrix -= matrix.mean(0)
+        left, singular, _ = np.linalg.svd(matrix, full_matrices=False)
+        for k in range(min(top, len(singular))):
+            values = left[:, k]
+            largest = np.abs(values).max()
+            values = values / largest if largest > 0 else values
+            strength = float(singular[k] / len(matrix))
+            out.append(Component(code, float(kl[i]), k, values.reshape(axes), strength))
+    return out
+
+
+def _axis_labels(axes: Axes, which: str, letter: str, length: int, canvas: Canvas) -> None:
+    """Colors by name and swatch, directions by arrow, positions by number."""
+    names = [str(i) for i in range(length)]
+    if letter == "c":
+        names = [COLOR_NAMES[c] for c in canvas.colors[1:]]
+    elif letter == "d":
+        names = list(_ARROWS)
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_ticks(range(length), labels=names)
+    axis.set_label_text({"e": "example", "c": "color", "d": "direction", "x": "row", "y": "column"}[letter], fontsize=8)
+    axes.tick_params(which, labelsize=6, rotation=90 if which == "x" and letter == "c" else 0)
+    if letter == "c":
+        for label, color in zip(axis.get_ticklabels(), canvas.colors[1:], strict=True):
+            label.set_color(tuple(PALETTE[color] / 255))
+
+
+def draw_component(axes: Axes, component: Component, canvas: Canvas) -> None:
+    """One component as an image; axes beyond two are laid out as tiles side by side."""
+    letters = [a for a, bit in zip("ecdxy", component.type, strict=True) if bit == "1"]
+    values = component.values
+    tiles = values.reshape(-1, *values.shape[-2:]) if values.ndim >= 2 else values.reshape(1, 1, -1)
+    gap = np.full((tiles.shape[1], 1), np.nan)
+    strip = [part for tile in tiles for part in (tile, gap)][:-1]
+    axes.imshow(np.concatenate(strip, axis=1), cmap="RdBu", vmin=-1, vmax=1, interpolation="nearest")
+    ratio = f", strength {component.strength:.3g}"
+    axes.set_title(f"component {component.index + 1}{ratio}", fontsize=8)
+    if values.ndim <= 2:
+        _axis_labels(axes, "x", letters[-1], values.shape[-1], canvas)
+        if values.ndim == 2:
+            _axis_labels(axes, "y", letters[0], values.shape[0], canvas)
+        else:
+            axes.set_yticks([])
+    else:
+        axes.set_xticks([])
+        axes.set_yticks([])
+        inner = type_label("".join(b if a in letters[-2:] else "0" for a, b in zip("ecdxy", component.type, strict=True)))
+        outer = " x ".join({"e": "example", "c": "color", "d": "direction"}[a] for a in letters[:-2])
+        axes.set_xlabel(f"tiles: {outer}; in each: {inner}", fontsize=7)
+
+
+def draw_components(found: list[Component], canvas: Canvas, name: str) -> Figure:
+    """One row per surviving tensor, its leading components side by side."""
+    codes = list(dict.fromkeys(c.type for c in found))
+    if not codes:
+        figure = new_figure(5, 1.5)
+        figure.text(0.5, 0.5, f"{name}: no tensor has more than 1 nat", ha="center")
+        return figure
+    columns = max(c.index for c in found) + 1
+    figure = new_figure(3.6 * columns, 2.6 * len(codes) + 0.4)
+    rows = figure.subfigures(len(codes), 1, squeeze=False)[:, 0]
+    for code, row in zip(codes, rows, strict=True):
+        own = [c for c in found if c.type == code]
+        row.suptitle(f"{type_label(code)}: {own[0].kl:.1f} nats", fontsize=10)
+        for axes, component in zip(row.subplots(1, columns, squeeze=False)[0], own, strict=False):
+            draw_component(axes, component, canvas)
+    return figure
+
+
+def draw_solution_over_time(solution: Solution, every: int = 50) -> Figure:
+    """What sample and average proposed, and what led the vote, every so many steps."""
+    history = solution.history
+    answers = [entry.answer for entry in history.ranking]
+    leaders = history.leaders()
+    steps = list(range(every - 1, history.steps, every)) or [history.steps - 1]
+    if len(steps) > 12:
+        steps = [steps[i] for i in np.linspace(0, len(steps) - 1, 12).astype(int)]
+    tests = len(solution.puzzle.test)
+    figure = new_figure(1.9 * len(steps), 1.9 * 3 * tests + 0.4)
+    cells = figure.subplots(3 * tests, len(steps), squeeze=False)
+    for column, step in enumerate(steps):
+        shown = (history.proposals[step, 0], history.proposals[step, 1], leaders[step])
+        for t in range(tests):
+            for r, (number, what) in enumerate(zip(shown, ("sample", "average", "leader"), strict=True)):
+                draw_grid(cells[3 * t + r, column], answers[number][t], f"step {step + 1}: {what}")
+    figure.suptitle(f"{solution.puzzle.name}: solution over time", fontsize=11)
+    return figure
+
+
+def draw_analysis(solution: Solution, folder: str | Path, *, key: PRNGKeyArray) -> list[Path]:
+    """Writes the paper's figures of one run: `kl.png`, `components.png`, `over_time.png`."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if solution.run is None or solution.history.steps == 0:
+        raise ValueError(f"{solution.puzzle.name}: no finite step to analyze")
+    canvas = solution.puzzle.canvas
+    kl = new_figure(7.5, 4.2)
+    axes = kl.subplots()
+    draw_kl(axes, solution.history)
+    axes.set_title(f"{solution.puzzle.name}: KL per tensor", fontsize=10)
+    found = components(solution.run.params, signature(canvas), key=key)
+    return [
+        save(kl, folder / "kl.png"),
+        save(draw_components(found, canvas, solution.puzzle.name), folder / "components.png"),
+        save(draw_solution_over_time(solution), folder / "over_time.png"),
+    ]
+

@@ -1,0 +1,317 @@
+"""The command line: `compressarc solve | show | list | analyze | score`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from compressarc.config import SolveConfig
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from compressarc.puzzle import Puzzle
+    from compressarc.solver import Solution
+
+# jax is imported inside the commands: `compressarc --help` answers at once.
+
+_Config = Annotated[SolveConfig, tyro.conf.OmitArgPrefixes]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """Options shared by `solve` and `analyze`."""
+
+    config: _Config = dataclasses.field(default_factory=SolveConfig)
+    seed: int = 0
+    """decides the initial weights and all noise"""
+    dataset: str = "arcagi"
+    """arcagi (ARC-AGI-1), arcagi2, kaggle2019, kaggle2024, kaggle2025, a folder or a challenges file"""
+    cache: bool = True
+    """keep compiled programs in the user's cache folder"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Solve(_Run):
+    """Solve one puzzle."""
+
+    puzzle: tyro.conf.Positional[str] = dataclasses.field(default=tyro.MISSING)
+    """id of a puzzle, or a JSON file"""
+    out: Path | None = None
+    """folder for result.json, solution.png, curves.png and checkpoints"""
+    resume: bool = False
+    """go on from the last checkpoint in --out"""
+    checkpoint_every: int = 10
+    """chunks between checkpoints"""
+    time_limit: float | None = None
+    """seconds after which to stop with the answer so far"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Analyze(_Run):
+    """Solve one puzzle and draw the paper's figures: KL per tensor, components, solution over time."""
+
+    puzzle: tyro.conf.Positional[str] = dataclasses.field(default=tyro.MISSING)
+    """id of a puzzle, or a JSON file"""
+    out: Path = Path("analysis")
+    """folder for the pictures"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Show:
+    """Print a puzzle, and draw it if asked."""
+
+    puzzle: tyro.conf.Positional[str]
+    """id of a puzzle, or a JSON file"""
+    dataset: str = "arcagi"
+    """data set name, folder or challenges file"""
+    solution: bool = False
+    """show the true test outputs too"""
+    png: Path | None = None
+    """write a picture here"""
+
+
+@dataclasses.dataclass(frozen=True)
+class List:
+    """List puzzles: id, examples, colors, canvas, output-size rule."""
+
+    split: Literal["training", "evaluation", "all"] = "all"
+    """which split"""
+    dataset: str = "arcagi"
+    """data set name, folder or challenges file"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Score result or submission files by the paper's and the official rule."""
+
+    files: tyro.conf.Positional[tuple[Path, ...]]
+    """result.json files of `solve`, or submission files"""
+    dataset: str = "arcagi"
+    """where the true solutions are"""
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def _use_cache() -> None:
+    import jax
+    import platformdirs
+
+    folder = Path(platformdirs.user_cache_dir("compressarc")) / "jax"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def _describe(puzzle: Puzzle) -> str:
+    s = puzzle.canvas.shape
+    known = "known" if puzzle.canvas.size_known else "unknown"
+    return f"{s.examples} examples, {s.colors} colors, {s.x} x {s.y} pixels, output size {known}"
+
+
+def _solve(command: _Run, puzzle: Puzzle, console: Console, *, store: Solve | None = None) -> Solution:
+    """Runs a puzzle with the progress display, checkpointing into `store.out` if given."""
+    from compressarc.terminal import SolveDisplay
+
+    config = command.config
+    console.print(f"[bold]{puzzle.name}[/bold]: {_describe(puzzle)}")
+    with SolveDisplay(console, puzzle, config.steps) as display:
+        display.compiling("starting jax")
+        import jax
+
+        from compressarc.checkpoint import Checkpoints
+        from compressarc.solver import solve
+
+        if command.cache:
+            _use_cache()
+        key = jax.random.key(command.seed)
+        checkpoints = resume_from = None
+        if store is not None and store.out is not None:
+            checkpoints = Checkpoints(store.out / "checkpoints", puzzle, config, key)
+            if store.resume:
+                resume_from = checkpoints.restore()
+            else:
+                checkpoints.clear()
+                # orbax takes seconds to import: meanwhile, compile
+                threading.Thread(target=__import__, args=("orbax.checkpoint",), daemon=True).start()
+        if resume_from is not None:
+            console.print(f"resuming after step {resume_from[1].steps}")
+        display.compiling("compiling the training step (about half a minute, once per puzzle shape)")
+
+        def on_chunk(progress) -> None:
+            display.update(progress)
+            steps = progress.history.steps
+            if checkpoints is not None and store is not None:
+                due = (steps // config.chunk) % store.checkpoint_every == 0
+                if due or steps >= config.steps:
+                    checkpoints.save(progress.run, progress.history)
+
+        limit = store.time_limit if store is not None else None
+        solution = solve(
+            puzzle, config, key=key, on_chunk=on_chunk, time_limit=limit, resume_from=resume_from
+        )
+        if checkpoints is not None:
+            checkpoints.close()
+    console.print(
+        f"{solution.history.steps} steps in {solution.seconds:.1f} s "
+        f"(compilation {solution.compile_seconds:.1f} s): {solution.status}"
+    )
+    return solution
+
+
+def _run_solve(command: Solve) -> int:
+    from compressarc.datasets import load_puzzle
+
+    if command.resume and command.out is None:
+        raise ValueError("--resume needs --out, the folder that holds the checkpoints")
+    if command.checkpoint_every <= 0:
+        raise ValueError(f"--checkpoint-every={command.checkpoint_every}: expected a positive number")
+    if command.time_limit is not None and command.time_limit <= 0:
+        raise ValueError(f"--time-limit={command.time_limit}: expected a positive number of seconds")
+    puzzle = load_puzzle(command.puzzle, command.dataset)
+    if command.out is not None:
+        from compressarc.report import check_writable
+
+        check_writable(command.out)
+    console = _console()
+    solution = _solve(command, puzzle, console, store=command)
+    from compressarc.terminal import show_solution
+
+    show_solution(console, solution)
+    if command.out is not None:
+        from compressarc.report import write_pictures, write_result
+
+        written = [write_result(solution, command.out, seed=command.seed)]
+        written += write_pictures(solution, command.out)
+        console.print("wrote " + ", ".join(str(path) for path in written))
+    return 0
+
+
+def _run_analyze(command: Analyze) -> int:
+    from compressarc.datasets import load_puzzle
+
+    puzzle = load_puzzle(command.puzzle, command.dataset)
+    from compressarc.report import check_writable
+
+    check_writable(command.out)
+    console = _console()
+    solution = _solve(command, puzzle, console)
+    import jax
+
+    from compressarc.analyze import draw_analysis
+    from compressarc.terminal import show_solution
+
+    show_solution(console, solution)
+    key = jax.random.fold_in(jax.random.key(command.seed), 1)
+    written = draw_analysis(solution, command.out, key=key)
+    console.print("wrote " + ", ".join(str(path) for path in written))
+    return 0
+
+
+def _run_show(command: Show) -> int:
+    from compressarc.datasets import load_puzzle
+    from compressarc.terminal import show_puzzle
+
+    puzzle = load_puzzle(command.puzzle, command.dataset)
+    console = _console()
+    show_puzzle(console, puzzle, solution=command.solution)
+    console.print(_describe(puzzle))
+    if command.png is not None:
+        from compressarc.draw import draw_puzzle, save
+        from compressarc.report import check_writable
+
+        check_writable(command.png.parent)
+        path = save(draw_puzzle(puzzle, show_solution=command.solution), command.png)
+        console.print(f"wrote {path}")
+    return 0
+
+
+def _run_list(command: List) -> int:
+    from rich.table import Table
+
+    from compressarc.datasets import load_splits
+
+    table = Table("id", "split", "train", "test", "colors", "canvas", "output size")
+    for split, puzzles in load_splits(command.dataset).items():
+        if command.split not in ("all", split):
+            continue
+        for name, puzzle in puzzles.items():
+            canvas = puzzle.canvas
+            rule = (
+                "as input"
+                if canvas.in_out_same
+                else "as train outputs"
+                if canvas.all_out_same
+                else "unknown"
+            )
+            s = canvas.shape
+            counts = (len(puzzle.train), len(puzzle.test), s.colors)
+            table.add_row(name, split, *map(str, counts), f"{s.x} x {s.y}", rule)
+    _console().print(table)
+    return 0
+
+
+def _run_score(command: Score) -> int:
+    from rich.table import Table
+
+    from compressarc.datasets import load_splits
+    from compressarc.score import read_answers, score_answers, score_split
+
+    if not command.files:
+        raise ValueError("score: expected at least one result.json or submission file")
+    truth = {n: p for puzzles in load_splits(command.dataset).values() for n, p in puzzles.items()}
+    scores = {}
+    for path in command.files:
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file")
+        for name, answers in read_answers(path).items():
+            puzzle = truth.get(name)
+            if puzzle is None or puzzle.solution is None:
+                raise ValueError(f"{path}: no known solution of {name!r} in dataset {command.dataset!r}")
+            scores[name] = score_answers(answers, puzzle.solution)
+    table = Table("puzzle", "rank of solution", "pass@1", "pass@2", "official")
+    for name, score in scores.items():
+        mark = {True: "yes", False: "no"}
+        cells = (mark[score.solved(1)], mark[score.solved(2)], f"{score.per_output:.2f}")
+        table.add_row(name, str(score.rank or "-"), *cells)
+    console = _console()
+    console.print(table)
+    total = score_split(scores)
+    console.print(
+        f"{total.puzzles} puzzles: pass@1 {total.solved[1]}, pass@2 {total.solved[2]} "
+        f"({100 * total.fraction(2):.2f} %, joint answers); official rule {total.official:.2f} "
+        f"({100 * total.official / total.puzzles:.2f} %)"
+    )
+    return 0
+
+
+_COMMANDS = {Solve: _run_solve, Analyze: _run_analyze, Show: _run_show, List: _run_list, Score: _run_score}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status (2 for bad input)."""
+    Command = (
+        Annotated[Solve, tyro.conf.subcommand("solve")]
+        | Annotated[Show, tyro.conf.subcommand("show")]
+        | Annotated[List, tyro.conf.subcommand("list")]
+        | Annotated[Analyze, tyro.conf.subcommand("analyze")]
+        | Annotated[Score, tyro.conf.subcommand("score")]
+    )
+    try:
+        command = tyro.cli(Command, prog="compressarc", args=arguments, description=__doc__)
+        return _COMMANDS[type(command)](command)
+    except ValueError as error:
+        print(f"compressarc: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

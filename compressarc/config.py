@@ -1,0 +1,82 @@
+"""Settings of a run. Imports nothing heavy, so that the command line answers at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """Departures from the reference's network; the defaults have none.
+
+    The paper describes a normalization before the softmax and the nonlinear layer; the
+    authors' code computes it and then ignores it. `apply_pre_norm` applies it.
+    Transposing a puzzle changes the reference's result through one layer only, softmax,
+    whose outputs over rows and over columns have separate weights; `symmetric_softmax`
+    averages them, which makes transposition an exact symmetry.
+    """
+
+    apply_pre_norm: bool = False
+    symmetric_softmax: bool = False
+
+
+class Program(NamedTuple):
+    """Static settings of the compiled step; hashable."""
+
+    chunk: int
+    learning_rate: float
+    b1: float
+    b2: float
+    eps: float
+    variant: Variant
+
+
+@dataclasses.dataclass(frozen=True)
+class SolveConfig:
+    """Settings of a run; the defaults are the paper's."""
+
+    steps: int = 2000
+    """training steps; 2000 in the published runs, a few hundred solve easy puzzles"""
+    chunk: int = 25
+    """steps per device call; progress, checkpoints and the vote happen between calls"""
+    learning_rate: float = 0.01
+    """of Adam, constant"""
+    b1: float = 0.5
+    """Adam's decay of the mean gradient"""
+    b2: float = 0.9
+    """Adam's decay of the mean squared gradient"""
+    eps: float = 1e-8
+    """Adam's denominator offset"""
+    apply_pre_norm: bool = False
+    """normalize before softmax and nonlinear layers, as the paper says and the reference's code does not"""
+    symmetric_softmax: bool = False
+    """average row and column weights of softmax layers: transposition becomes an exact symmetry"""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "chunk"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+                raise ValueError(f"{name}={value!r}: expected a positive integer")
+        for name, low, high in (
+            ("learning_rate", 0, math.inf),
+            ("eps", 0, math.inf),
+            ("b1", -1e-300, 1),
+            ("b2", -1e-300, 1),
+        ):
+            value = getattr(self, name)
+            if not low < value < high:
+                raise ValueError(f"{name}={value!r}: expected a number between {max(low, 0):g} and {high:g}")
+
+    @property
+    def program(self) -> Program:
+        """The part of the settings that the compiled program depends on."""
+        return Program(
+            self.chunk,
+            self.learning_rate,
+            self.b1,
+            self.b2,
+            self.eps,
+            Variant(self.apply_pre_norm, self.symmetric_softmax),
+        )

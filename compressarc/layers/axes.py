@@ -1,0 +1,113 @@
+"""Sums over one axis and their transpose, in forms that compile well.
+
+XLA's CPU backend turns a reduction over an outer axis, and above all the multi-axis
+reductions that differentiation makes out of broadcasts, into scalar strided loops: up to
+30 times slower than reading the array once. Here a short axis is summed by adding its
+slices (one fused, vectorized loop), a long one as a [outer, axis, inner] reduction, and
+`spread` and `sum_axis` are each other's derivative, so no other reduction appears.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+
+@jax.custom_vjp
+def settle(x: Array) -> Array:
+    """The identity, where a value is to be computed once and stored.
+
+    XLA's CPU backend repeats a chain of cheap operations inside every loop that reads it,
+    whole broadcasts included, and drops optimization barriers before it does so. A value
+    made of two full-sized operands is exempt from that if a product or a reduction reads
+    it; so there x is written max(x, min(x, 3e38)), which is x. Elsewhere this is a barrier.
+    """
+    return jax.lax.platform_dependent(x, cpu=_stored, default=jax.lax.optimization_barrier)
+
+
+def _stored(x: Array) -> Array:
+    return jnp.maximum(x, jnp.minimum(x, 3e38))
+
+
+settle.defvjp(lambda x: (settle(x), None), lambda _, g: (settle(g),))
+
+@jax.custom_vjp
+def keep(x: Array) -> Array:
+    """As `settle`, for a small array whose readers are all loops: a product with one.
+
+    Nothing is fused into or across a matrix product; exact, since it adds only zeros.
+    Arrays that are cheap to compute again are left alone.
+    """
+    if x.size < _CHEAP:
+        return x
+    return jax.lax.platform_dependent(x, cpu=_through_product, default=jax.lax.optimization_barrier)
+
+
+def _through_product(x: Array) -> Array:
+    n = x.shape[-1]
+    return (x.reshape(-1, n) @ jnp.eye(n, dtype=x.dtype)).reshape(x.shape)
+
+
+keep.defvjp(lambda x: (keep(x), None), lambda _, g: (keep(g),))
+
+_CHEAP = 512
+_UNROLLED = 32  # the longest axis of a grid is 30
+
+
+def _three(x: Array, axis: int) -> Array:
+    shape = x.shape
+    return x.reshape(math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
+
+
+def _add_slices(x: Array, axis: int, start: int) -> Array:
+    """Sum over `axis` from index `start` on; keeps the axis with length 1."""
+    n = x.shape[axis]
+    if n - start > _UNROLLED:
+        part = jax.lax.slice_in_dim(x, start, n, axis=axis)
+        total = _three(part, axis).sum(1)
+        return total.reshape(*x.shape[:axis], 1, *x.shape[axis + 1 :])
+    terms = [jax.lax.slice_in_dim(x, i, i + 1, axis=axis) for i in range(start, n)]
+    while len(terms) > 1:  # pairwise: shorter dependency chains and smaller rounding
+        terms = [sum(terms[i + 1 : i + 2], terms[i]) for i in range(0, len(terms), 2)]
+    return terms[0]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def sum_axis(x: Array, axis: int, n: int, start: int = 0) -> Array:
+    """Sum of `x` over one axis of length `n`, from index `start` on, keeping the axis.
+
+    The gradient reaches entries before `start` as zero.
+    """
+    return _add_slices(x, axis, start)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def spread(x: Array, axis: int, n: int, start: int = 0) -> Array:
+    """Repeats a length-1 axis `n` times; entries before `start` are zero."""
+    out = jnp.broadcast_to(x, (*x.shape[:axis], n, *x.shape[axis + 1 :]))
+    if start:
+        present = (jnp.arange(n) >= start).reshape((n,) + (1,) * (x.ndim - axis - 1))
+        out = jnp.where(present, out, 0)
+    return out
+
+
+sum_axis.defvjp(
+    lambda x, axis, n, start: (sum_axis(x, axis, n, start), None),
+    lambda axis, n, start, _, g: (spread(g, axis, n, start),),
+)
+spread.defvjp(
+    lambda x, axis, n, start: (spread(x, axis, n, start), None),
+    lambda axis, n, start, _, g: (sum_axis(g, axis, n, start),),
+)
+
+
+def max_axis(x: Array, axis: int) -> Array:
+    """Largest entry along one short axis, keeping the axis. Differentiate elsewhere."""
+    terms = [jax.lax.slice_in_dim(x, i, i + 1, axis=axis) for i in range(x.shape[axis])]
+    while len(terms) > 1:
+        terms = [functools.reduce(jnp.maximum, terms[i : i + 2]) for i in range(0, len(terms), 2)]
+    return terms[0]

