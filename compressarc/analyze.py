@@ -111,7 +111,9 @@ def _axis_labels(axes: Axes, which: str, letter: str, length: int, canvas: Canva
         names = list(_ARROWS)
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_ticks(range(length), labels=names)
-    axis.set_label_text({"e": "example", "c": "color", "d": "direction", "x": "row", "y": "column"}[letter], fontsize=8)
+    axis.set_label_text(
+        {"e": "example", "c": "color", "d": "direction", "x": "row", "y": "column"}[letter], fontsize=8
+    )
     axes.tick_params(which, labelsize=6, rotation=90 if which == "x" and letter == "c" else 0)
     if letter == "c":
         for label, color in zip(axis.get_ticklabels(), canvas.colors[1:], strict=True):
@@ -137,7 +139,9 @@ def draw_component(axes: Axes, component: Component, canvas: Canvas) -> None:
     else:
         axes.set_xticks([])
         axes.set_yticks([])
-        inner = type_label("".join(b if a in letters[-2:] else "0" for a, b in zip("ecdxy", component.type, strict=True)))
+        inner = type_label(
+            "".join(b if a in letters[-2:] else "0" for a, b in zip("ecdxy", component.type, strict=True))
+        )
         outer = " x ".join({"e": "example", "c": "color", "d": "direction"}[a] for a in letters[:-2])
         axes.set_xlabel(f"tiles: {outer}; in each: {inner}", fontsize=7)
 
@@ -197,4 +201,3 @@ def draw_analysis(solution: Solution, folder: str | Path, *, key: PRNGKeyArray) 
         save(draw_components(found, canvas, solution.puzzle.name), folder / "components.png"),
         save(draw_solution_over_time(solution), folder / "over_time.png"),
     ]
-

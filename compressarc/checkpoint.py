@@ -62,9 +62,7 @@ def _replay(history: dict[str, np.ndarray], answers: dict[str, np.ndarray]) -> H
         for grids, sizes in zip(answers["grids"], answers["sizes"], strict=True)
     ]
     ranking = Ranking()
-    for step, (numbers, weights) in enumerate(
-        zip(history["proposals"], history["weights"], strict=True)
-    ):
+    for step, (numbers, weights) in enumerate(zip(history["proposals"], history["weights"], strict=True)):
         for number, weight in zip(numbers, weights, strict=True):
             ranking.vote(unpacked[number], weight, step)
     return History(**history, ranking=ranking)

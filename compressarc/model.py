@@ -62,9 +62,7 @@ def block(x: Multitensor, layer: Layer, grids: Grids, static: Signature, variant
     with jax.named_scope("direction_share"):
         x = direction_share(x, layer.direction_symmetric, layer.direction_line, shape)
     with jax.named_scope("nonlinear"):
-        x = nonlinear(
-            x, hidden.into.by_group(), hidden.out.by_group(), shape, apply_pre_norm=pre_norm
-        )
+        x = nonlinear(x, hidden.into.by_group(), hidden.out.by_group(), shape, apply_pre_norm=pre_norm)
     with jax.named_scope("share_down"):
         x = share_down(x, down.into.by_group(), down.out.by_group(), grids.means, shape)
     with jax.named_scope("normalize"):
@@ -105,4 +103,3 @@ def heads(x: Multitensor, params: Params, grids: Grids, shape: Shape) -> tuple[A
     x_mask = lines[:, : shape.x] + grids.x_offset[..., None]
     y_mask = lines[:, shape.x :] + grids.y_offset[..., None]
     return logits, x_mask, y_mask
-

@@ -113,9 +113,7 @@ LINE = Group("line", "line", False, ("10010", "11010"), slice(2, 4))
 POINT = Group("point", "point", False, ("01000", "11000"), slice(4, 6))
 PLANE_DIRECTED = Group("plane_directed", "plane", True, ("10111", "11111"), slice(0, 2))
 LINE_DIRECTED = Group("line_directed", "line", True, ("10110", "11110"), slice(2, 4))
-POINT_DIRECTED = Group(
-    "point_directed", "point", True, ("00100", "10100", "01100", "11100"), slice(4, 8)
-)
+POINT_DIRECTED = Group("point_directed", "point", True, ("00100", "10100", "01100", "11100"), slice(4, 8))
 GROUPS = (PLANE, PLANE_DIRECTED, LINE, LINE_DIRECTED, POINT, POINT_DIRECTED)
 PLAIN_SETS = PLANE.types + LINE.types + POINT.types
 DIRECTED_SETS = PLANE_DIRECTED.types + LINE_DIRECTED.types + POINT_DIRECTED.types

@@ -96,9 +96,7 @@ def from_named(get: Mapping[str, Any], shape: Shape, dtype=np.float32) -> Params
 
     def sets(name: Callable[[str], str], rows: bool = False) -> Sets:
         join = np.concatenate if rows else np.stack
-        return Sets(
-            join([get[name(c)] for c in PLAIN_SETS]), join([get[name(c)] for c in DIRECTED_SETS])
-        )
+        return Sets(join([get[name(c)] for c in PLAIN_SETS]), join([get[name(c)] for c in DIRECTED_SETS]))
 
     def direction(k: int, code: str, kind: str) -> np.ndarray:
         name = f"layer{k}/direction_share/{code}"

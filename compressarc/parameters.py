@@ -210,10 +210,16 @@ def init_params(shape: Shape, *, key: PRNGKeyArray) -> Params:
         start = end
     drawn = jax.tree.unflatten(structure, leaves)
     softmax_out = Sets(*(jnp.concatenate(blocks, axis=1) for blocks in drawn["softmax_out"]))
-    blocks = ("share_up", "cummax", "shift", "direction_symmetric", "direction_line", "nonlinear", "share_down")
-    layers = Layer(
-        softmax=Linear(drawn["softmax_in"], softmax_out), **{name: drawn[name] for name in blocks}
+    blocks = (
+        "share_up",
+        "cummax",
+        "shift",
+        "direction_symmetric",
+        "direction_line",
+        "nonlinear",
+        "share_down",
     )
+    layers = Layer(softmax=Linear(drawn["softmax_in"], softmax_out), **{name: drawn[name] for name in blocks})
     return Params(
         posterior=Posterior(
             mean=map_groups(lambda _, a: POSTERIOR_STD * a, mean),

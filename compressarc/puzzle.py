@@ -41,9 +41,7 @@ def as_grid(value: Any, where: str) -> Grid:
             if not 0 <= cell < NUM_COLORS:
                 raise ValueError(f"{where}: cell [{i}][{j}] is {cell}, colors are 0..9")
     if max(len(value), len(value[0])) > MAX_SIDE:
-        raise ValueError(
-            f"{where}: {len(value)} x {len(value[0])} cells, sides are at most {MAX_SIDE}"
-        )
+        raise ValueError(f"{where}: {len(value)} x {len(value[0])} cells, sides are at most {MAX_SIDE}")
     grid = np.array(value, np.int8)
     grid.setflags(write=False)
     return grid
@@ -124,9 +122,7 @@ class Canvas:
                 masks[e, :h, :w, io] = True
                 if io == 0 or e < num_train:
                     problem[e, :h, :w, io] = np.searchsorted(colors, (inputs, outputs)[io][e])
-        return cls(
-            colors, sizes, num_train, in_out_same, all_in_same, all_out_same, problem, masks
-        )
+        return cls(colors, sizes, num_train, in_out_same, all_in_same, all_out_same, problem, masks)
 
     @property
     def shape(self) -> Shape:

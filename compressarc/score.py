@@ -39,8 +39,7 @@ def score_answers(ranked: Sequence[Sequence[Grid]], solution: Sequence[Grid]) ->
     """Scores joint answers, best first, against the true test outputs."""
     rank = next((i + 1 for i, answer in enumerate(ranked) if _same(answer, solution)), None)
     hits = [
-        any(np.array_equal(answer[t], truth) for answer in ranked[:2])
-        for t, truth in enumerate(solution)
+        any(np.array_equal(answer[t], truth) for answer in ranked[:2]) for t, truth in enumerate(solution)
     ]
     return Score(rank, float(np.mean(hits)))
 

@@ -44,9 +44,7 @@ class Candidates(NamedTuple):
 def test_outputs(output: Output, static: Signature) -> TestOutputs:
     """The output grids of the test examples."""
     n = static.num_train
-    return TestOutputs(
-        output.logits[:, :, :, n:, 1], output.x_mask[n:, :, 1], output.y_mask[n:, :, 1]
-    )
+    return TestOutputs(output.logits[:, :, :, n:, 1], output.x_mask[n:, :, 1], output.y_mask[n:, :, 1])
 
 
 def init_ema(static: Signature, dtype=jnp.float32) -> TestOutputs:
@@ -58,9 +56,7 @@ def init_ema(static: Signature, dtype=jnp.float32) -> TestOutputs:
 
 def update_ema(ema: TestOutputs, current: TestOutputs) -> TestOutputs:
     """One step of the moving average."""
-    return TestOutputs(
-        *(EMA_DECAY * a + (1 - EMA_DECAY) * b for a, b in zip(ema, current, strict=True))
-    )
+    return TestOutputs(*(EMA_DECAY * a + (1 - EMA_DECAY) * b for a, b in zip(ema, current, strict=True)))
 
 
 def _best_segment(mask: Array, signs: Array, valid: Array, spans: Array) -> Array:
@@ -86,9 +82,7 @@ def _candidate(outputs: TestOutputs, data: Grids) -> tuple[Array, Array, Array]:
     return colors, jnp.stack([rows, columns], axis=1), per_test.mean()
 
 
-def candidates(
-    current: TestOutputs, ema: TestOutputs, data: Grids, step: Int[Array, ""]
-) -> Candidates:
+def candidates(current: TestOutputs, ema: TestOutputs, data: Grids, step: Int[Array, ""]) -> Candidates:
     """The step's two candidates; `ema` is the average after this step's update."""
     parts = [_candidate(outputs, data) for outputs in (current, ema)]
     uncertainty = jnp.stack([u for _, _, u in parts])

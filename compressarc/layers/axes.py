@@ -35,6 +35,7 @@ def _stored(x: Array) -> Array:
 
 settle.defvjp(lambda x: (settle(x), None), lambda _, g: (settle(g),))
 
+
 @jax.custom_vjp
 def keep(x: Array) -> Array:
     """As `settle`, for a small array whose readers are all loops: a product with one.

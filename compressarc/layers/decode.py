@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -53,6 +54,22 @@ def _elements(group: Group, shape: Shape) -> np.ndarray:
     return np.array([[np.prod(shape.axes(code)) * LATENT_WIDTH] for code in norm_types(group)], float)
 
 
+@jax.custom_jvp
+def _variance_lost(c: Array) -> Array:
+    """exp(-2 c) - 1, precise for small c, with a derivative that is precise for large c.
+
+    The derivative of expm1 as jax takes it, expm1 + 1, keeps no digit of exp(-2 c) there,
+    and Adam makes full steps of such gradients.
+    """
+    return jnp.expm1(-2 * c)
+
+
+@_variance_lost.defjvp
+def _variance_lost_jvp(primals, tangents):
+    (c,), (dc,) = primals, tangents
+    return jnp.expm1(-2 * c), -2 * jnp.exp(-2 * c) * dc
+
+
 def _decode_group(group: Group, shape: Shape, mean: Array, local: Array, target: Array, noise: Array):
     """Latents z and KL in nats per type of the group."""
     mean, local, noise = (with_unused_slot(group, a) for a in (mean, local, noise))
@@ -66,7 +83,7 @@ def _decode_group(group: Group, shape: Shape, mean: Array, local: Array, target:
     adjusted = rows(t - type_mean(local, group, shape, group.copies)) + local
     per_element = rows(jnp.broadcast_to(1 / elements, t.shape))
     c = (CAPACITY_SCALE * jnp.exp(adjusted) + CAPACITY_FLOOR) * per_element
-    variance_lost = jnp.expm1(-2 * c)  # sigma^2 - 1
+    variance_lost = _variance_lost(c)  # sigma^2 - 1
     noiseless = 2 * c > NOISELESS
     signal = jnp.where(noiseless, 1, jnp.sqrt(jnp.where(noiseless | (c <= 0), 1, -variance_lost)))
     m = normalize(mean, group, shape, group.copies)

@@ -54,8 +54,7 @@ def _upward(v: Multitensor, shape: Shape) -> Multitensor:
     plain = [settle(a) for a in _up(v.plane, v.line, v.point, shape.x)]
     directed = _up(v.plane_directed, v.line_directed, v.point_directed, shape.x)
     with_plain = [
-        a + spread(b[..., None, :], b.ndim - 1, DIRECTIONS)
-        for a, b in zip(directed, plain, strict=True)
+        a + spread(b[..., None, :], b.ndim - 1, DIRECTIONS) for a, b in zip(directed, plain, strict=True)
     ]
     return Multitensor(plain[0], with_plain[0], plain[1], with_plain[1], plain[2], with_plain[2])
 
@@ -121,4 +120,3 @@ def share_down(
 ) -> Multitensor:
     """Adds to each type the normalized sum of the means of all types above it (width 8)."""
     return _communicate(x, into, out, lambda v: _downward(v, means), shape)
-

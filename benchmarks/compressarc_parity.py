@@ -1,0 +1,261 @@
+"""Parity with recorded numbers: `python -m benchmarks.compressarc_parity --golden FILE.npz`.
+
+Loads weights (by structured name), noise and puzzle from a golden file, computes one
+forward and backward pass and a deterministic training run, and prints the largest errors
+beside what is allowed. Exit status 1 if anything is beyond its tolerance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from compressarc.config import Program, SolveConfig
+from compressarc.inputs import Grids, Signature, grids, signature
+from compressarc.loss import Loss, loss_terms
+from compressarc.model import Output, forward
+from compressarc.multitensor import TYPES, Multitensor, pack
+from compressarc.named import from_named, named
+from compressarc.parameters import Params
+from compressarc.puzzle import Canvas
+from compressarc.solver import optimizer
+
+
+class Golden(NamedTuple):
+    """A golden file, ready to compute with."""
+
+    data: dict[str, Any]
+    canvas: Canvas
+    static: Signature
+    grids: Grids
+    params: Params
+
+
+class Check(NamedTuple):
+    """One measured error and its bound."""
+
+    name: str
+    error: float
+    bound: float
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.error <= self.bound)
+
+
+def load(path: str | Path, dtype=jnp.float32) -> Golden:
+    """Reads a golden file. Raises ValueError naming what is missing."""
+    try:
+        with np.load(path) as file:
+            data = dict(file)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not a readable .npz file ({error})") from error
+    try:
+        flags = data["meta/flags_in_out_same__all_in_same__all_out_same"]
+        num_train = int(data["meta/n"][1])
+        canvas = Canvas(
+            data["meta/colors"],
+            data["meta/shapes"],
+            num_train,
+            *map(bool, flags),
+            data["meta/problem"],
+            data["meta/masks"] > 0,
+        )
+        static = signature(canvas)
+        weights = {name[2:]: a for name, a in data.items() if name.startswith("w/")}
+        weights |= {
+            f"post_lca/{c}": np.zeros((*static.shape.axes(c), 4)) for c in TYPES if f"post_lca/{c}" not in weights
+        }
+        params = from_named(weights, static.shape, dtype)
+    except KeyError as error:
+        raise ValueError(f"{path}: missing array {error}") from error
+    return Golden(data, canvas, static, grids(canvas, dtype), params)
+
+
+def noise_of(golden: Golden, variant: str, dtype) -> Multitensor:
+    """The stored noise, or zeros for the variant "zero"."""
+    factor = 1.0 if variant == "noise" else 0.0
+    tensors = {c: golden.data[f"noise/{c}"] * factor for c in TYPES}
+    return jax.tree.map(lambda a: jnp.asarray(a, dtype), pack(tensors, golden.static.shape))
+
+
+def value_and_grad(golden: Golden):
+    """A jitted function (params, noise, step) -> ((loss, (Output, Loss)), gradients)."""
+
+    def objective(params: Params, noise: Multitensor, step):
+        output = forward(params, noise, golden.grids, golden.static)
+        terms = loss_terms(output, golden.grids, golden.static, step)
+        return terms.total, (output, terms)
+
+    return jax.jit(jax.value_and_grad(objective, has_aux=True))
+
+
+def _relative(value: Any, reference: Any) -> float:
+    value, reference = np.asarray(value, float), np.asarray(reference, float)
+    scale = np.maximum(np.abs(reference), 1e-30)
+    return float(np.max(np.abs(value - reference) / scale))
+
+
+def _per_grid(terms: Loss, golden: Golden) -> np.ndarray:
+    """Per-grid terms as the goldens store them: (E, 2), NaN where unknown."""
+    e = golden.static.shape.examples
+    out = np.full((e, 2), np.nan)
+    values = np.asarray(terms.per_grid, float)
+    out[:, 0] = values[:e]
+    out[: golden.static.num_train, 1] = values[e:]
+    return out
+
+
+def step_zero(golden: Golden, compiled, variant: str, bits: int) -> list[Check]:
+    """Outputs, losses and gradients at step 0 against the record."""
+    dtype = jnp.float64 if bits == 64 else jnp.float32
+    noise = noise_of(golden, variant, dtype)
+    (_, (output, terms)), gradients = compiled(golden.params, noise, jnp.int32(0))
+    return compare(golden, output, terms, gradients, f"{variant}_f{bits}", bits)
+
+
+def compare(
+    golden: Golden, output: Output, terms: Loss, gradients: Params, key: str, bits: int
+) -> list[Check]:
+    """Errors of one evaluation against the results stored under `key`."""
+    record = {name[len(key) + 1 :]: a for name, a in golden.data.items() if name.startswith(key + "/")}
+    exact = bits == 64
+    losses = [terms.total_kl, terms.reconstruction, terms.total]
+    grid_error = np.nanmax(np.abs(_per_grid(terms, golden) - record["recon_per_grid"]))
+    checks = [
+        Check("losses (relative)", _relative(losses, record["total_KL__recon__loss"]), 1e-9 if exact else 2e-6),
+        Check("KL per tensor (relative)", _relative(terms.kl, record["KL_per_tensor"]), 1e-9 if exact else 2e-6),
+        Check(
+            "reconstruction per grid (relative to the largest)",
+            float(grid_error / np.nanmax(np.abs(record["recon_per_grid"]))),
+            1e-9 if exact else 2e-6,
+        ),
+    ]
+    logits = np.asarray(output.logits).transpose(3, 0, 1, 2, 4)
+    for name, value, stored in (
+        ("logits (absolute)", logits, record["logits"]),
+        ("row masks (absolute)", output.x_mask, record["x_mask"]),
+        ("column masks (absolute)", output.y_mask, record["y_mask"]),
+    ):
+        checks.append(Check(name, float(np.abs(value - stored).max()), 1e-9 if exact else 1e-4))
+    own = named(gradients, golden.static.shape)
+    names, stored = golden.data["meta/grad_names"], record["grad_l2"]
+    largest = np.nanmax(stored)
+    worst, adrift = 0.0, 0.0
+    for name, reference in zip(names, stored, strict=True):
+        norm = float(np.linalg.norm(own[str(name)].astype(np.float64).ravel()))
+        if np.isnan(reference):
+            adrift = max(adrift, norm)
+        elif exact or not str(name).startswith("post_lca/"):
+            # A gradient that is zero in theory is held to 1e-9 of the largest.
+            scale = largest if reference <= 1e-9 * largest else reference
+            worst = max(worst, abs(norm - reference) / scale)
+    checks.append(Check("weights without a path to the loss: gradient norm", adrift, 0.0))
+    if exact:
+        checks.append(Check(f"gradient norms ({len(names)} weights, relative)", worst, 1e-9))
+    elif key.startswith("noise"):
+        checks.append(Check(f"gradient norms ({len(names)} weights, relative)", worst, 1e-3))
+    full = [n[5:] for n in record if n.startswith("grad/")]
+    if full and key.startswith("noise"):
+        error = max(
+            float(np.abs(own[n] - record[f"grad/{n}"]).max() / max(np.abs(record[f"grad/{n}"]).max(), 1e-30))
+            for n in full
+        )
+        checks.append(Check(f"full gradients ({len(full)} weights, relative to the largest)", error, 1e-3))
+    return checks
+
+
+def later_terms(golden: Golden, compiled) -> list[Check]:
+    """Loss terms of the initial weights at later step indices (the coefficient schedule)."""
+    noise = noise_of(golden, "zero", jnp.float32)
+    checks = []
+    for t in (50, 100, 150):
+        stored = golden.data.get(f"zero_f32/loss_terms_if_train_step_{t}")
+        if stored is not None:
+            (_, (_, terms)), _ = compiled(golden.params, noise, jnp.int32(t))
+            losses = [terms.total_kl, terms.reconstruction, terms.total]
+            checks.append(Check(f"loss terms as of step {t} (relative)", _relative(losses, stored), 2e-6))
+    return checks
+
+
+def trajectory(golden: Golden, compiled, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Relative loss differences of the deterministic run, and own losses, per step."""
+    stored = golden.data[f"zero_f{bits}/trajectory_loss"]
+    dtype = jnp.float64 if bits == 64 else jnp.float32
+    noise = noise_of(golden, "zero", dtype)
+    program: Program = SolveConfig().program
+    tx = optimizer(program)
+    params, state, own = golden.params, tx.init(golden.params), []
+
+    @jax.jit
+    def update(gradients, state, params):
+        updates, state = tx.update(gradients, state, params)
+        return jax.tree.map(lambda p, u: p + u, params, updates), state
+
+    for t in range(len(stored)):
+        (total, _), gradients = compiled(params, noise, jnp.int32(t))
+        own.append(float(total))
+        params, state = update(gradients, state, params)
+    return np.abs(np.array(own) / stored - 1), np.array(own)
+
+
+def trajectory_checks(difference: np.ndarray, bits: int) -> list[Check]:
+    """The golden README's bounds; the run is chaotic, so they widen quickly."""
+    if bits == 64:
+        spans = ((0, 5, 1e-9), (10, 10, 1e-3), (0, 40, 0.03), (50, 50, 0.10))
+    else:
+        spans = ((1, 1, 1e-5), (2, 2, 1e-4), (0, 40, 0.02), (50, 50, 0.15))
+    return [
+        Check(f"loss, steps {a} to {b} (relative)", float(difference[a : b + 1].max()), bound)
+        for a, b, bound in spans
+    ]
+
+
+def run(path: str | Path, bits: int, *, steps: bool = True) -> dict[str, list[Check]]:
+    """All checks of one golden file in one precision."""
+    jax.config.update("jax_enable_x64", bits == 64)
+    golden = load(path, jnp.float64 if bits == 64 else jnp.float32)
+    compiled = value_and_grad(golden)
+    results = {}
+    for variant in ("noise", "zero"):
+        if f"{variant}_f{bits}/logits" in golden.data:
+            results[f"step 0, {variant}, float{bits}"] = step_zero(golden, compiled, variant, bits)
+    if bits == 32:
+        results["later steps, float32"] = later_terms(golden, compiled)
+    if steps and f"zero_f{bits}/trajectory_loss" in golden.data:
+        difference, _ = trajectory(golden, compiled, bits)
+        results[f"51-step run, float{bits}"] = trajectory_checks(difference, bits)
+    return results
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--golden", required=True, help="golden file (.npz)")
+    parser.add_argument("--precision", choices=("32", "64", "both"), default="both")
+    parser.add_argument("--quick", action="store_true", help="step 0 only, no training run")
+    parser.add_argument("--json", type=Path, help="write the errors here")
+    arguments = parser.parse_args()
+    failed, report = 0, {}
+    for bits in (32, 64) if arguments.precision == "both" else (int(arguments.precision),):
+        for title, checks in run(arguments.golden, bits, steps=not arguments.quick).items():
+            print(f"\n{Path(arguments.golden).name}: {title}")
+            for check in checks:
+                mark = "ok" if check.ok else "BEYOND"
+                print(f"  {check.name:58s} {check.error:10.2e}  allowed {check.bound:8.0e}  {mark}")
+                failed += not check.ok
+            report[title] = [check._asdict() for check in checks]
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=1))
+    print(f"\n{'FAILED: ' + str(failed) + ' beyond tolerance' if failed else 'all within tolerance'}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

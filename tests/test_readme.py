@@ -1,0 +1,50 @@
+"""The README's examples run as printed."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+DOCS = sorted((README.parent / "docs").glob("*.md"))
+
+
+def blocks(path, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("path", "code"), [(p.name, b) for p in [README, *DOCS] for b in blocks(p, "python")], ids=lambda v: v[:20]
+)
+def test_python_examples(path, code, subprocess_env, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", "import compressarc.cli as c; c._use_cache()\n" + code],
+        cwd=tmp_path,
+        env=subprocess_env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, f"{path}\n{done.stdout}\n{done.stderr}"
+
+
+def test_the_first_command_solves_its_puzzle(subprocess_env, tmp_path):
+    """The README's own arguments, with this environment's `compressarc`."""
+    text = README.read_text().split("<!-- command: solve -->")[1]
+    arguments = re.search(r"bin/compressarc (solve .*)", text).group(1).split()
+    done = subprocess.run(
+        [sys.executable, "-m", "compressarc.cli", *arguments],
+        cwd=tmp_path,
+        env=subprocess_env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "right: guess 1 is the solution" in done.stdout
+    for name in ("result.json", "solution.png", "curves.png"):
+        assert (tmp_path / "out" / name).stat().st_size > 1000
