@@ -1,0 +1,1 @@
+"""Measurements, one file per claim: `python -m benchmarks.NAME [--quick]`."""

@@ -25,7 +25,7 @@ from compressarc.multitensor import TYPES, Multitensor, pack
 from compressarc.named import from_named, named
 from compressarc.parameters import Params
 from compressarc.puzzle import Canvas
-from compressarc.solver import optimizer
+from compressarc.solver import compiler_options, optimizer
 
 
 class Golden(NamedTuple):
@@ -64,14 +64,18 @@ def load(path: str | Path, dtype=jnp.float32) -> Golden:
             data["meta/colors"],
             data["meta/shapes"],
             num_train,
-            *map(bool, flags),
+            bool(flags[0]),
+            bool(flags[1]),
+            bool(flags[2]),
             data["meta/problem"],
             data["meta/masks"] > 0,
         )
         static = signature(canvas)
         weights = {name[2:]: a for name, a in data.items() if name.startswith("w/")}
         weights |= {
-            f"post_lca/{c}": np.zeros((*static.shape.axes(c), 4)) for c in TYPES if f"post_lca/{c}" not in weights
+            f"post_lca/{c}": np.zeros((*static.shape.axes(c), 4))
+            for c in TYPES
+            if f"post_lca/{c}" not in weights
         }
         params = from_named(weights, static.shape, dtype)
     except KeyError as error:
@@ -94,7 +98,8 @@ def value_and_grad(golden: Golden):
         terms = loss_terms(output, golden.grids, golden.static, step)
         return terms.total, (output, terms)
 
-    return jax.jit(jax.value_and_grad(objective, has_aux=True))
+    # compiled as the solver compiles it
+    return jax.jit(jax.value_and_grad(objective, has_aux=True), compiler_options=compiler_options())
 
 
 def _relative(value: Any, reference: Any) -> float:
@@ -130,8 +135,12 @@ def compare(
     losses = [terms.total_kl, terms.reconstruction, terms.total]
     grid_error = np.nanmax(np.abs(_per_grid(terms, golden) - record["recon_per_grid"]))
     checks = [
-        Check("losses (relative)", _relative(losses, record["total_KL__recon__loss"]), 1e-9 if exact else 2e-6),
-        Check("KL per tensor (relative)", _relative(terms.kl, record["KL_per_tensor"]), 1e-9 if exact else 2e-6),
+        Check(
+            "losses (relative)", _relative(losses, record["total_KL__recon__loss"]), 1e-9 if exact else 2e-6
+        ),
+        Check(
+            "KL per tensor (relative)", _relative(terms.kl, record["KL_per_tensor"]), 1e-9 if exact else 2e-6
+        ),
         Check(
             "reconstruction per grid (relative to the largest)",
             float(grid_error / np.nanmax(np.abs(record["recon_per_grid"]))),
@@ -236,7 +245,9 @@ def run(path: str | Path, bits: int, *, steps: bool = True) -> dict[str, list[Ch
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--golden", required=True, help="golden file (.npz)")
     parser.add_argument("--precision", choices=("32", "64", "both"), default="both")
     parser.add_argument("--quick", action="store_true", help="step 0 only, no training run")

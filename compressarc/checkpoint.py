@@ -83,8 +83,9 @@ class Checkpoints:
             differing = [k for k in self._print if found.get(k) != self._print[k]]
             if differing:
                 shown = {k: found.get(k) for k in differing if k != "grids"}
+                what = " and ".join(differing)
                 raise ValueError(
-                    f"{self.folder.parent}: holds a run with another {' and '.join(differing)} {shown or ''}; "
+                    f"{self.folder.parent}: holds a run with another {what} {shown or ''}; "
                     "choose another folder, or remove this one"
                 )
 

@@ -112,12 +112,16 @@ def _blend(logits: np.ndarray, crop: np.ndarray, colors: np.ndarray) -> np.ndarr
 
 
 def draw_solution(solution: Solution) -> Figure:
-    """One row per test input: input, average of the samples (EMA), guess 1, guess 2, truth."""
+    """One row per test input: input, last sample, average of the samples (EMA), guesses, truth.
+
+    The average mixes the colors by their probability; the sample shows the likeliest.
+    """
     from compressarc.select import crops_of
 
     puzzle = solution.puzzle
     first, second = solution.attempts
-    columns = ["input", "sample average", "guess 1", "guess 2"]
+    history, proposed = solution.history, list(solution.history.ranking)
+    columns = ["input", "sample", "sample average", "guess 1", "guess 2"]
     if puzzle.solution is not None:
         columns.append("truth")
     figure = new_figure(2.1 * len(columns), 2.3 * len(puzzle.test) + 0.35)
@@ -125,18 +129,22 @@ def draw_solution(solution: Solution) -> Figure:
     crops = None if solution.run is None else crops_of(solution.run.ema, puzzle.canvas)
     for t, row in enumerate(axes):
         draw_grid(row[0], puzzle.test[t], columns[0])
-        if crops is None or solution.run is None:
+        if history.steps:
+            draw_grid(row[1], proposed[history.proposals[-1, 0]].answer[t], columns[1])
+        else:
             _unknown(row[1], columns[1])
+        if crops is None or solution.run is None:
+            _unknown(row[2], columns[2])
         else:
             logits = np.asarray(solution.run.ema.logits)[..., t]
-            draw_grid(row[1], _blend(logits, crops[t], puzzle.canvas.colors), columns[1])
-        for cell, answer, title in ((row[2], first, columns[2]), (row[3], second, columns[3])):
+            draw_grid(row[2], _blend(logits, crops[t], puzzle.canvas.colors), columns[2])
+        for cell, answer, title in ((row[3], first, columns[3]), (row[4], second, columns[4])):
             mark = ""
             if puzzle.solution is not None:
                 mark = " (right)" if np.array_equal(answer[t], puzzle.solution[t]) else " (wrong)"
             draw_grid(cell, answer[t], title + mark)
         if puzzle.solution is not None:
-            draw_grid(row[4], puzzle.solution[t], columns[4])
+            draw_grid(row[5], puzzle.solution[t], columns[5])
     figure.suptitle(f"{puzzle.name} after {solution.history.steps} steps", fontsize=11)
     return figure
 
@@ -193,7 +201,11 @@ def draw_vote(axes: Axes, solution: Solution) -> None:
         axes.plot(ranks, ".", ms=3)
         axes.set_ylabel("rank of the right answer")
         axes.set_yscale("log")
-        axes.invert_yaxis()
+        worst = 10 if np.isnan(ranks).all() else max(10, int(np.nanmax(ranks)))
+        ticks = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if n <= worst]
+        axes.set_yticks(ticks, labels=[str(n) for n in ticks])
+        axes.set_yticks([], minor=True)
+        axes.set_ylim(1.3 * worst, 0.7)
         axes.axhspan(0.8, 2.2, color="#4fcc30", alpha=0.15)
         if np.isnan(ranks).all():
             axes.text(0.5, 0.5, "never proposed", transform=axes.transAxes, ha="center")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -123,7 +124,7 @@ def grids(canvas: Canvas, dtype=jnp.float32) -> Grids:
     """The arrays the program reads, for one puzzle."""
     shape = canvas.shape
     static = signature(canvas)
-    union = canvas.masks.any(-1).transpose(1, 2, 0).astype(float)
+    union = np.asarray(canvas.masks.any(-1)).transpose(1, 2, 0).astype(float)
     known = static.size_known
     means = PixelMeans(
         plane_y=_weights(union, 1, known),
@@ -152,5 +153,8 @@ def grids(canvas: Canvas, dtype=jnp.float32) -> Grids:
         crop_x_span=crop_x[2],
         crop_y_span=crop_y[2],
     )
-    cast = lambda a: jnp.asarray(a, dtype)  # noqa: E731
-    return Grids(*(PixelMeans(*map(cast, a)) if isinstance(a, PixelMeans) else cast(a) for a in out))
+
+    def cast(a: np.ndarray) -> Array:
+        return jnp.asarray(a, dtype)
+
+    return jax.tree.map(cast, out)

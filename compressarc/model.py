@@ -21,7 +21,6 @@ from compressarc.layers.softmax import softmax
 from compressarc.multitensor import Multitensor, Shape, map_groups
 from compressarc.parameters import HEAD_BIAS_SCALE, Layer, Params, softmax_out_by_group
 
-
 KEPT_ELEMENTS = 1 << 15
 """Above this size of the largest array, the backward pass computes each block again.
 

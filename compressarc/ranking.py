@@ -20,8 +20,7 @@ Answer = tuple[Grid, ...]
 def answer_key(answer: Sequence[np.ndarray]) -> bytes:
     """Bytes that two answers share exactly if all their grids are equal."""
     parts = []
-    for grid in answer:
-        grid = np.asarray(grid, np.int8)
+    for grid in (np.asarray(g, np.int8) for g in answer):
         parts.append(bytes(grid.shape) + grid.tobytes())
     return b"".join(parts)
 

@@ -74,7 +74,7 @@ def read_outcomes(path: str | Path, split: str | None = None) -> dict[str, Score
 
     Raises: ValueError naming the file and the missing column.
     """
-    with open(path, newline="") as file:
+    with Path(path).open(newline="") as file:
         reader = csv.DictReader(file)
         needed = {"split", "task", "n_guesses_needed_at_2000", "per_test_output_score_at_2000"}
         missing = needed - set(reader.fieldnames or ())

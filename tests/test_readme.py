@@ -16,7 +16,9 @@ def blocks(path, language):
 
 
 @pytest.mark.parametrize(
-    ("path", "code"), [(p.name, b) for p in [README, *DOCS] for b in blocks(p, "python")], ids=lambda v: v[:20]
+    ("path", "code"),
+    [(p.name, b) for p in [README, *DOCS] for b in blocks(p, "python")],
+    ids=lambda v: v[:20],
 )
 def test_python_examples(path, code, subprocess_env, tmp_path):
     done = subprocess.run(

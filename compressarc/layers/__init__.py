@@ -1,0 +1,1 @@
+"""The layers of the decoder, one module each, on packed multitensors."""

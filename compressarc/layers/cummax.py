@@ -42,7 +42,7 @@ def _passes(n: int) -> list[range]:
 
 
 def _behind(x: Array, distances: range, axis: int, backwards: np.ndarray, fill: float) -> list[Array]:
-    """x as seen `distance` entries further back along the sweep of each column.
+    """X as seen `distance` entries further back along the sweep of each column.
 
     backwards: bool, broadcasts against x; columns that sweep towards lower indices.
     """
@@ -138,7 +138,7 @@ _HALVES = np.arange(PER_AXIS) >= HALF
 
 
 def _cardinal(v: Array, outside: Array, axis: int) -> Array:
-    """v [C+1, X, Y, E, 8] along x (axis 1) or y (axis 2)."""
+    """V [C+1, X, Y, E, 8] along x (axis 1) or y (axis 2)."""
     p = outside[..., None]
     run, top, low = _extremes(v, p, _Sweep.of(axis, _HALVES))
     high = top + p + CARDINAL_MARGIN
@@ -171,7 +171,7 @@ def _unshear(v: Array, y: int, anti: bool) -> Array:
 
 def _diagonal(main: Array, anti: Array, union: Array) -> tuple[Array, Array]:
     """Both diagonals, [C+1, X, Y, E, 8] each, side by side in one sheared array."""
-    c, x, y, e, columns = main.shape
+    _, x, y, e, columns = main.shape
     width = x + y
     flat = lambda a: a.reshape(a.shape[0], x, y, -1)  # noqa: E731
     both = lambda a, b: jnp.concatenate([_shear(flat(a), False), _shear(flat(b), True)], 2)  # noqa: E731

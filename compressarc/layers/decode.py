@@ -7,6 +7,8 @@ normal prior is what the tensor costs.
 
 from __future__ import annotations
 
+# custom_vjp hides what a function returns
+# pyright: reportOperatorIssue=false, reportAttributeAccessIssue=false, reportIndexIssue=false
 from typing import NamedTuple
 
 import jax

@@ -6,6 +6,8 @@ padding pixels count (paper, appendix on layers; the reference does the same).
 
 from __future__ import annotations
 
+# custom_vjp hides what a function returns
+# pyright: reportOperatorIssue=false, reportAttributeAccessIssue=false, reportIndexIssue=false
 import functools
 import math
 

@@ -42,7 +42,7 @@ def _product(x: Array, weight: Array) -> Array:
 
 @jax.custom_vjp
 def matmul(x: Array, weight: Array) -> Array:
-    """x [..., k] @ weight [k, n], as a product of matrices in both directions."""
+    """X [..., k] @ weight [k, n], as a product of matrices in both directions."""
     return _product(x, weight)
 
 
@@ -72,7 +72,7 @@ def _project_slots(x: Array, weight: Array) -> Array:
 
 
 def slot_moments(x: Array, g: Array) -> Array:
-    """sum over positions of x (outer) g, for the uncolored and the colored type: [2, k, n]."""
+    """Sum over positions of x (outer) g, for the uncolored and the colored type: [2, k, n]."""
     slots = x.shape[0]
     per_slot = jnp.einsum("cmk,cmn->ckn", *(a.reshape(slots, -1, a.shape[-1]) for a in (x, g)))
     return jnp.stack([per_slot[0], per_slot[1:].sum(0)])

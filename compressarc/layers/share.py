@@ -8,6 +8,8 @@ computed one axis at a time (a subset-sum transform), on whole packed arrays.
 
 from __future__ import annotations
 
+# custom_vjp hides what a function returns
+# pyright: reportOperatorIssue=false, reportAttributeAccessIssue=false, reportIndexIssue=false
 from typing import NamedTuple
 
 import jax
@@ -61,7 +63,7 @@ def _upward(v: Multitensor, shape: Shape) -> Multitensor:
 
 def _pixels_down(plane: Array, line: Array, point: Array, means: PixelMeans):
     """Adds the means over y, then over x, to what lacks these axes."""
-    x, y = plane.shape[1], plane.shape[2]
+    x = plane.shape[1]
     tail = (None,) * (plane.ndim - means.plane_y.ndim - 1)
 
     def mean(weight: Array, v: Array, axis: int) -> Array:

@@ -153,7 +153,7 @@ def _softmaxes(v: Array, weight: Array, group: Group, shape: Shape) -> Array:
         return names, jnp.concatenate(parts, -1)
 
     def factor(axis: str) -> Array:
-        """sum over subsets that begin with `axis`: (1 / Z_s) W_s, for both channels."""
+        """Sum over subsets that begin with `axis`: (1 / Z_s) W_s, for both channels."""
         names, r = reciprocals(frozenset(axis), axes.sum(ex, axis))
         table = jnp.asarray(_weight_tables(group, tuple(names)), v.dtype)
         block = (table @ weight).reshape(len(group.types), r.shape[-1], WIDTH * channels)
@@ -184,7 +184,7 @@ _weighted.defvjp(lambda ex, factors: (_weighted(ex, factors), (ex, factors)), _w
 
 
 def _mapped(r: Array, block: Array, group: Group, shape: Shape, has_color: bool) -> Array:
-    """r [..., k] times the block of weights [sets, k, n] of each row's type."""
+    """R [..., k] times the block of weights [sets, k, n] of each row's type."""
     if has_color:
         return project(r, block, group, shape)
     if group.space != "point":  # what sums over colors belongs to the colored type alone

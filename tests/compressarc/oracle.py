@@ -13,10 +13,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-TYPES = (
-    "01000 11000 00100 10100 01100 11100 10010 11010 10110 11110 "
-    "10001 11001 10101 11101 10011 11011 10111 11111"
-).split()
+TYPES = tuple(
+    [
+        "01000",
+        "11000",
+        "00100",
+        "10100",
+        "01100",
+        "11100",
+        "10010",
+        "11010",
+        "10110",
+        "11110",
+        "10001",
+        "11001",
+        "10101",
+        "11101",
+        "10011",
+        "11011",
+        "10111",
+        "11111",
+    ]
+)
 AXES = "ecdxy"
 STRENGTH = (1, 0.2, 0.4, 0.2, 1, 0.2, 0.4, 0.2)
 
@@ -37,9 +55,7 @@ def norm(t):
 
 def align(t, source, target):
     """Inserts length-1 axes so that a tensor of type `source` broadcasts in type `target`."""
-    index = tuple(
-        slice(None) if s == "1" else None for s, g in zip(source, target, strict=True) if g == "1"
-    )
+    index = tuple(slice(None) if s == "1" else None for s, g in zip(source, target, strict=True) if g == "1")
     return t[(*index, slice(None))]
 
 
@@ -180,9 +196,7 @@ def directional(code, union, cardinal, diagonal):
                     flip = (axis,) if s + h == 1 else ()
                     out = cardinal(jnp.flip(part, flip), jnp.flip(u, flip), axis)
                 else:
-                    flip = tuple(
-                        a for a, yes in ((0, (s + h + (j == 3)) % 2), (1, s + h == 1)) if yes
-                    )
+                    flip = tuple(a for a, yes in ((0, (s + h + (j == 3)) % 2), (1, s + h == 1)) if yes)
                     out = diagonal(jnp.flip(part, flip), jnp.flip(u, flip))
                 per_direction.append(jnp.flip(out, flip))
             halves.append(jnp.stack(per_direction))
@@ -195,9 +209,7 @@ def direction_share(w, layer, code, x):
     place = dims(code).index("d")
     z = jnp.moveaxis(norm(x), place, 0)
     maps = w[f"layer{layer}/direction_share/{code}"]
-    out = [
-        sum(STRENGTH[(d2 - d1) % 8] * z[d2] @ maps[d1, d2] for d2 in range(8)) for d1 in range(8)
-    ]
+    out = [sum(STRENGTH[(d2 - d1) % 8] * z[d2] @ maps[d1, d2] for d2 in range(8)) for d1 in range(8)]
     return x + jnp.moveaxis(jnp.stack(out), 0, place)
 
 

@@ -103,7 +103,7 @@ def test_malformed_puzzles_are_named(data, message):
 def test_unknown_ids_datasets_and_files(tmp_path):
     with pytest.raises(ValueError, match="did you mean 6f8cd79b"):
         load_puzzle("6f8cd79c")
-    with pytest.raises(ValueError, match="unknown dataset 'arcagi3'.*did you mean arcagi"):
+    with pytest.raises(ValueError, match=r"unknown dataset 'arcagi3'.*did you mean arcagi"):
         load_puzzle("6f8cd79b", "arcagi3")
     with pytest.raises(ValueError, match=r"missing\.json: no such file"):
         load_puzzle(tmp_path / "missing.json")

@@ -42,8 +42,7 @@ def test_widths_and_softmax_outputs():
 def test_direction_tying_matches_the_recorded_tables():
     with np.load(DATA / "f9012d9b.npz") as golden:
         recorded = {
-            kind: golden[f"meta/dir_index_{name}"]
-            for kind, name in (("row", "x_only"), ("column", "y_only"))
+            kind: golden[f"meta/dir_index_{name}"] for kind, name in (("row", "x_only"), ("column", "y_only"))
         }
     for kind, table in recorded.items():
         np.testing.assert_array_equal(tying_table(kind), table)

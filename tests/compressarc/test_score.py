@@ -25,8 +25,8 @@ def test_true_totals_of_the_published_run(split, pass1, pass2, official):
 
 
 def test_the_two_puzzles_that_the_tables_lost_are_solved():
-    assert read_outcomes(DATA / "published_solves.csv", "training")["ba26e723"].solved(1)
-    assert read_outcomes(DATA / "published_solves.csv", "evaluation")["66e6c45b"].solved(2)
+    assert read_outcomes(DATA / "published_solves.csv", "training")["ba26e723"].rank == 2
+    assert read_outcomes(DATA / "published_solves.csv", "evaluation")["66e6c45b"].rank == 1
 
 
 def test_joint_and_official_rule_differ_on_several_outputs():

@@ -28,9 +28,7 @@ def test_replay(name):
     static, data = signature(canvas), grids(canvas)
     ema, ranking = init_ema(static), Ranking()
     propose = jax.jit(candidates)
-    known = [
-        tuple(g[(g >= 0).any(1)][:, (g >= 0).any(0)] for g in answer) for answer in record["answers"]
-    ]
+    known = [tuple(g[(g >= 0).any(1)][:, (g >= 0).any(0)] for g in answer) for answer in record["answers"]]
     numbers = {answer_key(answer): i for i, answer in enumerate(known)}
     for i, t in enumerate(record["train_step"]):
         current = Outputs(

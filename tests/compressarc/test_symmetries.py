@@ -14,6 +14,7 @@ from compressarc.parameters import init_params
 from tests.compressarc.zoo import SQUARE
 
 AXES = "ecdxy"
+REFERENCE = Variant()
 FLIP_X = [(4 - d) % 8 for d in range(8)]
 FLIP_Y = [-d % 8 for d in range(8)]
 TRANSPOSE = [(2 - d) % 8 for d in range(8)]
@@ -31,7 +32,7 @@ def network():
         zeros = jax.tree.map(jnp.zeros_like, jax.tree.map(jnp.asarray, pack(means, static.shape)))
         run = jax.jit(forward, static_argnums=(3, 4))
 
-        def logits(means, variant=Variant()):
+        def logits(means, variant=REFERENCE):
             params = from_named(
                 weights | {f"post_mean/{c}": m for c, m in means.items()}, static.shape, np.float64
             )
