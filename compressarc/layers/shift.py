@@ -19,13 +19,27 @@ def _moved(v: Array, x: int, y: int) -> Array:
     return jax.lax.pad(v, jnp.zeros((), v.dtype), [(0, 0, 0), (x, -x, 0), (y, -y, 0), *none])
 
 
-def _all_directions(v: Array, union: Array) -> Array:
-    del union  # the input is masked already, and the result is not masked again
+def _all_moved(v: Array, sign: int) -> Array:
+    """Every column one step along its sweep (sign 1), or one step back (sign -1)."""
     parts = []
     for j, (x, y) in enumerate(_STEPS):
         columns = axis_columns(v, j)
-        parts += [_moved(columns[..., :HALF], x, y), _moved(columns[..., HALF:], -x, -y)]
+        parts.append(_moved(columns[..., :HALF], sign * x, sign * y))
+        parts.append(_moved(columns[..., HALF:], -sign * x, -sign * y))
     return jnp.concatenate(parts, -1)
+
+
+@jax.custom_vjp
+def _all_directions(v: Array, union: Array) -> Array:
+    del union  # the input is masked already, and the result is not masked again
+    return _all_moved(v, 1)
+
+
+_all_directions.defvjp(
+    lambda v, union: (_all_moved(v, 1), union),
+    # One kernel, where the derivative of eight slices is eight padded arrays and their sum.
+    lambda union, g: (_all_moved(g, -1), jnp.zeros_like(union)),
+)
 
 
 def shift(x: Multitensor, into: Array, out: Array, union: Array, shape: Shape) -> Multitensor:
