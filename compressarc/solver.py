@@ -264,7 +264,7 @@ class Solution:
     config: SolveConfig
     status: Status
     history: History
-    run: Run | None  # final state; None if no step was finite
+    run: Run | None  # final state; None after a non-finite loss, which leaves none worth having
     seconds: float
     compile_seconds: float
 
@@ -353,4 +353,5 @@ def solve(
                 status = Status.TIME_LIMIT
                 break
     seconds = time.perf_counter() - begun
-    return Solution(puzzle, config, status, history, run, seconds, compile_seconds)
+    kept = None if status == Status.NON_FINITE else run
+    return Solution(puzzle, config, status, history, kept, seconds, compile_seconds)

@@ -8,6 +8,7 @@ import pytest
 import compressarc
 from compressarc import solver
 from compressarc.multitensor import TYPES
+from compressarc.report import write_pictures
 
 CONFIG = compressarc.SolveConfig(steps=200)
 
@@ -89,7 +90,7 @@ def test_a_time_limit_leaves_an_answer(puzzle):
         short(puzzle, 5, time_limit=0)
 
 
-def test_a_non_finite_loss_ends_the_run_with_the_answers_so_far(puzzle):
+def test_a_non_finite_loss_ends_the_run_with_the_answers_so_far(puzzle, tmp_path):
     def poison(run):
         head = run.params.heads._replace(color_bias=run.params.heads.color_bias * jnp.nan)
         return run._replace(params=run.params._replace(heads=head))
@@ -98,7 +99,8 @@ def test_a_non_finite_loss_ends_the_run_with_the_answers_so_far(puzzle):
     history = good.history
     result = short(puzzle, 50, resume_from=(poison(good.run), history))
     assert result.status == compressarc.Status.NON_FINITE
-    assert result.history.steps == 25 and result.attempts
+    assert result.history.steps == 25 and result.attempts and result.run is None
+    write_pictures(result, tmp_path)
     blank = short(puzzle, 25, resume_from=(poison(short(puzzle, 1).run), compressarc.History.empty()))
     assert blank.status == compressarc.Status.NON_FINITE
     assert blank.attempts[0][0].tolist() == [[0, 0], [0, 0]] and not blank.score.solved(2)
@@ -122,7 +124,7 @@ def test_bad_settings(change, message):
 def test_components_and_pictures(solution, tmp_path):
     from compressarc.analyze import components, draw_analysis
     from compressarc.draw import draw_puzzle, save
-    from compressarc.report import write_pictures, write_result
+    from compressarc.report import write_result
 
     static = compressarc.signature(solution.puzzle.canvas)
     found = components(solution.run.params, static, key=jax.random.key(1), samples=20)
