@@ -137,13 +137,39 @@ _HALVES = np.arange(PER_AXIS) >= HALF
 """Of the 8 columns of an axis, the last four sweep backwards."""
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+def _rescaled(
+    run: Array, top: Array, low: Array, outside: Array, margin: float, epsilon: float, axis: int
+) -> Array:
+    """2 (c - m) / (M - m + epsilon) - 1; top and low have length 1 along the axis."""
+    high, least = top + outside + margin, low - outside - margin
+    return 2 * (run + outside - least) / (high - least + epsilon) - 1
+
+
+def _rescaled_forward(run, top, low, outside, margin, epsilon, axis):
+    out = _rescaled(run, top, low, outside, margin, epsilon, axis)
+    return out, (top, low, outside, out)
+
+
+def _rescaled_backward(margin: float, epsilon: float, axis: int, saved, g: Array):
+    top, low, outside, out = saved
+    width = top - low + 2 * (outside + margin) + epsilon
+    # Stored, since both sums over the line read it and its chain is long.
+    slope = keep((2 * g / width).reshape(*g.shape[:-1], -1, PER_AXIS)).reshape(g.shape)
+    n = g.shape[axis]
+    total = sum_axis(slope, axis, n)
+    weighted = sum_axis(slope * (out + 1), axis, n) / 2
+    return slope, -weighted, weighted - total, jnp.zeros_like(outside)
+
+
+_rescaled.defvjp(_rescaled_forward, _rescaled_backward)
+
+
 def _cardinal(v: Array, outside: Array, axis: int) -> Array:
     """V [C+1, X, Y, E, 8] along x (axis 1) or y (axis 2)."""
-    p = outside[..., None]
+    p = outside[None, ..., None]
     run, top, low = _extremes(v, p, _Sweep.of(axis, _HALVES))
-    high = top + p + CARDINAL_MARGIN
-    least = low - p - CARDINAL_MARGIN
-    return 2 * (run + p - least) / (high - least) - 1
+    return _rescaled(run, top, low, p, CARDINAL_MARGIN, 0.0, axis)
 
 
 def _shear(v: Array, anti: bool) -> Array:
@@ -179,8 +205,7 @@ def _diagonal(main: Array, anti: Array, union: Array) -> tuple[Array, Array]:
     mask = jnp.broadcast_to(union[None, ..., None], (1, x, y, e, columns))
     p = OUTSIDE * (1 - both(mask, mask))
     run, top, low = _extremes(settle(both(main, anti)), p, _Sweep.of(1, backwards))
-    high, least = top + p, low - p
-    out = settle(2 * (run + p - least) / (high - least + DIAGONAL_EPSILON) - 1)
+    out = settle(_rescaled(run, top, low, p, 0.0, DIAGONAL_EPSILON, 1))
     inside = union[..., None]
     parts = _unshear(out[:, :, :width], y, False), _unshear(out[:, :, width:], y, True)
     return parts[0].reshape(main.shape) * inside, parts[1].reshape(main.shape) * inside
