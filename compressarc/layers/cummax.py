@@ -11,6 +11,9 @@ maximum serves all directions.
 
 from __future__ import annotations
 
+# custom_vjp hides what a function returns
+# pyright: reportOperatorIssue=false
+
 import functools
 import math
 from typing import NamedTuple
