@@ -13,7 +13,6 @@ from __future__ import annotations
 
 # custom_vjp hides what a function returns
 # pyright: reportOperatorIssue=false
-
 import functools
 import math
 from typing import NamedTuple
