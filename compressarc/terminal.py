@@ -12,24 +12,14 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from compressarc.draw import PALETTE
 from compressarc.puzzle import Grid, Puzzle
 
 if TYPE_CHECKING:
     from compressarc.solver import Progress as SolveProgress
     from compressarc.solver import Solution
 
-_RGB = (
-    "0,0,0",
-    "30,147,255",
-    "249,60,49",
-    "79,204,48",
-    "255,220,0",
-    "153,153,153",
-    "229,58,163",
-    "255,133,27",
-    "135,216,241",
-    "146,18,49",
-)
+_STYLES = [f"on rgb({r},{g},{b})" for r, g, b in PALETTE]
 
 
 def grid_text(grid: Grid, title: str = "", *, digits: bool = False) -> Text:
@@ -42,7 +32,7 @@ def grid_text(grid: Grid, title: str = "", *, digits: bool = False) -> Text:
             text.append("\n")
         for color in row:
             cell = f"{color} " if digits else "  "
-            text.append(cell, style="" if digits else f"on rgb({_RGB[color]})")
+            text.append(cell, style="" if digits else _STYLES[color])
     return text
 
 

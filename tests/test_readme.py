@@ -15,21 +15,20 @@ def blocks(path, language):
     return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
 
 
+def run_python(*arguments, **where):
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=300, check=False, **where
+    )
+
+
 @pytest.mark.parametrize(
     ("path", "code"),
     [(p.name, b) for p in [README, *DOCS] for b in blocks(p, "python")],
     ids=lambda v: v[:20],
 )
 def test_python_examples(path, code, subprocess_env, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", "import compressarc.cli as c; c._use_cache()\n" + code],
-        cwd=tmp_path,
-        env=subprocess_env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    cached = "import compressarc.cli as c; c._use_cache()\n"
+    done = run_python("-c", cached + code, cwd=tmp_path, env=subprocess_env)
     assert done.returncode == 0, f"{path}\n{done.stdout}\n{done.stderr}"
 
 
@@ -37,15 +36,7 @@ def test_the_first_command_solves_its_puzzle(subprocess_env, tmp_path):
     """The README's own arguments, with this environment's `compressarc`."""
     text = README.read_text().split("<!-- command: solve -->")[1]
     arguments = re.search(r"bin/compressarc (solve .*)", text).group(1).split()
-    done = subprocess.run(
-        [sys.executable, "-m", "compressarc.cli", *arguments],
-        cwd=tmp_path,
-        env=subprocess_env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run_python("-m", "compressarc.cli", *arguments, cwd=tmp_path, env=subprocess_env)
     assert done.returncode == 0, done.stderr
     assert "right: guess 1 is the solution" in done.stdout
     for name in ("result.json", "solution.png", "curves.png"):

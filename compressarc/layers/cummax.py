@@ -61,7 +61,7 @@ def _behind(x: Array, distances: range, axis: int, backwards: np.ndarray, fill: 
 
 
 class _Sweep(NamedTuple):
-    """Which way each column of an array is swept; hashable by identity of its mask."""
+    """Which way each column of an array is swept; hashable, the mask being kept as bytes."""
 
     axis: int
     mask: bytes
