@@ -84,8 +84,11 @@ def _decode_group(group: Group, shape: Shape, mean: Array, local: Array, target:
 
     adjusted = rows(t - type_mean(local, group, shape, group.copies)) + local
     per_element = rows(jnp.broadcast_to(1 / elements, t.shape))
-    c = (CAPACITY_SCALE * jnp.exp(adjusted) + CAPACITY_FLOOR) * per_element
-    variance_lost = _variance_lost(c)  # sigma^2 - 1
+    local_capacity = CAPACITY_SCALE * jnp.exp(adjusted) + CAPACITY_FLOOR
+    c = local_capacity * per_element
+    # Not of c: where capacity is ample, a local capacity's true gradient is rounding noise, which
+    # Adam makes full steps of. Adding the two paths here rounds as the reference does.
+    variance_lost = _variance_lost(local_capacity * per_element)  # sigma^2 - 1
     noiseless = 2 * c > NOISELESS
     signal = jnp.where(noiseless, 1, jnp.sqrt(jnp.where(noiseless | (c <= 0), 1, -variance_lost)))
     m = normalize(mean, group, shape, group.copies)
