@@ -56,9 +56,7 @@ def _compile(name: str, cache: str):
     begun = time.perf_counter()
     key = jax.random.key(0)
     run = jax.block_until_ready(solver._compiled_init(static, program, key=key))
-    compiled = (
-        solver._compiled_chunk().lower(run, data, jnp.int32(0), key, static=static, program=program).compile()
-    )
+    compiled = solver.chunk_program(run, data, key, static, program)
     return compiled, run, data, key, puzzle, time.perf_counter() - begun
 
 
@@ -83,9 +81,10 @@ def measure(name: str, cache: str, seconds: float) -> dict[str, Any]:
         history.append(jax.device_get(info), chunk, puzzle.canvas.colors)
         times.append((middle - start) / chunk)
         overheads.append((time.perf_counter() - middle) / (middle - start))
-    text = compiled.as_text()
-    cost = compiled.cost_analysis()
-    memory = compiled.memory_analysis()
+    executable = compiled.program.executable
+    text = executable.as_text()
+    cost = executable.cost_analysis()
+    memory = executable.memory_analysis()
     kinds = "fusion|dot|custom-call|copy|reduce|convolution"
     entry = re.findall(rf"^\s*(?:ROOT )?%\S+ = .*? ({kinds})\(", text, re.M)
     return {

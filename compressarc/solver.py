@@ -21,6 +21,7 @@ from compressarc.loss import loss_terms
 from compressarc.model import forward
 from compressarc.multitensor import TYPES
 from compressarc.parameters import Params, init_params, standard_normal
+from compressarc.programs import CompiledProgram, compiled_program
 from compressarc.puzzle import Puzzle
 from compressarc.ranking import Answer, Ranking, crop_answer
 from compressarc.score import Score, score_answers
@@ -152,6 +153,43 @@ def _compiled_chunk() -> Callable[..., tuple[Run, StepInfo]]:
         donate_argnames="run",
         compiler_options=compiler_options(),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class ChunkProgram:
+    """A compiled `run_chunk`: call it with (run, data, count, key)."""
+
+    program: CompiledProgram
+
+    def __call__(self, run: Run, data: Grids, count: Array, key: PRNGKeyArray) -> tuple[Run, StepInfo]:
+        """Takes `count` steps; the state is donated."""
+        return self.program(run, (data, count, jax.random.key_data(key)))
+
+
+def chunk_program(
+    run: Run, data: Grids, key: PRNGKeyArray, static: Signature, program: Program
+) -> ChunkProgram:
+    """`run_chunk` compiled for arguments like these, from the persistent cache without tracing.
+
+    One program serves all seeds, counts and puzzles of the signature; the state is donated.
+    """
+    implementation = str(jax.random.key_impl(key))
+
+    def chunk(run: Run, rest: tuple[Grids, Array, Array]) -> tuple[Run, StepInfo]:
+        data, count, key_data = rest
+        key = jax.random.wrap_key_data(key_data, impl=implementation)
+        return chunk_of_steps(run, data, count, key, static, program)
+
+    infos = jax.eval_shape(lambda: _empty_infos(static, program.chunk, run.ema.logits.dtype))
+    compiled = compiled_program(
+        chunk,
+        run,
+        (data, jnp.int32(0), jax.random.key_data(key)),
+        (run, infos),
+        static=("chunk", static, program, implementation),
+        compiler_options=compiler_options(),
+    )
+    return ChunkProgram(compiled)
 
 
 _compiled_init = jax.jit(init, static_argnames=("static", "program"))
@@ -328,8 +366,8 @@ def solve(
         run, history = _compiled_init(static, program, key=init_key), History.empty()
     else:
         run, history = resume_from
-    # No step yet: this compiles, or finds the program among those compiled before.
-    advance = functools.partial(run_chunk, static=static, program=program)
+    advance = chunk_program(run, data, noise_key, static, program)
+    # No step yet: the first call of a program has costs of its own.
     run, _ = jax.block_until_ready(advance(run, data, jnp.int32(0), noise_key))
     compile_seconds = time.perf_counter() - started
     status = Status.FINISHED

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +65,11 @@ def _three(x: Array, axis: int) -> Array:
     return x.reshape(math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
 
 
+def _slices(x: Array, axis: int) -> Sequence[Array]:
+    """The entries along one axis, kept as length 1; one operation, which is quick to trace."""
+    return jax.lax.split(x, (1,) * x.shape[axis], axis=axis)
+
+
 def _add_slices(x: Array, axis: int, start: int) -> Array:
     """Sum over `axis` from index `start` on; keeps the axis with length 1."""
     n = x.shape[axis]
@@ -71,9 +77,9 @@ def _add_slices(x: Array, axis: int, start: int) -> Array:
         part = jax.lax.slice_in_dim(x, start, n, axis=axis)
         total = _three(part, axis).sum(1)
         return total.reshape(*x.shape[:axis], 1, *x.shape[axis + 1 :])
-    terms = [jax.lax.slice_in_dim(x, i, i + 1, axis=axis) for i in range(start, n)]
+    terms = _slices(x, axis)[start:]
     while len(terms) > 1:  # pairwise: shorter dependency chains and smaller rounding
-        terms = [sum(terms[i + 1 : i + 2], terms[i]) for i in range(0, len(terms), 2)]
+        terms = [functools.reduce(jax.lax.add, terms[i : i + 2]) for i in range(0, len(terms), 2)]
     return terms[0]
 
 
@@ -108,7 +114,7 @@ spread.defvjp(
 
 def max_axis(x: Array, axis: int) -> Array:
     """Largest entry along one short axis, keeping the axis. Differentiate elsewhere."""
-    terms = [jax.lax.slice_in_dim(x, i, i + 1, axis=axis) for i in range(x.shape[axis])]
+    terms = _slices(x, axis)
     while len(terms) > 1:
-        terms = [functools.reduce(jnp.maximum, terms[i : i + 2]) for i in range(0, len(terms), 2)]
+        terms = [functools.reduce(jax.lax.max, terms[i : i + 2]) for i in range(0, len(terms), 2)]
     return terms[0]

@@ -1,0 +1,74 @@
+"""Programs kept on disk: found without tracing, and never mistaken for another."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from compressarc import programs
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(programs, "_compiled", {})
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    yield tmp_path / "traced"
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def compiled(traces, static=2.0, shape=(3,)):
+    def scale(a, b):
+        traces.append(shape)
+        return {"scaled": a["x"] * static + b[0]}
+
+    arguments = {"x": jnp.ones(shape)}, (jnp.zeros(()),)
+    return programs.compiled_program(
+        scale, *arguments, {"scaled": 0}, static=("scale", static), compiler_options={}
+    )
+
+
+def test_traced_once_over_processes(cache):
+    traces = []
+    first = compiled(traces)
+    programs._compiled.clear()  # as in another process
+    second = compiled(traces)
+    assert len(traces) == 1 and len(list(cache.iterdir())) == 1
+    for program in (first, second):
+        out = program({"x": jnp.arange(3.0)}, (jnp.float32(1),))
+        np.testing.assert_array_equal(out["scaled"], [1, 3, 5])
+
+
+def test_other_shapes_static_values_and_settings_are_other_programs(cache):
+    traces = []
+    compiled(traces)
+    compiled(traces, shape=(4,))
+    out = compiled(traces, static=3.0)({"x": jnp.ones(3)}, (jnp.float32(0),))
+    np.testing.assert_array_equal(out["scaled"], 3)
+    with jax.default_matmul_precision("highest"):
+        compiled(traces)
+    assert len(traces) == 4 == len(list(cache.iterdir()))
+
+
+def test_a_damaged_file_is_traced_anew(cache):
+    traces = []
+    compiled(traces)
+    (file,) = cache.iterdir()
+    file.write_bytes(b"damaged")
+    programs._compiled.clear()
+    compiled(traces)
+    programs._compiled.clear()
+    compiled(traces)
+    assert len(traces) == 2
+
+
+def test_the_result_must_have_the_structure_told(cache):
+    with pytest.raises(TypeError, match="expected"):
+        programs.compiled_program(
+            lambda a, b: (a, b), jnp.ones(2), jnp.ones(2), {"x": 0}, static="wrong", compiler_options={}
+        )
+
+
+def test_an_unwritable_cache_costs_only_time(cache, monkeypatch):
+    monkeypatch.setattr(programs.tempfile, "mkstemp", lambda **_: (_ for _ in ()).throw(OSError("full")))
+    assert compiled([])({"x": jnp.ones(3)}, (jnp.float32(0),))["scaled"].shape == (3,)
