@@ -257,14 +257,12 @@ def trajectory_checks(difference: np.ndarray, bits: int, spread: np.ndarray) -> 
 
 def neighbors(golden: Golden, count: int):
     """The golden's weights changed by at most one rounding of single precision, `count` times."""
+    rounding = np.finfo(np.float32).eps / 2
     for seed in range(count):
         rng = np.random.default_rng(seed)
-        rounding = np.finfo(np.float32).eps / 2
-        params = jax.tree.map(
-            lambda a, rng=rng: a * (1 + rounding * rng.integers(-1, 2, a.shape).astype(np.float32)),
-            golden.params,
-        )
-        yield golden._replace(params=params)
+        leaves, tree = jax.tree.flatten(golden.params)
+        moved = [a * (1 + rounding * rng.integers(-1, 2, a.shape).astype(np.float32)) for a in leaves]
+        yield golden._replace(params=jax.tree.unflatten(tree, moved))
 
 
 def single_precision_run(golden: Golden, compiled, starts: int = 16) -> list[Check]:

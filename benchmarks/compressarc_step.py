@@ -45,7 +45,6 @@ ORACLE = ("25ff71a9",)
 def _compile(name: str, cache: str):
     """The compiled chunk of a puzzle and its arguments; seconds to trace, lower and compile."""
     import jax
-    import jax.numpy as jnp
 
     import compressarc
     from compressarc import solver

@@ -57,7 +57,7 @@ def _source_digest() -> str:
 
 
 def _settings() -> list[tuple[str, str]]:
-    """jax's settings, those of the compilation cache apart."""
+    """Settings of jax, those of the compilation cache apart."""
     about_cache = ("cache", "dump", "log", "traceback", "profiler")
     names = (name for name in jax.config.values if not any(word in name for word in about_cache))
     return sorted((name, repr(getattr(jax.config, name, None))) for name in names)

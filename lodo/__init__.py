@@ -1,0 +1,39 @@
+"""LODO: a quasi-Newton optimizer that learns its preconditioner online, for optax.
+
+optimizer = lodo.lodo(learning_rate=0.1)  # instead of optax.adam(...)
+"""
+
+from lodo.architectures import Architecture, BlockNetwork, Diagonal, Global, Residual
+from lodo.diagnostics import (
+    Info,
+    apply_preconditioner,
+    dense_preconditioner,
+    diagnose,
+    hessian_error,
+    state_bytes,
+    top_eigenvalues,
+)
+from lodo.meta import ReferenceAdamState, reference_adam
+from lodo.transfer import warm_start
+from lodo.transform import LodoState, lodo, scale_by_lodo
+
+__all__ = [
+    "Architecture",
+    "BlockNetwork",
+    "Diagonal",
+    "Global",
+    "Info",
+    "LodoState",
+    "ReferenceAdamState",
+    "Residual",
+    "apply_preconditioner",
+    "dense_preconditioner",
+    "diagnose",
+    "hessian_error",
+    "lodo",
+    "reference_adam",
+    "scale_by_lodo",
+    "state_bytes",
+    "top_eigenvalues",
+    "warm_start",
+]

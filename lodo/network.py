@@ -1,0 +1,157 @@
+"""The block network: block-diagonal layers between permutations, in arrays that compile well.
+
+A hidden vector of h = k B entries is kept as [k, B], row within the block first, block
+last, so that a layer is k^2 multiply-adds of contiguous vectors. In the paper's order entry
+b k + i is row i of block b; the permutations of the first layer read that order, those of
+the others our own, so nothing is ever transposed for the sake of the layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+PERMUTATIONS = ("random", "shuffle", "identity")
+
+
+class Wiring(NamedTuple):
+    """Fixed permutations, per layer; y[forward] enters the layer."""
+
+    forward: tuple[Int[Array, " hidden"], ...] | Int[Array, "layer hidden"]
+    inverse: tuple[Int[Array, " hidden"], ...] | Int[Array, "layer hidden"]
+
+
+class Trace(NamedTuple):
+    """What G v leaves behind, per layer."""
+
+    inputs: tuple[Float[Array, "k B"], ...]  # what enters the blocks on the way up
+    outputs: tuple[Float[Array, "k B"], ...]  # what the transposed chain carries above the blocks
+
+
+def orthogonal_blocks(
+    key: PRNGKeyArray, num_layers: int, block_size: int, blocks: int, dtype
+) -> tuple[Float[Array, "k k B"], ...]:
+    """Independent random orthogonal blocks, uniform over the group; one array a layer."""
+    drawn = jax.random.orthogonal(key, block_size, (num_layers, blocks), dtype)
+    return tuple(jnp.moveaxis(drawn, 1, -1)[layer] for layer in range(num_layers))
+
+
+def random_wiring(key: PRNGKeyArray, num_layers: int, hidden: int) -> Wiring:
+    """Independent uniform permutations and their inverses, int32."""
+    keys = jax.random.split(key, max(num_layers, 1))
+    forward = jax.vmap(lambda k: jax.random.permutation(k, hidden))(keys).astype(jnp.int32)
+    inverse = jnp.argsort(forward, axis=1).astype(jnp.int32)
+    rows = lambda a: tuple(a[layer] for layer in range(num_layers))  # noqa: E731
+    return Wiring(rows(forward), rows(inverse))
+
+
+def _alone(move: Callable[[Array], Array], y: Array, runtime: Array) -> Array:
+    """`move(y)`, a rearrangement, made once and stored.
+
+    XLA's CPU backend repeats a gather or transpose in every one of the k^2 loops that read
+    it, and drops optimization barriers before it does so. Nothing is moved into or out of a
+    conditional: this one, whose condition only running decides, keeps the rearrangement to
+    itself. Flat going in and coming out: a two-dimensional result would only be labeled as
+    transposed, and moved by its readers. runtime: any integer scalar that is never negative.
+    """
+
+    def moved() -> Array:
+        return move(y).reshape(-1)
+
+    def isolated() -> Array:
+        return jax.lax.cond(runtime >= 0, moved, lambda: jnp.zeros(y.size, y.dtype))
+
+    return jax.lax.platform_dependent(cpu=isolated, default=moved)
+
+
+def _take(index: Int[Array, " hidden"]) -> Callable[[Array], Array]:
+    return lambda y: y.at[index].get(mode="promise_in_bounds", unique_indices=True)
+
+
+def _enter(y: Array, layer: int, wiring, permutation: str, k: int, runtime: Array) -> Float[Array, "k B"]:
+    """The permuted input of a layer; y is flat below the first layer, else [k, B]."""
+    if permutation == "random":
+        index = wiring.forward[layer]
+        return _alone(_take(index), y.reshape(-1), runtime).reshape(k, -1)
+    if permutation == "shuffle":
+        return y.reshape(k, -1) if layer == 0 else _alone(jnp.transpose, y, runtime).reshape(k, -1)
+    return _alone(lambda y: y.reshape(-1, k).T, y, runtime).reshape(k, -1) if layer == 0 else y
+
+
+def _leave(z: Float[Array, "k B"], layer: int, wiring, permutation: str, k: int, runtime: Array) -> Array:
+    """The inverse of `_enter`."""
+    if permutation == "random":
+        out = _alone(_take(wiring.inverse[layer]), z.reshape(-1), runtime)
+        return out if layer == 0 else out.reshape(k, -1)
+    if permutation == "shuffle":
+        return z.reshape(-1) if layer == 0 else _alone(lambda z: z.reshape(-1, k).T, z, runtime).reshape(k, -1)
+    return _alone(jnp.transpose, z, runtime) if layer == 0 else z
+
+
+def _blocks(w: Float[Array, "k k B"], z: Float[Array, "k B"]) -> Float[Array, "k B"]:
+    """out[j, b] = sum_i z[i, b] w[i, j, b]."""
+    return sum((w[i] * z[i] for i in range(1, w.shape[0])), w[0] * z[0])
+
+
+def _blocks_transposed(w: Float[Array, "k k B"], y: Float[Array, "k B"]) -> Float[Array, "k B"]:
+    """out[i, b] = sum_j w[i, j, b] y[j, b]."""
+    return sum((w[:, j] * y[j] for j in range(1, w.shape[1])), w[:, 0] * y[0])
+
+
+def apply(
+    theta: tuple[Float[Array, "k k B"], ...],
+    wiring: Wiring | tuple,
+    v: Float[Array, " n"],
+    permutation: str,
+) -> tuple[Float[Array, " n"], Trace]:
+    """G v = S' T' T S v, and the trace of both chains."""
+    if not theta:
+        return v, Trace((), ())
+    k, _, blocks = theta[0].shape
+    y = jnp.pad(v, (0, k * blocks - v.shape[0]))
+    runtime = jnp.isnan(y[0]).astype(jnp.int32)  # 0 or 1, which only running tells
+    inputs, outputs = [], []
+    for layer, w in enumerate(theta):
+        z = _enter(y, layer, wiring, permutation, k, runtime)
+        inputs.append(z)
+        y = _blocks(w, z)
+    for layer in reversed(range(len(theta))):
+        outputs.append(y)
+        y = _leave(_blocks_transposed(theta[layer], y), layer, wiring, permutation, k, runtime)
+    return y[: v.shape[0]], Trace(tuple(inputs), tuple(reversed(outputs)))
+
+
+def gradient(a: Trace, b: Trace) -> tuple[Float[Array, "k k B"], ...]:
+    """Gradient of <a, G b> by theta: Z_a D_b + Z_b D_a, an outer product within each block."""
+    return tuple(
+        za[:, None] * db[None] + zb[:, None] * da[None]
+        for za, da, zb, db in zip(a.inputs, a.outputs, b.inputs, b.outputs, strict=True)
+    )
+
+
+def from_paper_order(
+    theta: Float[np.ndarray, "layer B k k"], permutations: Int[np.ndarray, "layer hidden"], dtype=None
+) -> tuple[tuple[Array, ...], Wiring]:
+    """Weights and wiring of this module from arrays in the paper's order.
+
+    theta[l, b, i, o] multiplies row i of block b into row o; permutations[l] is applied
+    first, y[permutation], with entry b k + i being row i of block b.
+    """
+    theta, permutations = np.asarray(theta), np.asarray(permutations)
+    _, blocks, k, _ = theta.shape
+    ours = np.arange(k * blocks).reshape(blocks, k).T.reshape(-1)  # paper's index of our entries
+    back = np.argsort(ours)
+    forward = [back[p[ours]] if layer else p[ours] for layer, p in enumerate(permutations)]
+    as_index = lambda arrays: tuple(jnp.asarray(a, jnp.int32) for a in arrays)  # noqa: E731
+    weights = tuple(jnp.asarray(np.moveaxis(layer, 0, -1), dtype) for layer in theta)
+    return weights, Wiring(as_index(forward), as_index(np.argsort(p) for p in forward))
+
+
+def to_paper_order(theta: tuple[Float[Array, "k k B"], ...]) -> Float[np.ndarray, "layer B k k"]:
+    """The weights as [layer, block, row in, row out]."""
+    return np.stack([np.moveaxis(np.asarray(w), -1, 0) for w in theta])
