@@ -95,9 +95,12 @@ def load(path: str | Path, dtype=jnp.float32) -> Golden:
 
 def noise_of(golden: Golden, variant: str, dtype) -> Multitensor:
     """The stored noise, or zeros for the variant "zero"."""
-    factor = 1.0 if variant == "noise" else 0.0
-    tensors = {c: golden.data[f"noise/{c}"] * factor for c in TYPES}
-    return jax.tree.map(lambda a: jnp.asarray(a, dtype), pack(tensors, golden.static.shape))
+    shape = golden.static.shape
+    if variant == "noise":
+        tensors = {c: golden.data[f"noise/{c}"] for c in TYPES}
+    else:
+        tensors = {c: np.zeros((*shape.axes(c), 4)) for c in TYPES}
+    return jax.tree.map(lambda a: jnp.asarray(a, dtype), pack(tensors, shape))
 
 
 def value_and_grad(golden: Golden):

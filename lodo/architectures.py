@@ -38,7 +38,8 @@ def check_size(name: str, value: Any, least: int = 1) -> None:
     """
     if isinstance(value, jax.Array):
         raise TypeError(
-            f"{name} decides array shapes and must be a Python int, got a {type(value).__name__}; under "
+            f"{name} is fixed when the optimizer is made and must be a Python int, got a "
+            f"{type(value).__name__}; under "
             f'optax.inject_hyperparams name it in static_args=("num_layers", "block_size", "seed")'
         )
     if isinstance(value, bool) or not isinstance(value, int):

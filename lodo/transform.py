@@ -81,6 +81,7 @@ class _Settings(NamedTuple):
     skip_nonfinite: bool
     mesh: Mesh | None
     mesh_axis: str | None
+    param_sharding: Any
 
 
 def _settings(**given: Any) -> _Settings:
@@ -114,6 +115,7 @@ def _settings(**given: Any) -> _Settings:
         given["skip_nonfinite"],
         mesh,
         axis,
+        given["param_sharding"],
     )
 
 
@@ -140,6 +142,12 @@ def _place(settings: _Settings, tree: Any, theta: Any) -> Any:
     leaves = jax.tree.leaves(theta)
     width = leaves[0].shape[-1] if leaves and leaves[0].ndim > 1 else -1
     return _constrain(tree, settings.mesh, settings.mesh_axis, width)
+
+
+def _like_params(settings: _Settings, tree: Any) -> Any:
+    if settings.param_sharding is None:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, settings.param_sharding)
 
 
 def _learn(settings: _Settings, state: LodoState, g: Array) -> tuple[Any, optax.OptState, Array]:
@@ -184,6 +192,7 @@ def _step(settings: _Settings, updates: optax.Updates, state: LodoState) -> tupl
     momentum = jax.tree.map(
         lambda m, u: (decay * m + (1 - decay) * u.astype(dtype)).astype(dtype), state.momentum, updates
     )
+    momentum = _like_params(settings, momentum)
     rate = settings.learning_rate
     rate = jnp.asarray(rate(state.count) if callable(rate) else rate, dtype)
     if settings.skip_nonfinite:
@@ -217,7 +226,8 @@ def _transformation(settings: _Settings, *, descend: bool) -> optax.GradientTran
             raise TypeError(f"expected a LodoState, got {type(state).__name__}: state of another optimizer?")
         trees.check_updates(updates, state.momentum)
         direction, state = _step(settings, updates, state)
-        return trees.unravel(-state.rate * direction if descend else direction, updates), state
+        vector = -state.rate * direction if descend else direction
+        return _like_params(settings, trees.unravel(vector, updates)), state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -240,6 +250,7 @@ def scale_by_lodo(
     skip_nonfinite: bool = True,
     mesh: Mesh | None = None,
     mesh_axis: str | None = None,
+    param_sharding: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Preconditions averaged gradients with a matrix that is learned on the way.
 
@@ -269,6 +280,7 @@ def lodo(
     skip_nonfinite: bool = True,
     mesh: Mesh | None = None,
     mesh_axis: str | None = None,
+    param_sharding: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
     """LODO: a quasi-Newton optimizer that learns its preconditioner while it optimizes.
 
@@ -305,6 +317,9 @@ def lodo(
       skip_nonfinite: on NaN or infinite gradients emit zeros and keep theta and m.
       mesh, mesh_axis: split theta and all state like it over this axis (the first, if not
         said), so that state per device falls with the number of devices.
+      param_sharding: sharding, or tree of them, that updates and momentum are to have; for
+        automatic meshes, where the compiler may otherwise replicate them. Under explicit
+        meshes they keep the gradients' shardings.
 
     Raises:
       TypeError: complex or integer parameters, with their path; structural arguments that are
