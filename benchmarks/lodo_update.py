@@ -152,7 +152,9 @@ def measure_small(steps: int = 20_000) -> dict[str, float]:
     for permutation in ("shuffle", "random"):
         bowl = quadratic.noisy_bowl(jax.random.key(0))
         optimizer = lodo.lodo(0.27, 9.6e-4, 0.195, permutation=permutation)
-        run = jax.jit(lambda key, optimizer=optimizer, bowl=bowl: quadratic.run(bowl, optimizer, steps, key=key)[0])
+        run = jax.jit(
+            lambda key, optimizer=optimizer, bowl=bowl: quadratic.run(bowl, optimizer, steps, key=key)[0]
+        )
         jax.block_until_ready(run(jax.random.key(1)))
         start = time.perf_counter()
         jax.block_until_ready(run(jax.random.key(2)))
@@ -186,7 +188,9 @@ def main() -> int:
     if arguments.measure:
         print(json.dumps(measure(arguments.measure, arguments.repeats)))
         return 0
-    names = ["adam", "shuffle", "random"] + ([] if arguments.quick else ["shuffle, automatic", "random, automatic"])
+    names = ["adam", "shuffle", "random"] + (
+        [] if arguments.quick else ["shuffle, automatic", "random, automatic"]
+    )
     rows = [_child("--measure", name, "--repeats", "10" if arguments.quick else "40") for name in names]
     bandwidth = max(row["bandwidth_in_place"] for row in rows)
     adam = rows[0]["seconds"]
@@ -208,7 +212,10 @@ def main() -> int:
             f"state {row['state_megabytes']:.1f} MB, temporaries {row['temporary_megabytes']:.0f} MB"
         )
     small = _child("--measure", "small")
-    print("n = 100 in lax.scan: " + ", ".join(f"{k} {1e3 * v:.3f} ms a step (at most 0.3)" for k, v in small.items()))
+    print(
+        "n = 100 in lax.scan: "
+        + ", ".join(f"{k} {1e3 * v:.3f} ms a step (at most 0.3)" for k, v in small.items())
+    )
     arguments.json.parent.mkdir(exist_ok=True)
     arguments.json.write_text(json.dumps({"rows": rows, "small": small, "bandwidth": bandwidth}, indent=1))
     return 1 if short else 0

@@ -89,7 +89,9 @@ def _leave(z: Float[Array, "k B"], layer: int, wiring, permutation: str, k: int,
         out = _alone(_take(wiring.inverse[layer]), z.reshape(-1), runtime)
         return out if layer == 0 else out.reshape(k, -1)
     if permutation == "shuffle":
-        return z.reshape(-1) if layer == 0 else _alone(lambda z: z.reshape(-1, k).T, z, runtime).reshape(k, -1)
+        return (
+            z.reshape(-1) if layer == 0 else _alone(lambda z: z.reshape(-1, k).T, z, runtime).reshape(k, -1)
+        )
     return _alone(jnp.transpose, z, runtime) if layer == 0 else z
 
 

@@ -50,7 +50,11 @@ def eight_devices(subprocess_env):
             "JAX_PLATFORMS": "cpu",
         }
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=300,
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=300,
             cwd=Path(__file__).parents[1],
         )
         assert done.returncode == 0, done.stderr[-3000:]

@@ -47,7 +47,7 @@ class Walk(NamedTuple):
 
 
 def start(bowl: Bowl, optimizer: optax.GradientTransformation, state: Any = None) -> Walk:
-    """x = c = 0; `state`: the optimizer's, if not a fresh one."""
+    """X = c = 0; `state`: the optimizer's, if not a fresh one."""
     x = jnp.zeros(bowl.hessian.shape[0], bowl.hessian.dtype)
     return Walk(x, optimizer.init(x) if state is None else state)
 

@@ -83,7 +83,11 @@ def test_row_3_dtypes_are_kept(dtype):
 
 def test_row_3_mixed_dtypes():
     with jax.enable_x64(True):
-        params = {"a": jnp.ones(3, jnp.float32), "b": jnp.ones(2, jnp.float64), "c": jnp.ones(2, jnp.bfloat16)}
+        params = {
+            "a": jnp.ones(3, jnp.float32),
+            "b": jnp.ones(2, jnp.float64),
+            "c": jnp.ones(2, jnp.bfloat16),
+        }
         optimizer = small(0.05)
         state = optimizer.init(params)
         assert state.theta[0].dtype == jnp.float64
