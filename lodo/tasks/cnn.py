@@ -5,6 +5,7 @@ ResNet-18's 11 M weights need 18.7 GB of LODO state; this one has about 58 thous
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -31,7 +32,7 @@ def init(*, key: PRNGKeyArray) -> tuple[Layer, ...]:
         return Layer(jax.random.normal(next(keys), (3, 3, i, o)) * (2 / (9 * i)) ** 0.5, jnp.zeros(o))
 
     layers = []
-    for i, o in zip(WIDTHS[:-1], WIDTHS[1:], strict=True):
+    for i, o in itertools.pairwise(WIDTHS):
         layers += [convolution(i, o), convolution(o, o)]
     head = jax.random.normal(next(keys), (WIDTHS[-1], CLASSES)) * WIDTHS[-1] ** -0.5
     return (*layers, Layer(head, jnp.zeros(CLASSES)))

