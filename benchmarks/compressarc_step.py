@@ -80,7 +80,7 @@ def measure(name: str, cache: str, seconds: float) -> dict[str, Any]:
         history.append(jax.device_get(info), chunk, puzzle.canvas.colors)
         times.append((middle - start) / chunk)
         overheads.append((time.perf_counter() - middle) / (middle - start))
-    executable = compiled.program.executable
+    executable: Any = compiled.program.executable
     text = executable.as_text()
     cost = executable.cost_analysis()
     memory = executable.memory_analysis()

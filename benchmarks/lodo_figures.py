@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def windows(losses: np.ndarray, count: int = 60) -> tuple[np.ndarray, np.ndarray
     """Means over log-spaced windows of steps."""
     edges = np.unique(np.geomspace(20, losses.shape[1], count).astype(int))
     middle = np.sqrt(edges[:-1] * edges[1:])
-    return middle, np.stack([losses[:, a:b].mean(1) for a, b in zip(edges[:-1], edges[1:], strict=True)], 1)
+    return middle, np.stack([losses[:, a:b].mean(1) for a, b in itertools.pairwise(edges)], 1)
 
 
 def draw_bowl(out: Path, steps: int, seeds: int) -> None:

@@ -10,7 +10,6 @@ measures correctness and cost, not what meta-learning is worth.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 import time
@@ -35,6 +34,21 @@ REFERENCE = {
 POINTS = (25, 50, 100, 150, 200, 250, 300)
 
 
+def muon(learning_rate: float) -> optax.GradientTransformation:
+    """Muon on all matrices of the network, those stacked over stages and blocks too; Adam on the rest."""
+    dimensions = optax.contrib.MuonDimensionNumbers
+
+    def which(params: Any) -> Any:
+        def of(path: Any, leaf: Any) -> Any:
+            name = jax.tree_util.keystr(path)
+            matrix = name.endswith(".weight") and "depthwise" not in name
+            return dimensions(leaf.ndim - 2, leaf.ndim - 1) if matrix else None
+
+        return jax.tree_util.tree_map_with_path(of, params)
+
+    return optax.contrib.muon(learning_rate, muon_weight_dimension_numbers=which)
+
+
 def optimizers() -> dict[str, Callable[[], optax.GradientTransformation]]:
     """All that can be compared here."""
     rates = (0.0846, 7.95e-6, 0.9343)
@@ -42,16 +56,14 @@ def optimizers() -> dict[str, Callable[[], optax.GradientTransformation]]:
         "Adam 1e-3": lambda: optax.adam(1e-3),
         "LODO": lambda: lodo.lodo(*rates, permutation="shuffle"),
         "frozen": lambda: lodo.lodo(*rates, permutation="shuffle", frozen=True),
-        "Muon 2e-2": lambda: optax.contrib.muon(2e-2),
+        "Muon 2e-2": lambda: muon(2e-2),
     }
-    if importlib.util.find_spec("psgd_jax"):
-
-        def kron():
-            from psgd_jax.kron import kron
-
-            return kron(1e-3)
-
-        out["PSGD-Kron 1e-3"] = kron
+    try:
+        from psgd_jax.kron import kron
+    except ImportError as error:  # not installed, or not made for this optax
+        print(f"without PSGD-Kron: {error}")
+    else:
+        out["PSGD-Kron 1e-3"] = lambda: kron(1e-3)
     return out
 
 

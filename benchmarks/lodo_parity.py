@@ -85,8 +85,9 @@ def replay(optimizer, state: lodo.LodoState, loss, x0: np.ndarray, steps: int) -
         return jax.lax.scan(body, (x, state), jnp.arange(steps))
 
     (x, state), seen = run(jnp.asarray(x0), state)
-    xs, *rest = (np.asarray(a) for a in seen)
-    return Record(np.concatenate([xs, np.asarray(x)[None]]), *rest, state)
+    xs, losses, updates, momenta, norms, layers = (np.asarray(a) for a in seen)
+    xs = np.concatenate([xs, np.asarray(x)[None]])
+    return Record(xs, losses, updates, momenta, norms, layers, state)
 
 
 def initial(optimizer, x0: np.ndarray, theta: Any, wiring: Any) -> lodo.LodoState:

@@ -131,7 +131,7 @@ def measure(name: str, repeats: int) -> dict[str, Any]:
     begun = time.perf_counter()
     update = jax.jit(optimizer.update, donate_argnums=1).lower(gradient, state, params).compile()
     row["compile_seconds"] = time.perf_counter() - begun
-    memory = update.memory_analysis()
+    memory: Any = update.memory_analysis()
     row["temporary_megabytes"] = memory.temp_size_in_bytes / 1e6
     row["seconds"], row["cpu_seconds"], state = _time(update, gradient, state, params, repeats)
     row["peak_megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3

@@ -15,6 +15,7 @@ import dataclasses
 import functools
 import gc
 import hashlib
+import importlib.metadata
 import os
 import tempfile
 from collections.abc import Callable, Hashable, Iterator
@@ -22,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jaxlib
 
 
 @contextlib.contextmanager
@@ -67,7 +67,7 @@ def _name(static: Hashable, leaves: list[jax.ShapeDtypeStruct], tree: Any) -> st
     parts = [
         _source_digest(),
         jax.__version__,
-        jaxlib.__version__,
+        importlib.metadata.version("jaxlib"),
         jax.default_backend(),
         repr(_settings()),
         repr(static),

@@ -43,7 +43,7 @@ def reference_adam(
 
     def update(updates, state: ReferenceAdamState, params=None, *, hold=None, **extra):
         del params, extra
-        rate = learning_rate(state.steps) if callable(learning_rate) else learning_rate
+        rate: Any = learning_rate(state.steps) if callable(learning_rate) else learning_rate
         steps = optax.safe_increment(state.steps)
         if hold is not None:
             rate = jnp.where(hold, 0, rate)

@@ -60,7 +60,7 @@ def step(
     gradient = bowl.hessian @ moved
     value = 0.5 * moved @ gradient
     update, state = optimizer.update(gradient, walk.optimizer, moved)
-    return Walk(moved + update, state), value
+    return Walk(optax.apply_updates(moved, update), state), value
 
 
 def run(
