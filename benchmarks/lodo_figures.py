@@ -57,6 +57,7 @@ def draw_bowl(out: Path, steps: int, seeds: int) -> None:
             right.loglog(values, gains, ".", color=color, label=name)
     left.axhline(0.5 * lam.sum(), color="black", lw=0.8, ls=":", label="Newton: the least possible")
     left.set(xscale="log", yscale="log", xlabel="step", ylabel="loss (mean, range over seeds)")
+    left.minorticks_off()
     left.set_yticks([7, 10, 15, 20, 30, 50], labels=["7", "10", "15", "20", "30", "50"])
     left.legend(fontsize=8)
     right.loglog(lam, 1 / lam, color="black", lw=0.8, ls=":", label="inverse Hessian")

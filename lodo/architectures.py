@@ -87,7 +87,7 @@ class BlockNetwork:
         blocks = self.num_blocks(n)
         theta = network.orthogonal_blocks(blocks_key, self.num_layers, self.block_size, blocks, dtype)
         if self.permutation != "random":
-            return theta, ()
+            return theta, () if self.permutation == "shuffle" else None
         return theta, network.random_wiring(wiring_key, self.num_layers, self.block_size * blocks)
 
     def apply(self, theta: Any, wiring: Any, v: Float[Array, " n"]) -> tuple[Float[Array, " n"], Any]:
@@ -210,12 +210,12 @@ class Residual:
 def architecture_of(theta: Any, wiring: Any) -> Architecture:
     """The architecture whose weights these are, as far as arrays tell.
 
-    A block network without stored permutations counts as "shuffle".
     Raises: TypeError if no architecture of this module has such weights.
     """
     if isinstance(theta, tuple | list) and not isinstance(theta, ResidualTheta):
         size = theta[0].shape[0] if theta else 1
-        return BlockNetwork(len(theta), size, "random" if wiring else "shuffle")
+        permutation = "identity" if wiring is None else "shuffle" if wiring == () else "random"
+        return BlockNetwork(len(theta), size, permutation)
     if isinstance(theta, ResidualTheta):
         return Residual(theta.layers.shape[0])
     if hasattr(theta, "ndim") and theta.ndim < 2:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from lodo import trees
 from lodo.architectures import Architecture, architecture_of
-from lodo.transform import LodoState
+from lodo.transform import LodoState, check_state, without_size_limit
 
 _DENSE = 4096  # largest number of parameters for which a dense matrix is made
 
@@ -29,6 +29,7 @@ class Info(NamedTuple):
 
 
 def _vector_product(state: LodoState, architecture: Architecture | None):
+    check_state(state)
     architecture = architecture or architecture_of(state.theta, state.wiring)
     return lambda v: architecture.apply(state.theta, state.wiring, v)[0]
 
@@ -38,9 +39,10 @@ def apply_preconditioner(
 ) -> Any:
     """`learning_rate` G(theta) v for a tree v shaped as the parameters; same dtypes as v.
 
-    architecture: needed for block networks without permutations and for your own ones.
-    Raises: ValueError if the tree does not match the parameters.
+    architecture: needed for your own ones only. Raises: ValueError if the tree does not match
+    the parameters, TypeError if the state is not LODO's or its architecture unknown.
     """
+    check_state(state)
     trees.check_updates(tree, state.momentum)
     product = _vector_product(state, architecture)(trees.ravel(tree, state.rate.dtype))
     return trees.unravel(learning_rate * product, tree)
@@ -53,6 +55,7 @@ def dense_preconditioner(
 
     Raises: ValueError above 4096 parameters.
     """
+    check_state(state)
     n = trees.size(state.momentum)
     if n > _DENSE:
         raise ValueError(f"{n} parameters: a dense preconditioner is made for at most {_DENSE}")
@@ -76,6 +79,8 @@ def hessian_error(
     Hessian-vector products. Directions of small curvature count as much as others and are
     hardly learned: expect it to stay well above 0 where the Hessian is ill-conditioned.
     """
+    check_state(state)
+    trees.check_updates(params, state.momentum)
     product, dtype = _vector_product(state, architecture), state.rate.dtype
     gradient = jax.grad(loss)
 
@@ -104,6 +109,7 @@ def top_eigenvalues(
     """
     from jax.experimental.sparse.linalg import lobpcg_standard
 
+    check_state(state)
     n = trees.size(state.momentum)
     dense = n <= max(5 * count, 256)
     if not 1 <= count <= (n if dense else n // 5):
@@ -124,6 +130,9 @@ def diagnose(
 
     gradient: what the optimizer was given; update: what it returned.
     """
+    check_state(state)
+    for tree in (gradient, update):
+        trees.check_updates(tree, state.momentum)
     dtype = state.rate.dtype
     g, u, m = (trees.ravel(tree, dtype) for tree in (gradient, update, state.momentum))
     tiny = jnp.finfo(dtype).tiny
@@ -147,4 +156,5 @@ def state_bytes(params: Any, optimizer: optax.GradientTransformation | None = No
     from lodo.transform import lodo
 
     transformation = optimizer or lodo(1.0)
-    return trees.num_bytes(jax.eval_shape(transformation.init, params))
+    with without_size_limit():
+        return trees.num_bytes(jax.eval_shape(transformation.init, params))

@@ -46,6 +46,7 @@ def reference_adam(
         rate: Any = learning_rate(state.steps) if callable(learning_rate) else learning_rate
         steps = optax.safe_increment(state.steps)
         if hold is not None:
+            hold = hold | ~jnp.isfinite(rate)
             rate = jnp.where(hold, 0, rate)
             steps = jnp.where(hold, state.steps, steps)
 
@@ -64,7 +65,8 @@ def reference_adam(
             # expm1: 1 - 0.999^t loses four digits of single precision at the first steps
             corrected = jnp.sqrt(-jnp.expm1(t * jnp.log(jnp.asarray(b2, m.dtype))))
             factor = -rate * corrected / -jnp.expm1(t * jnp.log(jnp.asarray(b1, m.dtype)))
-            return (factor * m / (_safe_sqrt(v) + eps)).astype(m.dtype)
+            root = _safe_sqrt(v) + eps
+            return jnp.where(root > 0, factor * m / jnp.where(root > 0, root, 1), 0).astype(m.dtype)
 
         return jax.tree.map(step, mu, nu), ReferenceAdamState(steps, mu, nu)
 

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lodo.transform import LodoState
+from lodo import trees
+from lodo.transform import LodoState, check_state
 
 
 def warm_start(learned: LodoState, fresh: LodoState, *, keep_meta: bool = False) -> LodoState:
@@ -18,15 +19,16 @@ def warm_start(learned: LodoState, fresh: LodoState, *, keep_meta: bool = False)
     unless `keep_meta`. The result shares no array with `learned`, so either may be donated.
     Raises: ValueError if the two states' preconditioners differ in shape.
     """
-    for name in ("theta", "wiring"):
-        old, new = getattr(learned, name), getattr(fresh, name)
-        shapes = [[leaf.shape for leaf in jax.tree.leaves(tree)] for tree in (old, new)]
-        if jax.tree.structure(old) != jax.tree.structure(new) or shapes[0] != shapes[1]:
+    for state in (learned, fresh):
+        check_state(state)
+    for name in ("theta", "wiring", *(["meta"] if keep_meta else [])):
+        try:
+            trees.check_like(name, getattr(learned, name), getattr(fresh, name))
+        except ValueError as error:
             raise ValueError(
-                f"{name} of the learned state has shapes {shapes[0][:3]}..., "
-                f"of the new one {shapes[1][:3]}...: "
-                "number of parameters, layers, block size and permutation must agree"
-            )
+                f"{name} of the learned state does not fit the new run; number of parameters, layers, block "
+                f"size, permutation and precision must agree ({error})"
+            ) from error
     copied: Any = jax.tree.map(jnp.copy, (learned.theta, learned.wiring, learned.meta))
     theta, wiring, meta = copied
     return fresh._replace(theta=theta, wiring=wiring, meta=meta if keep_meta else fresh.meta)

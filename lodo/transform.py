@@ -1,12 +1,15 @@
 """LODO as an optax gradient transformation (Liao et al., TMLR 2023, section "Method")."""
 
+import contextlib
+import contextvars
+import math
 import warnings
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from lodo import trees
@@ -16,6 +19,17 @@ from lodo.meta import reference_adam
 WARN_STATE_BYTES = 4_000_000_000
 MAX_STATE_BYTES = 200_000_000_000
 _SURELY_SMALL = 1_000_000  # parameters
+_measuring = contextvars.ContextVar("measuring", default=False)
+
+
+@contextlib.contextmanager
+def without_size_limit():
+    """For asking what a state would take."""
+    token = _measuring.set(True)
+    try:
+        yield
+    finally:
+        _measuring.reset(token)
 
 
 class LodoState(NamedTuple):
@@ -30,10 +44,24 @@ class LodoState(NamedTuple):
     meta: optax.OptState  # of theta's own optimizer
 
 
+def check_state(state: Any) -> None:
+    """Raises TypeError for states of other optimizers, chains of optimizers among them."""
+    if not isinstance(state, LodoState):
+        raise TypeError(
+            f"expected a LodoState, got {type(state).__name__}: state of another optimizer, or of a chain "
+            "or wrapper, whose part that is a LodoState is meant"
+        )
+
+
 def _constrain(tree: Any, mesh: Mesh | None, axis: str | None, width: int) -> Any:
     """Splits arrays whose last axis has `width` entries over a mesh axis, the rest is replicated."""
     if mesh is None:
         return tree
+    if width > 0 and width % mesh.shape[axis]:
+        raise ValueError(
+            f"{width} blocks can't be split over {mesh.shape[axis]} devices of mesh axis {axis!r}: give the "
+            f"architecture block_multiple={mesh.shape[axis]}"
+        )
 
     def place(leaf: Array) -> Array:
         split = leaf.ndim > 1 and leaf.shape[-1] == width
@@ -58,6 +86,12 @@ def _advice(count: int, state_bytes: int) -> str:
 def _check_seed(seed: Any) -> None:
     if not _is_key(seed):
         check_size("seed", seed, -(2**63))
+
+
+def _check_range(name: str, value: Any, least: float, beyond: float) -> None:
+    """Raises ValueError for Python numbers outside [least, beyond); arrays may be traced."""
+    if isinstance(value, int | float) and not least <= value < beyond:
+        raise ValueError(f"{name}={value}: expected at least {least} and below {beyond}")
 
 
 def _is_key(seed: Any) -> bool:
@@ -90,7 +124,15 @@ def _settings(**given: Any) -> _Settings:
         axis = axis or mesh.axis_names[0]
         if axis not in mesh.axis_names:
             raise ValueError(f"mesh_axis={axis!r}: the mesh has axes {mesh.axis_names}")
+        if dict(zip(mesh.axis_names, mesh.axis_types, strict=True))[axis] != AxisType.Auto:
+            raise ValueError(
+                f"mesh axis {axis!r} is explicit: split weights need jax.make_mesh(..., axis_types="
+                "(jax.sharding.AxisType.Auto, ...)); parameters on explicit meshes need no mesh argument"
+            )
     _check_seed(given["seed"])
+    _check_range("decay", given["decay"], 0, 1)
+    _check_range("clip_hypergradient", given["clip_hypergradient"], 0, math.inf)
+    _check_range("meta_eps", given["meta_eps"], 0, math.inf)
     architecture = given["architecture"]
     if architecture is None:
         architecture = BlockNetwork(
@@ -150,24 +192,31 @@ def _like_params(settings: _Settings, tree: Any) -> Any:
     return jax.lax.with_sharding_constraint(tree, settings.param_sharding)
 
 
-def _learn(settings: _Settings, state: LodoState, g: Array) -> tuple[Any, optax.OptState, Array]:
+def _learn(settings: _Settings, state: LodoState, g: Array, rate: Array) -> tuple[Any, optax.OptState, Array]:
     """One step of theta's optimizer down the loss, through the last update alone.
 
-    Also whether g was finite and went through the network without overflow.
+    Also whether g and the new learning rate were finite, and g went through the network
+    without overflow.
     """
     architecture = settings.architecture
     product, trace = architecture.apply(state.theta, state.wiring, g)
     # Of the end of the chain: theta is then overwritten after its last reader, in place.
-    ok = jnp.all(jnp.isfinite(product)) & jnp.all(jnp.isfinite(g))
+    ok = jnp.all(jnp.isfinite(product)) & jnp.all(jnp.isfinite(g)) & jnp.isfinite(rate)
     if settings.skip_nonfinite:
         trace = _select(ok, trace, state.trace)
     scale = -state.rate
     if settings.normalize_hypergradient:
-        scale = scale / (jnp.vdot(g, g) + jnp.finfo(g.dtype).tiny)
+        square = jnp.vdot(g, g)
+        present = square > jnp.finfo(g.dtype).tiny
+        scale = jnp.where(present, scale / jnp.where(present, square, 1), 0)
     if settings.skip_nonfinite:
         scale = jnp.where(ok, scale, 0)
     gradient = architecture.gradient(state.theta, state.wiring, trace, state.trace)
     gradient = jax.tree.map(lambda d: scale * d, gradient)
+    if settings.skip_nonfinite:
+        # Products of finite numbers can overflow, and their squares have to be finite too.
+        limit = jnp.sqrt(jnp.finfo(g.dtype).max) / 16
+        gradient = jax.tree.map(lambda d: jnp.clip(jnp.where(jnp.isnan(d), 0, d), -limit, limit), gradient)
     if settings.clip_hypergradient is not None:
         norm = optax.tree.norm(gradient)
         limit = jnp.asarray(settings.clip_hypergradient, norm.dtype)
@@ -185,33 +234,45 @@ def _step(settings: _Settings, updates: optax.Updates, state: LodoState) -> tupl
     """The preconditioned momentum, as a vector, and the state after it."""
     dtype, decay = state.rate.dtype, settings.decay
     g = trees.ravel(updates, dtype)
+    rate = settings.learning_rate
+    rate = jnp.asarray(rate(state.count) if callable(rate) else rate, dtype)
     if settings.frozen:
-        theta, meta, ok = state.theta, state.meta, jnp.all(jnp.isfinite(g))
+        theta, meta = state.theta, state.meta
+        ok = jnp.all(jnp.isfinite(g)) & jnp.isfinite(rate)
     else:
-        theta, meta, ok = _learn(settings, state, g)
+        theta, meta, ok = _learn(settings, state, g, rate)
     momentum = jax.tree.map(
         lambda m, u: (decay * m + (1 - decay) * u.astype(dtype)).astype(dtype), state.momentum, updates
     )
     momentum = _like_params(settings, momentum)
-    rate = settings.learning_rate
-    rate = jnp.asarray(rate(state.count) if callable(rate) else rate, dtype)
     if settings.skip_nonfinite:
         # The last update stays the one to learn from: with momentum and theta as they were,
         # the trace below comes out as it was.
         momentum, rate = _select(ok, (momentum, rate), (state.momentum, state.rate))
     direction, trace = settings.architecture.apply(theta, state.wiring, trees.ravel(momentum, dtype))
     if settings.skip_nonfinite:
-        direction = jnp.where(ok, direction, 0)
+        direction = jnp.where(ok & jnp.all(jnp.isfinite(direction)), direction, 0)
     count = optax.safe_increment(state.count)
     trace = _place(settings, trace, theta)
     return direction, LodoState(count, rate, momentum, theta, state.wiring, trace, meta)
 
 
 def _transformation(settings: _Settings, *, descend: bool) -> optax.GradientTransformationExtraArgs:
+    own_seed = settings._replace(seed=0)  # shapes do not depend on it, and it may be traced
+    expected: dict[Any, Any] = {}  # shapes of the state, by number of parameters and dtype
+
+    def check_configuration(state: LodoState) -> None:
+        key = trees.size(state.momentum), jnp.dtype(state.rate.dtype)
+        if key not in expected:
+            vector = jax.ShapeDtypeStruct((key[0],), key[1])
+            expected[key] = jax.eval_shape(lambda p: _new_state(own_seed, p), vector)
+        for name in ("theta", "wiring", "trace", "meta"):
+            trees.check_like(name, getattr(state, name), getattr(expected[key], name))
+
     def init(params: optax.Params) -> LodoState:
         trees.check_params(params)
         n = trees.size(params)
-        if n > _SURELY_SMALL:
+        if n > _SURELY_SMALL and not _measuring.get():
             shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), params)
             needed = trees.num_bytes(jax.eval_shape(lambda p: _new_state(settings, p), shapes))
             if needed > MAX_STATE_BYTES:
@@ -222,9 +283,9 @@ def _transformation(settings: _Settings, *, descend: bool) -> optax.GradientTran
 
     def update(updates, state: LodoState, params=None, **extra):
         del params, extra
-        if not isinstance(state, LodoState):
-            raise TypeError(f"expected a LodoState, got {type(state).__name__}: state of another optimizer?")
+        check_state(state)
         trees.check_updates(updates, state.momentum)
+        check_configuration(state)
         direction, state = _step(settings, updates, state)
         vector = -state.rate * direction if descend else direction
         return _like_params(settings, trees.unravel(vector, updates)), state
@@ -295,7 +356,7 @@ def lodo(
     d = 0 and the meta-optimizer's counter advances all the same. What comes after `lodo` in
     a chain is not seen by d: put clipping and weight decay before it.
 
-    State: 1.67 kB per parameter in single precision with the defaults (`state_bytes`).
+    State: 2.05 kB per parameter in single precision with the defaults (`state_bytes`).
     Momentum, theta and arithmetic are float32, float64 if any parameter is; updates have the
     gradients' dtypes.
 
@@ -314,7 +375,8 @@ def lodo(
       frozen: keep theta as it is; with the state of a learning run, uses what was learned.
       normalize_hypergradient: divide d by |g|^2 (online scaled gradient methods).
       clip_hypergradient: largest norm of d.
-      skip_nonfinite: on NaN or infinite gradients emit zeros and keep theta and m.
+      skip_nonfinite: on NaN or infinite gradients, or a learning rate that is, emit zeros and
+        keep theta and m (the counter, which schedules read, goes on).
       mesh, mesh_axis: split theta and all state like it over this axis (the first, if not
         said), so that state per device falls with the number of devices.
       param_sharding: sharding, or tree of them, that updates and momentum are to have; for
@@ -324,7 +386,8 @@ def lodo(
     Raises:
       TypeError: complex or integer parameters, with their path; structural arguments that are
         not Python ints; a state that is not LODO's.
-      ValueError: sizes below 1, unknown permutation or mesh axis; gradients that are missing
+      ValueError: sizes below 1 (0 for num_layers), decay outside [0, 1), unknown permutation or
+        mesh axis, a mesh that can't be used; gradients that are missing
         or do not match the parameters' shapes or tree, with their path; more than 200 GB of
         state.
 

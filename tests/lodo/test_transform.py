@@ -193,6 +193,7 @@ def test_loss_scale_does_not_change_the_course():
         losses.append(
             jax.jit(lambda b=bowl, o=optimizer: quadratic.run(b, o, 300, key=jax.random.key(1))[0])()
         )
+    assert losses[1][-50:].mean() < losses[1][:50].mean() and np.ptp(losses[1]) > 1
     np.testing.assert_allclose(losses[0] * 4, losses[1], rtol=1e-3)
     np.testing.assert_allclose(losses[2] / 4, losses[1], rtol=1e-3)
 
@@ -200,7 +201,8 @@ def test_loss_scale_does_not_change_the_course():
 def test_state_size_and_warning():
     assert lodo.state_bytes(jax.ShapeDtypeStruct((94_696,), jnp.float32)) < 200e6
     per_parameter = lodo.state_bytes(jax.ShapeDtypeStruct((100_000,), jnp.float32)) / 100_000
-    assert 1500 < per_parameter < 2200
+    assert 2040 < per_parameter < 2060
+    assert lodo.state_bytes(jax.ShapeDtypeStruct((200_000_000,), jnp.float32)) > 200e9
     huge = jax.ShapeDtypeStruct((3_000_000,), jnp.float32)
     with pytest.warns(ResourceWarning, match=r"optax.partition"):
         jax.eval_shape(lodo.lodo(0.1).init, huge)
