@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import sys
 from pathlib import Path
+
+if __name__ == "__main__":
+    # XLA's CPU thread pool can lose a wake-up in loops of very many tiny kernels and wait forever.
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +18,7 @@ import numpy as np
 import optax
 
 import lodo
-from benchmarks.lodo_quadratic import bowl_and_key, improved, jit, published
+from benchmarks.lodo_quadratic import bowl_and_key, improved, published
 from lodo.tasks import quadratic
 
 
@@ -45,7 +50,7 @@ def draw_bowl(out: Path, steps: int, seeds: int) -> None:
             losses, walk = quadratic.run(bowl, make(jax.random.key(99)), steps, key=key)
             return losses, walk.optimizer, bowl.hessian
 
-        losses, states, hessians = jit(jax.vmap(one))(jnp.arange(seeds))
+        losses, states, hessians = jax.jit(jax.vmap(one))(jnp.arange(seeds))
         x, y = windows(np.asarray(losses))
         left.plot(x, y.mean(0), color=color, label=name)
         left.fill_between(x, y.min(0), y.max(0), color=color, alpha=0.15, lw=0)

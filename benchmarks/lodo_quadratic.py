@@ -11,11 +11,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+if __name__ == "__main__":
+    # XLA's CPU thread pool can lose a wake-up in loops of very many tiny kernels and wait forever.
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
 
 import jax
 import jax.numpy as jnp
@@ -42,16 +47,6 @@ class Row(NamedTuple):
     asked: tuple[float, float] | None = None  # least and most that was asked of the mean
 
 
-def jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`jax.jit`; on a CPU without XLA's thread pool.
-
-    These loops make millions of tiny kernels, too small to share, and the pool now and then
-    loses a wake-up and waits forever.
-    """
-    options = {"xla_cpu_multi_thread_eigen": False} if jax.default_backend() == "cpu" else {}
-    return jax.jit(function, compiler_options=options)
-
-
 def bowl_and_key(seed: int) -> tuple[quadratic.Bowl, jax.Array]:
     """The bowl and the noise of one seed."""
     bowl_key, noise_key = jax.random.split(jax.random.fold_in(jax.random.key(7), seed))
@@ -67,7 +62,7 @@ def losses(row: Row) -> np.ndarray:
             bowl, row.make(jax.random.fold_in(jax.random.key(99), seed)), row.steps, key=key
         )[0]
 
-    return np.asarray(jit(jax.vmap(one))(jnp.arange(row.seeds)))
+    return np.asarray(jax.jit(jax.vmap(one))(jnp.arange(row.seeds)))
 
 
 def last_tenth(values: np.ndarray, steps: int) -> np.ndarray:
@@ -188,7 +183,7 @@ def closed_forms(steps: int) -> list[dict[str, Any]]:
             bowl, key = bowl_and_key(seed)
             return quadratic.run(bowl, make(bowl), steps, key=key)[0]
 
-        values = np.asarray(jit(jax.vmap(one))(jnp.arange(4)))[:, steps // 10 :].mean(1)
+        values = np.asarray(jax.jit(jax.vmap(one))(jnp.arange(4)))[:, steps // 10 :].mean(1)
         out.append({"name": name, "closed_form": float(theory), "mean": values.mean(), "std": values.std()})
     return out
 
@@ -209,7 +204,7 @@ def frozen_test(steps: int, seeds: int = 3) -> dict[str, Any]:
         error = jnp.linalg.norm(jnp.eye(100) - dense @ bowl.hessian) / 10
         return again.mean(), values[:1000].mean(), error
 
-    again, first, error = (np.asarray(a) for a in jit(jax.vmap(one))(jnp.arange(seeds)))
+    again, first, error = (np.asarray(a) for a in jax.jit(jax.vmap(one))(jnp.arange(seeds)))
     return {
         "frozen_first_1000": again.tolist(),
         "learning_first_1000": first.tolist(),
@@ -268,7 +263,7 @@ def main() -> int:
                 bowl_and_key(seed)[0], steps, key=bowl_and_key(seed)[1], average_scaling=average
             )
         )
-        values = np.asarray(jit(jax.vmap(one))(jnp.arange(3)))
+        values = np.asarray(jax.jit(jax.vmap(one))(jnp.arange(3)))
         row = Row(f"{name}, fresh", published(), steps, 3, "13.24" if average else "13.26")
         show(row, values, time.perf_counter() - begun, "rows")
     report["frozen"] = frozen_test(steps)

@@ -10,10 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+
+if __name__ == "__main__":
+    # XLA's CPU thread pool can lose a wake-up in loops of very many tiny kernels and wait forever.
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +27,6 @@ import optax
 
 import lodo
 from benchmarks import lodo_baselines as baselines
-from benchmarks.lodo_quadratic import jit
 from lodo.tasks import quadratic, rosenbrock
 
 
@@ -131,7 +135,7 @@ def evolve(
             values = losses(space.make(*values_of(point)), steps, key)
             return values[int(0.9 * steps) :].mean()
 
-        scores = np.asarray(jit(jax.vmap(member))(points, jax.random.split(run_key, population)))
+        scores = np.asarray(jax.jit(jax.vmap(member))(points, jax.random.split(run_key, population)))
         finite = np.flatnonzero(np.isfinite(scores))
         if not len(finite):
             raise RuntimeError(f"generation {index + 1}: none of {population} runs stayed finite")

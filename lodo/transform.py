@@ -387,9 +387,9 @@ def lodo(
       TypeError: complex or integer parameters, with their path; structural arguments that are
         not Python ints; a state that is not LODO's.
       ValueError: sizes below 1 (0 for num_layers), decay outside [0, 1), unknown permutation or
-        mesh axis, a mesh that can't be used; gradients that are missing
-        or do not match the parameters' shapes or tree, with their path; more than 200 GB of
-        state.
+        mesh axis, a mesh that can't be used; gradients that are missing or do not match the
+        parameters' shapes or tree, with their path; state of another configuration; more than
+        200 GB of state.
 
     Source: Liao, Dangovski, Foerster, Soljacic, "Learning to Optimize Quasi-Newton Methods",
     TMLR 2023, arXiv 2210.06171.

@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# XLA's CPU thread pool now and then loses a wake-up in loops of very many tiny kernels and waits
+# forever (docs/lodo.md, "On a CPU"); the tests' arrays are too small to gain from it. Before jax
+# starts, and inherited by subprocesses.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
+
 import jax
 import pytest
 
@@ -46,7 +51,7 @@ def eight_devices(subprocess_env):
 
     def run(code: str) -> str:
         environment = subprocess_env | {
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+            "XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8",
             "JAX_PLATFORMS": "cpu",
         }
         done = subprocess.run(

@@ -1,14 +1,8 @@
 """Small optimization problems shared by the tests."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import optax
-
-# XLA's CPU thread pool can lose a wake-up in loops of very many tiny kernels and wait forever;
-# these are too small to share among threads anyway.
-sequential_jit = functools.partial(jax.jit, compiler_options={"xla_cpu_multi_thread_eigen": False})
 
 
 def parabola(dtype=jnp.float32):

@@ -50,7 +50,7 @@ def test_row_2_converges(problem, num_layers):
     rates = [1e-3, 1e-2] if problem is problems.rosenbrock else [1e-3, 1e-2, 0.1, 1.0]
     settings = jnp.array([(rate, meta) for rate in rates for meta in (1e-4, 1e-3)])
 
-    @problems.sequential_jit
+    @jax.jit
     @jax.vmap
     def final(setting):
         optimizer = lodo.lodo(setting[0], setting[1], num_layers=num_layers)
@@ -383,6 +383,65 @@ print("ok")
 
 def test_theta_is_split_over_devices(eight_devices):
     assert eight_devices(SHARDED).endswith("ok")
+
+
+DISTRIBUTED = """
+import sys
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(f"localhost:{sys.argv[1]}", 2, int(sys.argv[2]))
+import lodo
+assert jax.process_count() == 2 and jax.device_count() == 4
+mesh = jax.make_mesh((4,), ("x",), axis_types=(AxisType.Auto,))
+n = 200
+split = lodo.lodo(0.1, num_layers=3, mesh=mesh)
+like = lodo.lodo(0.1, architecture=lodo.BlockNetwork(3, block_multiple=4))
+params = np.ones(n, np.float32)
+whole = jax.device_put(params, NamedSharding(mesh, P()))
+a, b = jax.jit(split.init)(whole), jax.jit(like.init)(params)
+for i in range(4):
+    gradient = np.sin(np.arange(n, dtype=np.float32) * (i + 1))
+    u, a = jax.jit(split.update)(jax.device_put(gradient, NamedSharding(mesh, P())), a)
+    v, b = jax.jit(like.update)(gradient, b)
+    ours = np.asarray(u.addressable_shards[0].data)
+    np.testing.assert_allclose(ours.reshape(-1), np.asarray(v)[u.addressable_shards[0].index].reshape(-1), rtol=1e-4, atol=1e-7)
+theta = a.theta[0]
+assert len(theta.addressable_shards) == 2 and theta.addressable_shards[0].data.nbytes * 4 == theta.nbytes
+print("ok")
+"""
+
+
+def test_theta_is_split_over_processes(subprocess_env):
+    import socket
+    import subprocess
+    import sys
+
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    environment = subprocess_env | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_PLATFORMS": "cpu",
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", DISTRIBUTED, str(port), str(rank)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        for process in processes:
+            out, error = process.communicate(timeout=200)
+            assert process.returncode == 0, error[-3000:]
+            assert out.strip().endswith("ok")
+    finally:
+        for process in processes:
+            process.kill()
 
 
 def test_mesh_axis_must_exist():

@@ -26,10 +26,8 @@ exec(compile(source, "_common_test.py", "exec"), globals())
 
 
 def test_optax_common_tests(subprocess_env):
-    # Without XLA's thread pool, see tests/lodo/problems.py.
-    environment = subprocess_env | {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
     done = subprocess.run(
-        [sys.executable, "-c", RUNNER], capture_output=True, text=True, env=environment, timeout=500
+        [sys.executable, "-c", RUNNER], capture_output=True, text=True, env=subprocess_env, timeout=500
     )
     text = done.stdout + done.stderr
     assert done.returncode == 0, text[-4000:]

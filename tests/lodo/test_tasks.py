@@ -12,7 +12,6 @@ import pytest
 import lodo
 from benchmarks import lodo_baselines as baselines
 from lodo.tasks import cnn, digits, images, quadratic, rosenbrock
-from tests.lodo import problems
 
 
 def test_bowl():
@@ -33,15 +32,13 @@ def test_closed_forms_and_their_simulation():
     with pytest.raises(ValueError, match="diverges"):
         quadratic.stationary_loss(2.5 * np.eye(100), hessian)
     bowl = quadratic.noisy_bowl(jax.random.key(0))
-    run = problems.sequential_jit(
-        lambda key: quadratic.run(bowl, optax.sgd(rate, momentum), 100_000, key=key)[0]
-    )
+    run = jax.jit(lambda key: quadratic.run(bowl, optax.sgd(rate, momentum), 100_000, key=key)[0])
     assert float(run(jax.random.key(1))[10_000:].mean()) == pytest.approx(15.34, rel=0.02)
 
 
 def test_lodo_on_the_bowl():
     """Published setting, 3,000 steps: 11.75 in the window's mean (8 seeds); we ask for 10 %."""
-    run = problems.sequential_jit(
+    run = jax.jit(
         jax.vmap(
             lambda key: quadratic.run(
                 quadratic.noisy_bowl(key), lodo.lodo(0.27, 9.6e-4, 0.195), 3000, key=key
@@ -54,9 +51,7 @@ def test_lodo_on_the_bowl():
 
 def test_online_lbfgs_at_fresh_centers():
     bowl = quadratic.noisy_bowl(jax.random.key(0))
-    losses = problems.sequential_jit(lambda key: baselines.online_lbfgs(bowl, 10_000, key=key))(
-        jax.random.key(1)
-    )
+    losses = jax.jit(lambda key: baselines.online_lbfgs(bowl, 10_000, key=key))(jax.random.key(1))
     assert float(losses[2000:].mean()) == pytest.approx(13.2, rel=0.05)
 
 

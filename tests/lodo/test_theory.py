@@ -8,7 +8,6 @@ import pytest
 
 import lodo
 from lodo import network
-from tests.lodo.problems import sequential_jit
 
 EIGENVALUES = np.array([0.4, 0.6, 0.8, 1.0])
 
@@ -34,7 +33,7 @@ def error_matrices(covariance_root, *, alpha=1e-3, replicates=2000, steps=3000, 
         return jax.lax.scan(block, start, jax.random.split(key, steps // every))[1]
 
     keys = jax.random.split(jax.random.key(seed), replicates)
-    return np.asarray(sequential_jit(lambda k: jax.vmap(one)(k).mean(0))(keys))
+    return np.asarray(jax.jit(lambda k: jax.vmap(one)(k).mean(0))(keys))
 
 
 def ode(alpha, steps, every):
@@ -76,7 +75,7 @@ def test_c3_without_noise_nothing_more_is_learned():
     hessian = jnp.diag(jnp.asarray(EIGENVALUES))
     optimizer = lodo.lodo(0.5, 1e-3, 0.0, num_layers=4, meta_optimizer=optax.sgd(1e-3))
 
-    @sequential_jit
+    @jax.jit
     def run(x, state):
         def body(carry, _):
             x, state = carry
@@ -136,7 +135,7 @@ def test_r2_random_spd_matrices_are_represented(num_layers, least, most):
 
     optimizer = optax.adam(optax.cosine_decay_schedule(0.02, 3000))
 
-    @sequential_jit
+    @jax.jit
     def fit(theta):
         def body(carry, _):
             theta, state = carry
