@@ -10,9 +10,9 @@ Two things take that into account, and are printed where they apply:
 - once the record's own two precisions have come to differ by more than twice the bound on
   steps 0 to 40, that difference is the bound for the rest of them (272f95fa has a spike of
   the loss from step 34 on, whose step depends on the last digits);
-- a single-precision run that is beyond a bound is repeated from weights that differ from the
-  recorded ones by at most one rounding; it passes if one of 16 such starts stays within all
-  bounds. An error of the port would show from every start.
+- a run that is beyond a bound is repeated from weights that differ from the recorded ones by
+  at most one rounding; it passes if one of 16 such starts stays within all bounds. An error of
+  the port would show from every start.
 """
 
 from __future__ import annotations
@@ -259,20 +259,21 @@ def trajectory_checks(difference: np.ndarray, bits: int, spread: np.ndarray) -> 
 
 
 def neighbors(golden: Golden, count: int):
-    """The golden's weights changed by at most one rounding of single precision, `count` times."""
-    rounding = np.finfo(np.float32).eps / 2
+    """The golden with its weights changed by at most one rounding, `count` times."""
     for seed in range(count):
         rng = np.random.default_rng(seed)
         leaves, tree = jax.tree.flatten(golden.params)
-        moved = [a * (1 + rounding * rng.integers(-1, 2, a.shape).astype(np.float32)) for a in leaves]
+        moved = [
+            a * (1 + np.finfo(a.dtype).eps / 2 * rng.integers(-1, 2, a.shape)).astype(a.dtype) for a in leaves
+        ]
         yield golden._replace(params=jax.tree.unflatten(tree, moved))
 
 
-def single_precision_run(golden: Golden, compiled, starts: int = 16) -> list[Check]:
-    """Checks of the single-precision run, from nearby starts if the recorded one is beyond."""
+def recorded_run(golden: Golden, compiled, bits: int, starts: int = 16) -> list[Check]:
+    """Checks of the 51-step run, from nearby starts if the recorded one is beyond."""
     spread, best, tried = own_spread(golden), [], 0
     for start in (golden, *neighbors(golden, starts)):
-        checks = trajectory_checks(trajectory(start, compiled, 32), 32, spread)
+        checks = trajectory_checks(trajectory(start, compiled, bits), bits, spread)
         if not best or max(c.error / c.bound for c in checks) < max(c.error / c.bound for c in best):
             best = checks
         if all(check.ok for check in checks):
@@ -298,10 +299,7 @@ def run(path: str | Path, bits: int, *, steps: bool = True) -> dict[str, list[Ch
     if bits == 32:
         results["later steps, float32"] = later_terms(golden, compiled)
     if steps and f"zero_f{bits}/trajectory_loss" in golden.data:
-        if bits == 32:
-            checks = single_precision_run(golden, compiled)
-        else:
-            checks = trajectory_checks(trajectory(golden, compiled, 64), 64, own_spread(golden))
+        checks = recorded_run(golden, compiled, bits)
         results[f"51-step run, float{bits}"] = checks
     return results
 

@@ -37,8 +37,7 @@ def test_recorded_run_in_double_precision(double):
 
     golden, _, _, _, compiled = double
     with jax.enable_x64(True):
-        difference = parity.trajectory(golden, compiled, 64)
-    checks = parity.trajectory_checks(difference, 64, parity.own_spread(golden))
+        checks = parity.recorded_run(golden, compiled, 64)
     assert [check.bound for check in checks] == [1e-9, 1e-3, 0.03, 0.10]
     assert not beyond(checks)
 
@@ -85,4 +84,4 @@ def test_recorded_run_in_single_precision():
     golden = parity.load(SHARED / "f9012d9b.npz")
     compiled = parity.value_and_grad(golden)
     assert not beyond(parity.later_terms(golden, compiled))
-    assert not beyond(parity.single_precision_run(golden, compiled))
+    assert not beyond(parity.recorded_run(golden, compiled, 32))
