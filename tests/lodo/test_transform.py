@@ -189,7 +189,7 @@ def test_loss_scale_does_not_change_the_course():
     losses = []
     for noise in (0.5, 1.0, 2.0):
         bowl = quadratic.noisy_bowl(jax.random.key(0), 20, noise=noise)
-        optimizer = lodo.lodo(0.27, 9.6e-4, 0.195, meta_eps=0.0)
+        optimizer = lodo.lodo(0.27, 9.6e-4, 0.195, meta_eps=0.0, num_layers=4)
         losses.append(
             jax.jit(lambda b=bowl, o=optimizer: quadratic.run(b, o, 300, key=jax.random.key(1))[0])()
         )
