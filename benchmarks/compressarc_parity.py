@@ -18,7 +18,6 @@ Two things take that into account, and are printed where they apply:
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.checks import Check, report
 from compressarc.config import Program, SolveConfig
 from compressarc.inputs import Grids, Signature, grids, signature
 from compressarc.loss import Loss, loss_terms
@@ -46,18 +46,6 @@ class Golden(NamedTuple):
     static: Signature
     grids: Grids
     params: Params
-
-
-class Check(NamedTuple):
-    """One measured error and its bound."""
-
-    name: str
-    error: float
-    bound: float
-
-    @property
-    def ok(self) -> bool:
-        return bool(self.error <= self.bound)
 
 
 def load(path: str | Path, dtype=jnp.float32) -> Golden:
@@ -313,19 +301,11 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="step 0 only, no training run")
     parser.add_argument("--json", type=Path, help="write the errors here")
     arguments = parser.parse_args()
-    failed, report = 0, {}
-    for bits in (32, 64) if arguments.precision == "both" else (int(arguments.precision),):
-        for title, checks in run(arguments.golden, bits, steps=not arguments.quick).items():
-            print(f"\n{Path(arguments.golden).name}: {title}")
-            for check in checks:
-                mark = "ok" if check.ok else "BEYOND"
-                print(f"  {check.name:72s} {check.error:10.2e}  allowed {check.bound:8.1e}  {mark}")
-                failed += not check.ok
-            report[title] = [check._asdict() for check in checks]
-    if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=1))
-    print(f"\n{'FAILED: ' + str(failed) + ' beyond tolerance' if failed else 'all within tolerance'}")
-    return 1 if failed else 0
+    precisions = (32, 64) if arguments.precision == "both" else (int(arguments.precision),)
+    results = (
+        item for bits in precisions for item in run(arguments.golden, bits, steps=not arguments.quick).items()
+    )
+    return report(arguments.golden, results, arguments.json)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ beside what is allowed. Exit status 1 if anything is beyond.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,22 +19,11 @@ import numpy as np
 import optax
 
 import lodo
+from benchmarks.checks import Check, report
 from lodo import network
 from lodo.architectures import ResidualTheta
 
 TOLERANCE = 1e-10
-
-
-class Check(NamedTuple):
-    """One measured error and its bound."""
-
-    name: str
-    error: float
-    bound: float
-
-    @property
-    def ok(self) -> bool:
-        return bool(self.error <= self.bound)
 
 
 class Record(NamedTuple):
@@ -214,18 +202,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the errors here")
     arguments = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
-    failed, report = 0, {}
-    for title, checks in run(arguments.golden).items():
-        print(f"\n{Path(arguments.golden).name}: {title}")
-        for check in checks:
-            mark = "ok" if check.ok else "BEYOND"
-            print(f"  {check.name:36s} {check.error:10.2e}  allowed {check.bound:8.0e}  {mark}")
-            failed += not check.ok
-        report[title] = [check._asdict() for check in checks]
-    if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=1))
-    print(f"\n{'FAILED: ' + str(failed) + ' beyond tolerance' if failed else 'all within tolerance'}")
-    return 1 if failed else 0
+    return report(arguments.golden, run(arguments.golden).items(), arguments.json)
 
 
 if __name__ == "__main__":

@@ -77,14 +77,17 @@ def _name(static: Hashable, leaves: list[jax.ShapeDtypeStruct], tree: Any) -> st
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Writes atomically; a full or read-only disk only costs the next process its tracing."""
+_DIGEST = hashlib.sha256().digest_size
+
+
+def _write(path: Path, program: bytes) -> None:
+    """Writes checksum and program atomically; a full disk only costs the next process its tracing."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(content)
+                file.write(hashlib.sha256(program).digest() + program)
             Path(temporary).replace(path)
         except OSError:
             Path(temporary).unlink(missing_ok=True)
@@ -92,12 +95,15 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _read(path: Path) -> jax.export.Exported | None:
+    """The stored program, or None if there is none or its checksum says that it is damaged."""
     try:
-        return jax.export.deserialize(bytearray(path.read_bytes()))
+        content = path.read_bytes()
     except OSError:
         return None
-    except Exception:  # damaged, or of another format version: traced anew and overwritten
+    digest, program = content[:_DIGEST], content[_DIGEST:]
+    if digest != hashlib.sha256(program).digest():
         return None
+    return jax.export.deserialize(bytearray(program))
 
 
 @dataclasses.dataclass(frozen=True)
