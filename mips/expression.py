@@ -1,0 +1,460 @@
+"""Integer expressions as trees: evaluated on arrays, written as Python, sympy and LaTeX, read back.
+
+Truth values are the integers 0 and 1. Lists (a history, a table's row) are arrays with one more
+axis at the end. Text is parsed into a tree; nothing is ever executed as Python.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import sympy
+
+Value = np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Expr:
+    """A node: an operation on arguments, a constant (`value` an integer or nested tuple) or a name."""
+
+    op: str
+    args: tuple[Expr, ...] = ()
+    value: Any = None
+
+    def __str__(self) -> str:
+        return to_python(self)
+
+
+def const(value) -> Expr:
+    """A constant: an integer, or nested tuples of integers for a table."""
+    return Expr("const", value=value)
+
+
+def var(name: str) -> Expr:
+    """A variable."""
+    return Expr("var", value=name)
+
+
+def apply(op: str, *args: Expr) -> Expr:
+    """An operation on arguments.
+
+    Raises ValueError for an operation that is not in the language.
+    """
+    if op not in OPERATIONS:
+        raise ValueError(f"no operation {op!r}; there are {', '.join(OPERATIONS)}")
+    return Expr(op, args)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Operation:
+    """How an operation is computed, and (for operators) written."""
+
+    arity: int | None
+    compute: Callable[..., Value]
+    symbol: str | None = None
+    precedence: int = 20  # calls and displays bind tightest
+
+
+def _as_int(values: Value) -> Value:
+    return values.astype(np.int64) if values.dtype == bool else values
+
+
+def _compare(compare: Callable) -> Callable[..., Value]:
+    def compute(a, b):
+        if np.ndim(a) == np.ndim(b) == 2:  # two lists
+            return _as_int(np.asarray(compare(a, b)).all(axis=-1))
+        return _as_int(np.asarray(compare(a, b)))
+
+    return compute
+
+
+def _divide(how: Callable) -> Callable[..., Value]:
+    def compute(a, b):
+        if np.any(np.asarray(b) == 0):
+            raise ZeroDivisionError("integer division or remainder by zero")
+        return how(a, b)
+
+    return compute
+
+
+def _columns(*values: Value) -> Value:
+    return np.stack(np.broadcast_arrays(*values), axis=-1)
+
+
+def _first_index(items: Value, wanted: Value) -> Value:
+    hits = items == np.asarray(wanted)[..., None]
+    if not hits.any(axis=-1).all():
+        raise ValueError("the value is not in the list")
+    return hits.argmax(axis=-1)
+
+
+def _append(items: Value, last: Value) -> Value:
+    items, last = np.asarray(items), np.asarray(last)
+    if items.ndim == 1:
+        items = np.broadcast_to(items, (*last.shape, len(items)))
+    return np.concatenate([items, last[..., None].astype(items.dtype)], axis=-1)
+
+
+def _choose(condition: Value, yes: Value, no: Value) -> Value:
+    return np.where(np.asarray(condition) != 0, yes, no)
+
+
+def _lookup(table: Value, *indices: Value) -> Value:
+    table = np.asarray(table)
+    for axis, index in enumerate(indices):
+        if np.any(index < 0) or np.any(index >= table.shape[axis]):
+            raise IndexError(f"table index out of range 0..{table.shape[axis] - 1}")
+    return table[tuple(np.asarray(index, np.int64) for index in indices)]
+
+
+# The language. Symbols and precedences are Python's.
+OPERATIONS: dict[str, _Operation] = {
+    "if": _Operation(3, _choose, None, 1),
+    "or": _Operation(2, lambda a, b: np.where(np.asarray(a) != 0, a, b), "or", 2),
+    "and": _Operation(2, lambda a, b: np.where(np.asarray(a) != 0, b, a), "and", 3),
+    "not": _Operation(1, lambda a: _as_int(np.asarray(a) == 0), "not ", 4),
+    "==": _Operation(2, _compare(operator.eq), "==", 5),
+    "!=": _Operation(2, lambda a, b: 1 - _compare(operator.eq)(a, b), "!=", 5),
+    "<": _Operation(2, _compare(operator.lt), "<", 5),
+    "<=": _Operation(2, _compare(operator.le), "<=", 5),
+    ">": _Operation(2, _compare(operator.gt), ">", 5),
+    ">=": _Operation(2, _compare(operator.ge), ">=", 5),
+    "in": _Operation(2, lambda a, b: _as_int((np.asarray(a)[..., None] == np.asarray(b)).any(-1)), "in", 5),
+    "|": _Operation(2, operator.or_, "|", 6),
+    "^": _Operation(2, operator.xor, "^", 7),
+    "&": _Operation(2, operator.and_, "&", 8),
+    "+": _Operation(2, operator.add, "+", 10),
+    "-": _Operation(2, operator.sub, "-", 10),
+    "*": _Operation(2, operator.mul, "*", 11),
+    "//": _Operation(2, _divide(operator.floordiv), "//", 11),
+    "%": _Operation(2, _divide(operator.mod), "%", 11),
+    "neg": _Operation(1, operator.neg, "-", 12),
+    "abs": _Operation(1, abs),
+    "min": _Operation(2, np.minimum),
+    "max": _Operation(2, np.maximum),
+    "list": _Operation(None, _columns),
+    "lookup": _Operation(None, _lookup),
+    "append": _Operation(2, _append, None, 10),
+    "reversed": _Operation(1, lambda a: a[..., ::-1]),
+    "index": _Operation(2, _first_index),
+    "count": _Operation(2, lambda a, b: (a == np.asarray(b)[..., None]).sum(axis=-1)),
+    "largest": _Operation(1, lambda a: a.max(axis=-1)),
+    "smallest": _Operation(1, lambda a: a.min(axis=-1)),
+    "total": _Operation(1, lambda a: a.sum(axis=-1)),
+    "length": _Operation(1, lambda a: np.full(a.shape[:-1], a.shape[-1])),
+    "distinct": _Operation(1, lambda a: (np.diff(np.sort(a, axis=-1), axis=-1) != 0).sum(axis=-1) + 1),
+}
+COMPARISONS = {"==", "!=", "<", "<=", ">", ">=", "in", "not"}
+_LISTS = {"list", "append", "reversed"}
+_CALLS = {"abs": "abs", "largest": "max", "smallest": "min", "total": "sum", "length": "len", "min": "min", "max": "max"}
+
+
+def evaluate(expr: Expr, values: Mapping[str, Value]) -> Value:
+    """The value of an expression over arrays of a common batch shape.
+
+    Raises ZeroDivisionError, IndexError, or KeyError (a name without a value), as Python would.
+    """
+    if expr.op == "const":
+        return np.asarray(expr.value)
+    if expr.op == "var":
+        return values[expr.value]
+    return OPERATIONS[expr.op].compute(*(evaluate(a, values) for a in expr.args))
+
+
+def nodes(expr: Expr) -> Iterator[Expr]:
+    """Every node of the tree, parents first."""
+    yield expr
+    for argument in expr.args:
+        yield from nodes(argument)
+
+
+def size(expr: Expr) -> int:
+    """Number of nodes."""
+    return sum(1 for _ in nodes(expr))
+
+
+def names(expr: Expr) -> set[str]:
+    """Variables that occur."""
+    return {node.value for node in nodes(expr) if node.op == "var"}
+
+
+def substitute(expr: Expr, values: Mapping[str, Expr]) -> Expr:
+    """The expression with variables replaced."""
+    if expr.op == "var":
+        return values.get(expr.value, expr)
+    if not expr.args:
+        return expr
+    return Expr(expr.op, tuple(substitute(a, values) for a in expr.args), expr.value)
+
+
+def _integers(value) -> Iterator[int]:
+    if isinstance(value, tuple):
+        for item in value:
+            yield from _integers(item)
+    else:
+        yield int(value)
+
+
+def bits(expr: Expr, *, variables: int) -> float:
+    """Description length in bits (spec section 9).
+
+    log2 of the number of operations of that arity (leaves: variables and "a constant") for each node,
+    and log2(1 + |c|) + 1 for each integer. `variables` is how many names are in scope.
+    """
+    arities = [operation.arity for operation in OPERATIONS.values()]
+    total = 0.0
+    for node in nodes(expr):
+        if node.op == "const":
+            total += math.log2(variables + 1) + sum(math.log2(1 + abs(c)) + 1 for c in _integers(node.value))
+        elif node.op == "var":
+            total += math.log2(variables + 1)
+        else:
+            arity = OPERATIONS[node.op].arity
+            total += math.log2(max(2, arities.count(arity)))
+    return total
+
+
+def is_truth(expr: Expr) -> bool:
+    """Whether Python gives a bool where the language gives 0 or 1."""
+    if expr.op in {"&", "|", "^"}:  # bool op bool is a bool, int otherwise
+        return all(is_truth(a) for a in expr.args)
+    if expr.op in {"and", "or"}:
+        return any(is_truth(a) for a in expr.args)
+    if expr.op == "if":
+        return any(is_truth(a) for a in expr.args[1:])
+    return expr.op in COMPARISONS
+
+
+def _is_list(expr: Expr) -> bool:
+    return expr.op in _LISTS or (expr.op == "const" and isinstance(expr.value, tuple))
+
+
+def to_python(expr: Expr) -> str:
+    """Python text with the same meaning; `int(...)` around truth values is the caller's."""
+    return _write(expr, 0)
+
+
+def _write(expr: Expr, outer: int) -> str:
+    op, args = expr.op, expr.args
+    if op == "const":
+        text = str(expr.value)
+        return f"({text})" if outer > 12 and text.startswith("-") else text
+    if op == "var":
+        return expr.value
+    own = OPERATIONS[op].precedence
+    if op == "if":
+        yes, no = _write(args[1], own + 1), _write(args[2], own)
+        text = f"{yes} if {_write(args[0], own + 1)} else {no}"
+    elif op == "list":
+        text = f"[{', '.join(_write(a, 0) for a in args)}]"
+    elif op == "lookup":
+        text = _write(args[0], 20) + "".join(f"[{_write(a, 0)}]" for a in args[1:])
+    elif op == "append":
+        text = f"{_write(args[0], own)} + [{_write(args[1], 0)}]"
+    elif op == "reversed":
+        text = f"{_write(args[0], 20)}[::-1]"
+    elif op in {"index", "count"}:
+        text = f"{_write(args[0], 20)}.{op}({_write(args[1], 0)})"
+    elif op == "distinct":
+        text = f"len(set({_write(args[0], 0)}))"
+    elif op in _CALLS:
+        text = f"{_CALLS[op]}({', '.join(_write(a, 0) for a in args)})"
+    elif len(args) == 1:
+        text = f"{OPERATIONS[op].symbol}{_write(args[0], own)}"
+    else:
+        # Comparisons chain in Python (a < b == c), so both sides of one are bracketed.
+        left = own + 1 if own == 5 else own
+        text = f"{_write(args[0], left)} {OPERATIONS[op].symbol} {_write(args[1], own + 1)}"
+    return f"({text})" if own < outer else text
+
+
+_BINARY = {
+    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.FloorDiv: "//", ast.Mod: "%",
+    ast.BitAnd: "&", ast.BitOr: "|", ast.BitXor: "^",
+}  # fmt: skip
+_COMPARE = {
+    ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.In: "in",
+}  # fmt: skip
+
+
+def parse(text: str) -> Expr:
+    """The expression a text stands for.
+
+    Raises ValueError where the text is not an expression of the language.
+    """
+    try:
+        tree = ast.parse(text, mode="eval").body
+    except SyntaxError as error:
+        raise ValueError(f"not an expression: {text!r} ({error.msg})") from None
+    return from_ast(tree)
+
+
+def _refuse(node: ast.AST) -> ValueError:
+    text = ast.unparse(node)
+    return ValueError(f"line {getattr(node, 'lineno', 1)}: {text!r} is not part of the language of programs")
+
+
+def _constant(node: ast.expr):
+    """Integer or nested tuple of integers, or None."""
+    if isinstance(node, ast.Constant) and type(node.value) is int:
+        return node.value
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        inner = _constant(node.operand)
+        return -inner if isinstance(inner, int) else None
+    if isinstance(node, ast.Tuple):
+        items = tuple(_constant(e) for e in node.elts)
+        return None if any(i is None for i in items) else items
+    return None
+
+
+def _parse_call(node: ast.Call) -> Expr:
+    args = node.args
+    if node.keywords or not args:
+        raise _refuse(node)
+    if isinstance(node.func, ast.Attribute) and node.func.attr in {"index", "count"} and len(args) == 1:
+        return Expr(node.func.attr, (from_ast(node.func.value), from_ast(args[0])))
+    if not isinstance(node.func, ast.Name):
+        raise _refuse(node)
+    name, inner = node.func.id, args[0]
+    if name == "int" and len(args) == 1:
+        return from_ast(inner)
+    if name == "len" and isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name) and inner.func.id == "set":
+        return Expr("distinct", (from_ast(inner.args[0]),))
+    if name in {"min", "max"} and len(args) >= 2:
+        result = from_ast(args[0])
+        for other in args[1:]:
+            result = Expr(name, (result, from_ast(other)))
+        return result
+    single = {"abs": "abs", "min": "smallest", "max": "largest", "sum": "total", "len": "length"}
+    if name in single and len(args) == 1:
+        return Expr(single[name], (from_ast(inner),))
+    raise _refuse(node)
+
+
+def from_ast(node: ast.expr) -> Expr:
+    """The expression of a parsed Python expression. Raises ValueError outside the language."""
+    constant = _constant(node)
+    if constant is not None:
+        return const(constant)
+    match node:
+        case ast.Name():
+            return var(node.id)
+        case ast.List():
+            return Expr("list", tuple(map(from_ast, node.elts)))
+        case ast.UnaryOp(op=ast.Not()):
+            return Expr("not", (from_ast(node.operand),))
+        case ast.UnaryOp(op=ast.USub()):
+            return Expr("neg", (from_ast(node.operand),))
+        case ast.BinOp(op=ast.Add(), right=ast.List(elts=[last])):
+            return Expr("append", (from_ast(node.left), from_ast(last)))
+        case ast.BinOp() if type(node.op) in _BINARY:
+            return Expr(_BINARY[type(node.op)], (from_ast(node.left), from_ast(node.right)))
+        case ast.BoolOp():
+            op = "and" if isinstance(node.op, ast.And) else "or"
+            result = from_ast(node.values[0])
+            for value in node.values[1:]:
+                result = Expr(op, (result, from_ast(value)))
+            return result
+        case ast.Compare(ops=[one], comparators=[right]) if type(one) in _COMPARE:
+            return Expr(_COMPARE[type(one)], (from_ast(node.left), from_ast(right)))
+        case ast.IfExp():
+            return Expr("if", (from_ast(node.test), from_ast(node.body), from_ast(node.orelse)))
+        case ast.Subscript(slice=ast.Slice(lower=None, upper=None, step=step)) if step is not None:
+            if _constant(step) == -1:
+                return Expr("reversed", (from_ast(node.value),))
+        case ast.Subscript() if not isinstance(node.slice, ast.Slice | ast.Tuple):
+            table, index = from_ast(node.value), from_ast(node.slice)
+            if table.op == "lookup":
+                return Expr("lookup", (*table.args, index))
+            return Expr("lookup", (table, index))
+        case ast.Call():
+            return _parse_call(node)
+    raise _refuse(node)
+
+
+def to_sympy(expr: Expr) -> sympy.Basic:
+    """The expression in sympy; comparisons as Piecewise 0/1, lists as undefined functions."""
+    import sympy as sp
+
+    args = [to_sympy(a) for a in expr.args]
+    if expr.op == "const":
+        if isinstance(expr.value, tuple):
+            return sp.Tuple(*(to_sympy(const(v)) for v in expr.value))
+        return sp.Integer(expr.value)
+    if expr.op == "var":
+        return sp.Symbol(expr.value, integer=True)
+
+    def truth(condition):
+        if condition in (sp.true, sp.false):
+            return sp.Integer(int(condition == sp.true))
+        return sp.Piecewise((1, condition), (0, True))
+
+    if any(_is_list(a) for a in expr.args) and expr.op not in {"in"}:
+        return sp.Function({"==": "equal", "!=": "unequal"}.get(expr.op, expr.op))(*args)
+    a, b = (*args, None, None)[:2]
+    rules: dict[str, Callable[[], Any]] = {
+        "+": lambda: a + b,
+        "-": lambda: a - b,
+        "*": lambda: a * b,
+        "//": lambda: sp.floor(a / b),
+        "%": lambda: sp.Mod(a, b),
+        "neg": lambda: -a,
+        "abs": lambda: sp.Abs(a),
+        "min": lambda: sp.Min(a, b),
+        "max": lambda: sp.Max(a, b),
+        "==": lambda: truth(sp.Eq(a, b)),
+        "!=": lambda: truth(sp.Ne(a, b)),
+        "<": lambda: truth(sp.Lt(a, b)),
+        "<=": lambda: truth(sp.Le(a, b)),
+        ">": lambda: truth(sp.Gt(a, b)),
+        ">=": lambda: truth(sp.Ge(a, b)),
+        "not": lambda: truth(sp.Eq(a, 0)),
+        "and": lambda: truth(sp.And(sp.Ne(a, 0), sp.Ne(b, 0))),
+        "or": lambda: truth(sp.Or(sp.Ne(a, 0), sp.Ne(b, 0))),
+        "if": lambda: sp.Piecewise((b, sp.Ne(a, 0)), (args[2], True)),
+        "in": lambda: truth(sp.Or(*(sp.Eq(a, item) for item in b))),
+        # On truth values; the language has these for nothing else.
+        "&": lambda: a * b,
+        "^": lambda: sp.Mod(a + b, 2),
+        "|": lambda: sp.Max(a, b),
+    }
+    if expr.op in rules:
+        return rules[expr.op]()
+    return sp.Function(expr.op)(*args)
+
+
+def to_json(expr: Expr) -> Any:
+    """Nested lists: ["+", ["var", "x"], ["const", 1]]."""
+    if expr.op in {"const", "var"}:
+        return [expr.op, expr.value]
+    return [expr.op, *map(to_json, expr.args)]
+
+
+def from_json(data: Any) -> Expr:
+    """Inverse of `to_json`. Raises ValueError for anything else."""
+
+    def freeze(value):
+        return tuple(map(freeze, value)) if isinstance(value, list) else value
+
+    if not isinstance(data, list) or not data or not isinstance(data[0], str):
+        raise ValueError(f"not an expression: {data!r}")
+    op, *rest = data
+    if op == "var" and len(rest) == 1 and isinstance(rest[0], str):
+        return var(rest[0])
+    if op == "const" and len(rest) == 1:
+        value = freeze(rest[0])
+        if isinstance(value, int | tuple) and not isinstance(value, bool):
+            return const(value)
+        raise ValueError(f"not an expression: a constant is an integer or a table, not {rest[0]!r}")
+    arity = OPERATIONS[op].arity if op in OPERATIONS else -1
+    if arity is not None and arity != len(rest):
+        raise ValueError(f"not an expression: {op!r} with {len(rest)} arguments")
+    return Expr(op, tuple(map(from_json, rest)))

@@ -1,0 +1,253 @@
+"""Training as jitted chunks of steps, many seeds at once; the host looks in between chunks only.
+
+Everything a step needs is on the device: data, batches (contiguous slices at a place drawn from the
+step's own key), learning rate, length curriculum, and the snapshot of each seed's weights at its
+first perfect evaluation. Seeds are the leading axis of every array and may be spread over devices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from typing_extensions import Protocol
+
+
+class Family(Protocol):
+    """What training needs of a kind of network; frozen, so static under jit."""
+
+    def init(self, key: PRNGKeyArray) -> Any:
+        """Fresh weights."""
+        ...
+
+    def loss_of(self, network: Any, x: Array, y: Array, weight: Array) -> Array:
+        """Mean loss with weights over steps."""
+        ...
+
+    def predict(self, network: Any, x: Array) -> Array:
+        """Integer outputs."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How a network is fitted. Defaults are the paper's (spec section 4)."""
+
+    steps: int = 10_000
+    """optimizer steps"""
+    batch: int = 4096
+    """sequences per step"""
+    learning_rate: float = 1e-3
+    """Adam's"""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """constant, or falling to zero over `steps` as a half cosine"""
+    clip: float | None = None
+    """largest global norm of a gradient"""
+    curriculum: float | None = None
+    """grow the scored prefix by a step whenever the running mean loss is below this; None: all steps"""
+    seeds: int = 5
+    """networks trained side by side"""
+    chunk: int = 100
+    """steps between evaluations"""
+    keep: Literal["first", "last"] = "last"
+    """which perfect evaluation's weights are kept"""
+
+    def __post_init__(self):
+        for field in ("steps", "batch", "seeds", "chunk"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field}={getattr(self, field)}: must be at least 1")
+        if not 0 < self.learning_rate < np.inf:
+            raise ValueError(f"learning_rate={self.learning_rate}: must be positive and finite")
+
+
+class Data(NamedTuple):
+    """Sequences on the device, time first."""
+
+    x: Int[Array, "length count *channels"]
+    y: Int[Array, "length count *outputs"]
+    test_x: Int[Array, "length tests *channels"]
+    test_y: Int[Array, "length tests *outputs"]
+
+
+class Run(NamedTuple):
+    """State of training; the leading axis of every array but `step` and `key` is the seed."""
+
+    network: Any
+    optimizer: optax.OptState
+    prefix: Float[Array, " seed"]  # steps of a sequence that are scored now
+    average: Float[Array, " seed"]  # running mean of the loss
+    perfect: Any  # weights at the kept perfect evaluation
+    perfect_step: Int[Array, " seed"]  # when that was; -1: never yet
+    trainable: Any  # 1 or 0 for each weight: those at 0 stay as they are
+    step: Int[Array, ""]
+    key: PRNGKeyArray
+
+
+class Evaluation(NamedTuple):
+    """What the host sees after a chunk."""
+
+    step: int
+    loss: np.ndarray  # (seed,) mean over the chunk
+    elements: np.ndarray  # (seed,) share of single outputs that are right
+    sequences: np.ndarray  # (seed,) share of sequences right at every step
+    prefix: np.ndarray  # (seed,) steps scored
+
+
+def _optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    rate: Any = config.learning_rate
+    if config.schedule == "cosine":
+        rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
+    clip = optax.identity() if config.clip is None else optax.clip_by_global_norm(config.clip)
+    return optax.chain(clip, optax.adam(rate))
+
+
+def init_run(
+    family: Family, config: TrainConfig, *, length: int, key: PRNGKeyArray, start: Any = None, trainable: Any = None
+) -> Run:
+    """Fresh networks, one per seed; seed i depends on `key` and i alone. Or copies of `start`.
+
+    `trainable`: like one network, 1 or 0 for each weight; None trains all.
+    """
+    init_key, batch_key = jax.random.split(key)
+    keys = jax.vmap(lambda i: jax.random.fold_in(init_key, i))(jnp.arange(config.seeds))
+    # Strong types throughout, as a step returns them: a weak one would compile the chunk twice.
+    network = jax.vmap(family.init)(keys)
+    if start is not None:
+        network = jax.tree.map(lambda new, old: jnp.broadcast_to(jnp.asarray(old, new.dtype), new.shape), network, start)
+    if trainable is None:
+        trainable = jax.tree.map(lambda a: jnp.ones(a.shape[1:], a.dtype), network)
+    trainable = jax.tree.map(lambda a, t: jnp.broadcast_to(jnp.asarray(t, a.dtype), a.shape), network, trainable)
+    prefix = min(2.0, length) if config.curriculum is not None else float(length)
+    return Run(
+        network,
+        jax.vmap(_optimizer(config).init)(network),
+        jnp.full(config.seeds, prefix, jnp.float32),
+        jnp.full(config.seeds, jnp.inf if config.curriculum is None else 1.0, jnp.float32),
+        jax.tree.map(jnp.copy, network),
+        jnp.full(config.seeds, -1, jnp.int32),
+        trainable,
+        jnp.zeros((), jnp.int32),
+        batch_key,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("family", "config"), donate_argnames="run")
+def run_chunk(
+    run: Run, data: Data, *, family: Family, config: TrainConfig
+) -> tuple[Run, tuple[Array, Array, Array]]:
+    """Advances all seeds by `config.chunk` steps, then evaluates them on the test sequences.
+
+    Returns the run and, per seed, the chunk's mean loss and the shares of right elements and sequences.
+    """
+    optimizer = _optimizer(config)
+    length, count = data.x.shape[:2]
+    batch = min(config.batch, count)
+
+    def step(run: Run, _):
+        place = jax.random.randint(jax.random.fold_in(run.key, run.step), (), 0, count - batch + 1)
+        x = jax.lax.dynamic_slice_in_dim(data.x, place, batch, axis=1)
+        y = jax.lax.dynamic_slice_in_dim(data.y, place, batch, axis=1)
+
+        def advance(network, state, prefix, average, trainable):
+            weight = jnp.where(jnp.arange(length) < prefix, 1.0, 0.0)
+            loss, grads = jax.value_and_grad(family.loss_of)(network, x, y, weight)
+            updates, state = optimizer.update(grads, state, network)
+            updates = jax.tree.map(jnp.multiply, updates, trainable)
+            if config.curriculum is not None:
+                average = 0.95 * average + 0.05 * loss
+                grow = (average < config.curriculum) & (prefix < length)
+                prefix = prefix + grow
+                average = jnp.where(grow, average + config.curriculum, average)
+            return optax.apply_updates(network, updates), state, prefix, average, loss
+
+        network, state, prefix, average, loss = jax.vmap(advance)(
+            run.network, run.optimizer, run.prefix, run.average, run.trainable
+        )
+        new = run._replace(network=network, optimizer=state, prefix=prefix, average=average, step=run.step + 1)
+        return new, loss
+
+    run, losses = jax.lax.scan(step, run, length=config.chunk)
+
+    def evaluate(network):
+        hit = family.predict(network, data.test_x) == data.test_y
+        right = hit.reshape(*hit.shape[:2], -1).all(axis=2)
+        return hit.mean(), right.all(axis=0).mean()
+
+    elements, sequences = jax.vmap(evaluate)(run.network)
+    found = sequences == 1.0
+    if config.keep == "first":
+        found &= run.perfect_step < 0
+    run = run._replace(
+        perfect=jax.tree.map(lambda new, old: _select(found, new, old), run.network, run.perfect),
+        perfect_step=jnp.where(found, run.step, run.perfect_step),
+    )
+    return run, (losses.mean(axis=0), elements, sequences)
+
+
+def _select(which: Bool[Array, " seed"], new: Array, old: Array) -> Array:
+    return jnp.where(which.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+
+def train(
+    family: Family,
+    data: Data,
+    config: TrainConfig,
+    *,
+    key: PRNGKeyArray,
+    devices: list | None = None,
+    start: Any = None,
+    trainable: Any = None,
+) -> Iterator[tuple[Run, Evaluation]]:
+    """Trains chunk by chunk; whoever asks decides when it is enough.
+
+    The run yielded is donated to the next chunk: take what you keep with `network_of` before asking on.
+    `devices`: spread the seeds over these (their number must divide `config.seeds`). `start`, `trainable`:
+    see `init_run`.
+    """
+    run = init_run(family, config, length=data.x.shape[0], key=key, start=start, trainable=trainable)
+    if devices is not None and len(devices) > 1:
+        if config.seeds % len(devices):
+            raise ValueError(f"{config.seeds} seeds cannot be spread evenly over {len(devices)} devices")
+        run, data = _spread(run, data, devices)
+    for _ in range(-(-config.steps // config.chunk)):
+        run, (loss, elements, sequences) = run_chunk(run, data, family=family, config=config)
+        yield (
+            run,
+            Evaluation(
+                int(run.step), np.asarray(loss), np.asarray(elements), np.asarray(sequences), np.asarray(run.prefix)
+            ),
+        )
+
+
+def _spread(run: Run, data: Data, devices: list) -> tuple[Run, Data]:
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+    mesh = Mesh(np.array(devices), ("seed",))
+    seeded, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("seed",), ()))
+    common = {"step": jax.device_put(run.step, whole), "key": jax.device_put(run.key, whole)}
+    parts = {name: jax.device_put(value, seeded) for name, value in run._asdict().items() if name not in common}
+    return Run(**parts, **common), jax.device_put(data, whole)
+
+
+def network_of(run: Run, seed: int, *, perfect: bool = False) -> Any:
+    """A copy of one seed's weights; those of its kept perfect evaluation if asked."""
+    return jax.tree.map(lambda a: jnp.array(a[seed]), run.perfect if perfect else run.network)
+
+
+def place(x: np.ndarray, y: np.ndarray, tests: int) -> Data:
+    """Puts sequences (count, length, ...) on the device, time first; the first `tests` are for evaluation."""
+    x, y = (jnp.asarray(np.ascontiguousarray(np.swapaxes(a, 0, 1)), jnp.int32) for a in (x, y))
+    return Data(x[:, tests:], y[:, tests:], x[:, :tests], y[:, :tests])
+
+
+def count_parameters(network: Any) -> int:
+    """Number of weights."""
+    return sum(a.size for a in jax.tree.leaves(eqx.filter(network, eqx.is_array)))

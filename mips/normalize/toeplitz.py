@@ -1,0 +1,48 @@
+"""Toeplitz: a Jordan block that is fed at one end only, i.e. a shift register (spec section 6)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mips.networks.relu import ReluRNN
+from mips.normalize.basis import Matrix, change_basis, effective_input, effective_transition
+
+
+def blocks(w: Matrix, *, eps: float = 1e-2) -> list[tuple[int, int]]:
+    """Ranges [begin, end) of units that form Jordan blocks of a real eigenvalue with ones above the diagonal."""
+    n = len(w)
+    found, begin = [], 0
+    while begin < n:
+        end = begin + 1
+        while end < n and abs(w[end - 1, end] - 1) < eps and abs(w[end, end - 1]) < eps:
+            end += 1
+        if end - begin > 1:
+            found.append((begin, end))
+        begin = end
+    return found
+
+
+def toeplitz(network: ReluRNN, *, eps: float = 1e-2) -> ReluRNN:
+    """The network with the input of each Jordan block entering at the block's last unit alone.
+
+    T^-1 is upper triangular Toeplitz in the block, its d-th diagonal the input weight of the unit d places
+    before the last. It commutes with the block, so the transition stays. Where the last unit receives
+    (almost) no input the block is shortened from that end.
+    """
+    w, into = effective_transition(network), effective_input(network)
+    inverse = np.eye(len(w))
+    for begin, whole in blocks(w, eps=eps):
+        end = whole
+        while end - begin > 1:
+            column = into[begin:end, np.abs(into[end - 1]).argmax()]
+            if abs(column[-1]) > eps:
+                size = end - begin
+                part = np.zeros((size, size))
+                for d in range(size):
+                    part += np.diag(np.full(size - d, column[size - 1 - d]), d)
+                # A shortened block must not disturb the units after it.
+                if end == whole:
+                    inverse[begin:end, begin:end] = part
+                break
+            end -= 1
+    return change_basis(network, np.linalg.inv(inverse))

@@ -1,0 +1,164 @@
+"""A network as something to ask: states and integer inputs in, states and integer outputs out.
+
+Extraction sees every network through this: the package's own and the user's step functions.
+Batches are padded to a few sizes, so that a jitted step compiles a few times and no more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mips.tasks.task import Sequences
+
+_LARGEST = 1 << 15
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Oracle:
+    """A deterministic network over integer sequences.
+
+    `advance` takes a state pytree with leading batch axis and int32 inputs (batch, inputs) and returns
+    the next state and int32 outputs (batch, outputs); it is jitted by whoever makes it.
+    """
+
+    advance: Callable[[Any, jax.Array], tuple[Any, jax.Array]]
+    start: Any
+    """initial state, without batch axis"""
+    inputs: int
+    outputs: int
+    description: str = ""
+
+    def initial(self, count: int) -> Any:
+        """The initial state, `count` times."""
+        return jax.tree.map(lambda a: np.broadcast_to(np.asarray(a), (count, *np.shape(a))), self.start)
+
+    def step(self, states: Any, x: np.ndarray) -> tuple[Any, np.ndarray]:
+        """One step from each state: inputs (count, inputs) to (next states, outputs (count, outputs))."""
+        count = len(x)
+        pieces = []
+        for begin in range(0, count, _LARGEST):
+            part = slice(begin, min(begin + _LARGEST, count))
+            size = part.stop - part.start
+            padded = max(64, 4 ** int(np.ceil(np.log(size) / np.log(4)))) if size > 1 else 64
+
+            def pad(a, size=size, padded=padded, part=part):
+                return np.concatenate([a[part], np.repeat(a[part][:1], padded - size, axis=0)])
+
+            state, y = self.advance(jax.tree.map(pad, states), pad(np.asarray(x, np.int32)))
+            pieces.append(jax.tree.map(lambda a, size=size: np.asarray(a)[:size], (state, y)))
+        if len(pieces) == 1:
+            state, y = pieces[0]
+        else:
+            state, y = jax.tree.map(lambda *a: np.concatenate(a), *pieces)
+        return state, y.astype(np.int64)
+
+    def run(self, x: Sequences, states: Any = None) -> Sequences:
+        """Outputs (count, length, outputs) on whole sequences, from the initial state or from `states`."""
+        states = self.initial(len(x)) if states is None else states
+        columns = []
+        for t in range(x.shape[1]):
+            states, y = self.step(states, x[:, t])
+            columns.append(y)
+        return np.stack(columns, axis=1)
+
+
+def take(states: Any, rows: np.ndarray) -> Any:
+    """States by row."""
+    return jax.tree.map(lambda a: a[rows], states)
+
+
+def from_relu(config, network) -> Oracle:
+    """The oracle of a numeric network; outputs rounded. `network` takes raw integers (see `unscale`)."""
+
+    @jax.jit
+    def advance(hidden, x):
+        hidden, y = network.step(hidden.T, x.T.astype(jnp.float32))
+        return hidden.T, jnp.round(y.T).astype(jnp.int32)
+
+    start = np.zeros(network.hidden, np.float32)
+    return Oracle(advance, start, config.inputs, config.outputs, config.describe())
+
+
+def from_tokens(config, network, *, low: int, high: int, inputs: int, values: np.ndarray) -> Oracle:
+    """The oracle of a symbol network over `inputs` channels of [low, high); `values[c]` are class c's outputs."""
+    values = np.asarray(values, np.int32)
+    # Classes beyond the observed ones exist only to share compiled shapes.
+    used = jnp.where(jnp.arange(config.classes) < len(values), 0.0, -jnp.inf)
+
+    @jax.jit
+    def advance(hidden, x):
+        symbol = jnp.zeros(x.shape[0], jnp.int32)
+        for channel in range(inputs):
+            symbol = symbol * (high - low) + jnp.clip(x[:, channel] - low, 0, high - low - 1)
+        hidden = network.step(hidden, symbol)
+        logits = hidden @ network.readout + network.readout_bias + used
+        return hidden, jnp.asarray(values)[logits.argmax(axis=1)]
+
+    return Oracle(advance, np.asarray(network.start), inputs, values.shape[1], config.describe())
+
+
+def from_step(step: Callable, state: Any, *, inputs: int = 1, outputs: int = 1, description: str = "") -> Oracle:
+    """The oracle of any JAX step function `(state, input) -> (state, output)` on single examples.
+
+    Args: step: takes a state and an int32 array (inputs,), or a scalar when inputs = 1 and it wants one;
+        returns the next state, of the same structure, and outputs, real or integer, of `outputs` elements
+        (rounded). state: initial state, any pytree of arrays.
+
+    Raises: ValueError when the returned state or output has another shape or type than expected.
+    """
+    state = jax.tree.map(jnp.asarray, state)
+
+    def whole(s, x):
+        return step(s, x)
+
+    shape = jax.ShapeDtypeStruct((inputs,), jnp.int32)
+    scalar = False
+    try:
+        new, y = _result(step, state, shape)
+    except (TypeError, ValueError) as first:
+        if inputs != 1:
+            raise ValueError(f"the step function fails on an input of shape ({inputs},): {first}") from first
+        new, y = _result(step, state, jax.ShapeDtypeStruct((), jnp.int32))
+        scalar = True
+    if inputs == 1 and not scalar and _differs(state, new) is not None:
+        scalar, (new, y) = True, _result(step, state, jax.ShapeDtypeStruct((), jnp.int32))
+    problem = _differs(state, new)
+    if problem is not None:
+        raise ValueError(f"the step function must return a state like the one it takes: {problem}")
+    if int(np.prod(y.shape)) != outputs:
+        raise ValueError(f"the step function returns outputs of shape {y.shape}; {outputs} element(s) were expected")
+
+    @jax.jit
+    def advance(states, x):
+        states, y = jax.vmap(whole)(states, x[:, 0] if scalar else x)
+        return states, jnp.round(y).astype(jnp.int32).reshape(x.shape[0], outputs)
+
+    return Oracle(advance, state, inputs, outputs, description or "the user's step function")
+
+
+def _result(step, state, x):
+    result = jax.eval_shape(step, state, x)
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise ValueError("the step function must return (state, output)")
+    return result
+
+
+def _differs(old, new) -> str | None:
+    if jax.tree.structure(old) != jax.tree.structure(new):
+        return f"{jax.tree.structure(new)} instead of {jax.tree.structure(old)}"
+    for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return f"{b.dtype}{list(b.shape)} instead of {a.dtype}{list(a.shape)}"
+    return None
+
+
+def agreement(oracle: Oracle, x: Sequences, y: Sequences) -> tuple[float, float]:
+    """Shares of single outputs and of whole sequences on which the network gives y."""
+    hit = (oracle.run(x) == y).all(axis=2)
+    return float(hit.mean()), float(hit.all(axis=1).mean())

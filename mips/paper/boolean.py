@@ -1,0 +1,178 @@
+"""Boolean autoencoder: hidden states as clusters labelled by bits, with the shortest formulas (spec section 8)."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+from mips import expression as ex
+from mips.expression import Expr
+from mips.program import Program
+
+_MOST_BITS = 3
+
+
+class Clusters(NamedTuple):
+    """Hidden states sorted into clusters, and what each cluster does."""
+
+    next: np.ndarray  # (clusters, inputs): next cluster, -1 where never seen
+    output: np.ndarray  # (clusters, inputs): output bit, -1 where never seen
+    start: int  # cluster nearest to the origin
+    consistent: bool  # whether equal rows always had equal results
+
+
+def cluster(hidden: np.ndarray, count: int) -> np.ndarray:
+    """Spectral clustering of hidden states into `count` clusters, by scikit-learn.
+
+    Raises ModuleNotFoundError naming the extra where scikit-learn is missing.
+    """
+    try:
+        from sklearn.cluster import SpectralClustering
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            "the paper's Boolean route clusters with scikit-learn: pip install 'quintet-jax[mips]'"
+        ) from None
+    import warnings
+
+    spread = hidden.std(axis=0).max() or 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # clusters far apart give a graph in pieces, as they should
+        return SpectralClustering(count, gamma=10.0, random_state=0).fit_predict(hidden / spread)
+
+
+def tabulate(
+    before: np.ndarray, inputs: np.ndarray, after: np.ndarray, outputs: np.ndarray, *, bits: int, all_rows: bool
+) -> Clusters | None:
+    """Tables over clusters, from transitions of 0/1 inputs. None where clusters come out empty.
+
+    `all_rows`: check every row for contradictions, as the reference does for the first 2^bits only.
+    """
+    count = 2**bits
+    distinct = np.unique(np.round(np.concatenate([before, after]), 4), axis=0)
+    if len(distinct) < count:
+        return None
+    labels = cluster(np.concatenate([before, after]), count)
+    old, new = labels[: len(before)], labels[len(before) :]
+    symbol = inputs @ (1 << np.arange(inputs.shape[1])[::-1])
+    symbols = 2 ** inputs.shape[1]
+    following = np.full((count, symbols), -1)
+    output = np.full((count, symbols), -1)
+    consistent = True
+    for c, s in itertools.product(range(count), range(symbols)):
+        rows = (old == c) & (symbol == s)
+        if rows.any():
+            following[c, s] = np.bincount(new[rows]).argmax()
+            output[c, s] = round(float(outputs[rows].mean()))
+            contradiction = (new[rows] != following[c, s]).any() or outputs[rows].std() > 0.01
+            consistent &= not (contradiction and (all_rows or c * symbols + s < count))
+    centers = np.array([np.concatenate([before, after])[labels == c].mean(axis=0) for c in range(count)])
+    return Clusters(following, output, int(np.linalg.norm(centers, axis=1).argmin()), consistent)
+
+
+def formula(table: np.ndarray, names: tuple[str, ...]) -> Expr:
+    """The shorter of the full disjunctive normal form and, for symmetric functions, a test on the bit sum.
+
+    `table` (2^k,) in the order of binary numbers, first name highest.
+    """
+    k = len(names)
+    cube = table.reshape((2,) * k)
+    used = [i for i in range(k) if not np.array_equal(cube.take(0, axis=i), cube.take(1, axis=i))]
+    for i in reversed(range(k)):
+        if i not in used:
+            cube = cube.take(0, axis=i)
+    if not used:
+        return ex.const(int(cube))
+    variables = [ex.var(names[i]) for i in used]
+    candidates = [_normal_form(cube, variables)]
+    symmetric = _by_sum(cube, variables)
+    if symmetric is not None:
+        candidates.append(symmetric)
+    return min(candidates, key=lambda e: len(str(e)))
+
+
+def _chain(op: str, parts: list[Expr]) -> Expr:
+    result = parts[0]
+    for part in parts[1:]:
+        result = ex.apply(op, result, part)
+    return result
+
+
+def _normal_form(cube: np.ndarray, variables: list[Expr]) -> Expr:
+    terms = []
+    for point in np.argwhere(cube == 1):
+        literals = [v if bit else ex.apply("-", ex.const(1), v) for v, bit in zip(variables, point, strict=True)]
+        terms.append(_chain("&", literals))
+    return _chain("|", terms) if terms else ex.const(0)
+
+
+def _by_sum(cube: np.ndarray, variables: list[Expr]) -> Expr | None:
+    sums = np.indices(cube.shape).sum(axis=0)
+    levels = []
+    for k in range(cube.ndim + 1):
+        values = np.unique(cube[sums == k])
+        if len(values) > 1:
+            return None
+        levels.append(int(values[0]))
+    if levels == [k % 2 for k in range(len(levels))]:
+        return _chain("^", variables)
+    total = _chain("+", variables)
+    steps = np.flatnonzero(np.diff(levels))
+    if len(steps) == 1:
+        k = int(steps[0])
+        if levels[0] == 0:
+            return ex.apply(">", total, ex.const(k))
+        return ex.apply("<", total, ex.const(k + 1))
+    tests = [ex.apply("==", total, ex.const(k)) for k, level in enumerate(levels) if level]
+    return _chain("|", tests)
+
+
+def boolean_program(clusters: Clusters, *, bits: int, inputs: tuple[str, ...]) -> Program | None:
+    """The assignment of bit strings to clusters with the shortest formulas, as a program."""
+    if not clusters.consistent:
+        return None
+    count, symbols = clusters.next.shape
+    state = tuple("abc"[:bits])
+    names = (*state, *inputs)
+    known: dict[bytes, tuple[Expr, int]] = {}
+
+    def shortest(table):
+        key = table.tobytes()
+        if key not in known:
+            expr = formula(table, names)
+            known[key] = expr, len(str(expr))
+        return known[key]
+
+    best, least = None, np.inf
+    # Unseen rows count as zero, as in the reference.
+    output = np.maximum(clusters.output, 0)
+    for order in itertools.permutations(range(count)):
+        code = np.argsort(order)  # bit string of each cluster; order[string] = cluster
+        following = clusters.next[list(order)]
+        codes = np.where(following >= 0, code[np.maximum(following, 0)], 0)
+        tables = [((codes >> (bits - 1 - b)) & 1).astype(np.int8).ravel() for b in range(bits)]
+        tables.append(output[list(order)].astype(np.int8).ravel())
+        found = [shortest(t) for t in tables]
+        length = sum(n for _, n in found)
+        if length < least:
+            start = int(code[clusters.start])
+            initial = tuple((start >> (bits - 1 - b)) & 1 for b in range(bits))
+            exprs = [e for e, _ in found]
+            least = length
+            best = Program(inputs, state, initial, tuple(exprs[:-1]), (exprs[-1],), kind="boolean")
+    assert symbols == 2 ** len(inputs)
+    return best
+
+
+def boolean_programs(before, inputs, after, outputs, *, names: tuple[str, ...], all_rows: bool):
+    """Programs with n bits, then with n + 1, up to three."""
+    n = after.shape[1]
+    for bits in (n, n + 1):
+        if bits > _MOST_BITS:
+            return
+        clusters = tabulate(before, inputs, after, outputs, bits=bits, all_rows=all_rows)
+        if clusters is not None:
+            program = boolean_program(clusters, bits=bits, inputs=names)
+            if program is not None:
+                yield program

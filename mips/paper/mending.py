@@ -1,0 +1,26 @@
+"""Repairs of the published pipeline, one name each."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Mending:
+    """Which repairs are on; the numbers are the pitfalls of spec section (b)."""
+
+    initial_state: bool = False
+    """9: try every way to round the initial lattice state, at any n up to 6"""
+    independent_basis: bool = False
+    """10: a maximal independent set of Krylov vectors over all inputs, by pivoted QR, then LLL"""
+    all_steps: bool = False
+    """11: hidden states of all steps, not of the last two"""
+    all_rows: bool = False
+    """12, 13, 19: check tables on every row, and remainders as Python has them"""
+    any_inputs: bool = False
+    """linear regression for more than one input"""
+
+    @classmethod
+    def everything(cls) -> Mending:
+        """All repairs."""
+        return cls(*[True] * len(dataclasses.fields(cls)))

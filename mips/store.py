@@ -1,0 +1,95 @@
+"""Results as files: one JSON per task, written whole or not at all; and the programs' Python text."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from mips.program import Program
+from mips.synthesize import Result, identifier
+
+FORMAT = 1
+
+
+def to_json(result: Result) -> dict[str, Any]:
+    """Everything about a result as plain data."""
+    data = {
+        field.name: getattr(result, field.name)
+        for field in dataclasses.fields(result)
+        if field.name not in {"program", "report", "baseline"}
+    }
+    program = result.program
+    data["format"] = FORMAT
+    data["program"] = None if program is None else program.to_json()
+    data["source"] = result.source
+    data["kind"] = "" if program is None else program.kind
+    data["bits"] = None if program is None else round(program.bits, 2)
+    data["latex"] = "" if program is None or program.uses_table else program.latex()
+    data["report"] = None if result.report is None else result.report.to_json()
+    data["baseline"] = None if result.baseline is None else result.baseline.to_json()
+    data["baseline_source"] = "" if result.baseline is None else result.baseline.source(identifier(result.task))
+    return json.loads(json.dumps(data))
+
+
+def write(folder: Path, data: dict[str, Any]) -> Path:
+    """Writes `<task>.json` and, where there is a program, `<task>.py`; each replaces its old self at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = identifier(data["task"])
+    if data["source"]:
+        _replace(folder / f"{name}.py", data["source"])
+    path = folder / f"{name}.json"
+    # Last: a result counts as done when its JSON is there.
+    _replace(path, json.dumps(data, indent=1))
+    return path
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A result as plain data. Raises ValueError, naming the file, for anything else."""
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not a result of `mips solve` ({error})") from None
+    if not isinstance(data, dict) or data.get("format") != FORMAT or "task" not in data:
+        raise ValueError(f"{path}: not a result of `mips solve` of format {FORMAT}")
+    return data
+
+
+def read_all(folder: Path) -> dict[str, dict[str, Any]]:
+    """All results in a folder, by task name."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    results = {}
+    for path in sorted(folder.glob("*.json")):
+        data = read(path)
+        results[data["task"]] = data
+    return results
+
+
+def read_program(path: Path) -> Program:
+    """A program from a result's JSON or from Python text, which is parsed and never executed.
+
+    Raises ValueError, naming the file.
+    """
+    if not path.exists():
+        raise ValueError(f"{path}: no such file")
+    try:
+        if path.suffix == ".json":
+            data = read(path)
+            if data["program"] is None:
+                raise ValueError("the task was not solved, so there is no program")
+            return Program.from_json(data["program"])
+        from mips.program import parse_program
+
+        return parse_program(path.read_text())
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(text if text.startswith(str(path)) else f"{path}: {text}") from None

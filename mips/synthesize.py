@@ -1,0 +1,354 @@
+"""From a task to a program: train networks, read them as they learn, stop at the first exact formula."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from mips import extraction, oracle
+from mips.config import SynthesisConfig
+from mips.examination import Examination
+from mips.linear import response_of_weights
+from mips.networks.relu import ReluConfig
+from mips.networks.tokens import TokenConfig
+from mips.networks.training import TrainConfig, network_of, place, train
+from mips.oracle import Oracle
+from mips.program import Program
+from mips.tasks.task import Task
+from mips.verify import Report, verify
+from mips.windows import feature_rules, order_matters, recurrences, window_rules
+
+# A network is read when its share of right sequences first passes these.
+_RUNGS = (0.5, 0.9, 0.99, 0.999)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What came of a task."""
+
+    task: str
+    status: str
+    """formula (exact at both lengths), table (exact, but tables), network (trained, not understood), none"""
+    program: Program | None
+    provenance: str
+    """network, table (of a machine read from a network), or data"""
+    report: Report | None
+    """evidence for the program"""
+    network: str
+    """the network that was read"""
+    accuracy: float
+    """share of sequences that the network has right"""
+    agreement: float | None
+    """share of sequences on which program and network say the same, right or wrong"""
+    seconds: dict[str, float]
+    """per stage"""
+    notes: tuple[str, ...]
+    """evidence, and why it is not more"""
+    baseline: Program | None
+    """what was found from data alone, for comparison; never the source of `program` unless provenance says so"""
+
+    @property
+    def source(self) -> str:
+        """The program as Python text."""
+        return "" if self.program is None else self.program.source(identifier(self.task))
+
+
+def identifier(name: str) -> str:
+    """A Python name for a task."""
+    text = "".join(c if c.isalnum() else "_" for c in name).strip("_").lower()
+    return text if text.isidentifier() else f"task_{text}"
+
+
+@dataclasses.dataclass(eq=False)
+class _Network:
+    """The network at hand."""
+
+    oracle: Oracle
+    accuracy: float
+
+
+def synthesize(
+    task: Task,
+    config: SynthesisConfig | None = None,
+    *,
+    key: PRNGKeyArray,
+    on_stage: Callable[[str, str], None] | None = None,
+    devices: list | None = None,
+) -> Result:
+    """Trains networks on a task and turns one into a program (spec 11.8).
+
+    Args: key: decides data, weights and batches; nothing depends on the task's name.
+        on_stage: called as (stage, detail) when a stage begins. devices: spread seeds over these.
+
+    Raises: ValueError for a task that the asked route cannot treat, naming the route that can.
+    """
+    config = config or SynthesisConfig()
+    seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
+    exam = Examination(task, seed=seed, on_stage=on_stage)
+    baseline = None
+    if config.baseline or config.route == "data":
+        baseline = data_only(exam, config, seed=seed)
+    network: _Network | None = None
+    if config.route == "data":
+        exam.formula = baseline
+    elif config.route == "paper":
+        from mips.paper.pipeline import solve_as_published
+
+        network = solve_as_published(exam, config, key=key, seed=seed)
+    else:
+        for network in _networks(exam, config, key=key, seed=seed, devices=devices):
+            if exam.formula is not None:
+                break
+    return _conclude(exam, config, network, baseline)
+
+
+def synthesize_from_network(
+    network: Oracle, task: Task, config: SynthesisConfig | None = None, *, on_stage: Callable | None = None
+) -> Result:
+    """Reads a program out of a network that is there already (see `mips.oracle.from_step`).
+
+    `task` says the alphabet and length; where nobody knows the truth, `task_of_network` makes one whose
+    truth is the network itself.
+    """
+    config = config or SynthesisConfig()
+    exam = Examination(task, on_stage=on_stage)
+    accuracy = oracle.agreement(network, *exam.short)[1]
+    if config.route in {"auto", "linear"}:
+        extraction.read_linear(exam, network)
+    if exam.formula is None and config.route in {"auto", "automaton"}:
+        extraction.read_all(exam, network, config, final=True)
+    return _conclude(exam, config, _Network(network, accuracy), None)
+
+
+def task_of_network(network: Oracle, name: str = "network", *, low: int, high: int, length: int = 10) -> Task:
+    """The task that a network performs."""
+    return Task(name, network.run, low, high, inputs=network.inputs, outputs=network.outputs, length=length)
+
+
+def _conclude(exam: Examination, config: SynthesisConfig, network: _Network | None, baseline: Program | None) -> Result:
+    program = exam.formula or exam.table
+    report = None
+    if program is not None:
+        with exam.stage("verification"):
+            report = verify(program, exam.task)
+        if not report.exact and exam.long is not None:
+            exam.note("the program passed the quick checks and failed the full ones")
+    status, provenance = "none", ""
+    if program is not None and report is not None:
+        provenance = "data" if config.route == "data" else "table" if program.uses_table else "network"
+        status = "table" if program.uses_table else "formula"
+        if not report.exact and not (exam.long is None and report.fresh == 1.0):
+            status = "inexact"
+    elif network is not None:
+        status = "network"
+    agree = None
+    if network is not None and program is not None:
+        x = exam.short[0]
+        try:
+            agree = oracle.agreement(network.oracle, x, program.run(x))[1]
+        except (ZeroDivisionError, IndexError, ValueError):
+            agree = 0.0
+    return Result(
+        exam.task.name,
+        status,
+        program,
+        provenance,
+        report,
+        "" if network is None else network.oracle.description,
+        0.0 if network is None else network.accuracy,
+        agree,
+        {name: round(value, 3) for name, value in exam.seconds.items()},
+        tuple(exam.notes),
+        baseline,
+    )
+
+
+def data_only(exam: Examination, config: SynthesisConfig, *, seed: int) -> Program | None:
+    """The network-free baseline (spec 11.7): a rule over windows of inputs and outputs, from data."""
+    task = exam.task
+    scratch = Examination.__new__(Examination)
+    scratch.__dict__.update(exam.__dict__ | {"formula": None, "table": None, "notes": []})
+    with exam.stage("data alone"):
+        if task.reference is None:
+            x, y = exam.training_data(config, seed=seed)
+            x, y = x[config.tests :][:4000], y[config.tests :][:4000]
+        else:
+            x, y = task.sample((seed, 103), 4000)
+        grammar = extraction.grammar_of(config)
+        if not scratch.offer(recurrences(x, y)):
+            scratch.offer(window_rules(x, y, grammar))
+    return scratch.formula
+
+
+def _networks(
+    exam: Examination, config: SynthesisConfig, *, key: PRNGKeyArray, seed: int, devices: list | None
+) -> Iterator[_Network]:
+    """Networks as they are trained and read; the caller stops when there is a formula."""
+    task = exam.task
+    x, y = exam.training_data(config, seed=seed)
+    values, number = extraction.classes_of(y)
+    over_symbols = task.symbols <= config.most_symbols and len(values) <= config.most_classes
+    if config.route == "automaton" and not over_symbols:
+        raise ValueError(
+            f"task {task.name!r} has {task.symbols} symbols and {len(values)} different outputs; the automaton "
+            f"route takes up to {config.most_symbols} and {config.most_classes}. `--route linear` or `auto` fits"
+        )
+    for attempt in range(config.attempts):
+        # Wrong again and again: another key, and a wider state.
+        part = jax.random.fold_in(key, attempt)
+        if over_symbols and config.route != "linear":
+            symbols = _symbols(task, x)
+            for cell in ("affine", "gru"):
+                width = (config.hidden // 2 if cell == "affine" else config.hidden) * (1 if attempt == 0 else 2)
+                family = TokenConfig(_round_up(task.symbols), _round_up(len(values)), width, cell)
+                yield from _train_symbols(exam, config, family, symbols, number, values, part, devices, attempt)
+        else:
+            yield from _train_linear(exam, config, x, y, part, devices)
+            if config.route != "linear":
+                yield from _train_relu(exam, config, x, y, part, devices, attempt)
+
+
+def _round_up(count: int) -> int:
+    """Sizes are padded to a few values, so that tasks share compiled programs."""
+    return next((size for size in (4, 16, 64) if size >= count), count)
+
+
+def _symbols(task: Task, x: np.ndarray) -> np.ndarray:
+    from mips.automaton import alphabet, encode
+
+    return encode(alphabet(task.low, task.high, task.inputs), x)
+
+
+def _train_symbols(exam, config, family, symbols, number, values, key, devices, attempt) -> Iterator[_Network]:
+    task = exam.task
+    fitted = TrainConfig(
+        steps=config.steps * (1 + attempt),
+        batch=128,
+        learning_rate=3e-3 if family.cell == "affine" else 1e-2,
+        schedule="cosine",
+        clip=1.0,
+        curriculum=0.05 if family.cell == "affine" else 0.1,
+        seeds=config.seeds * (2 if family.cell == "affine" else 1),
+        keep="first",
+    )
+    rungs = list(_RUNGS)
+    data = place(symbols, number, config.tests)
+    chunks = train(family, data, fitted, key=key, devices=devices)
+    while True:
+        with exam.stage("training", family.describe()):
+            item = next(chunks, None)
+        if item is None:
+            return
+        run, seen = item
+        share = float(np.nanmax(seen.sequences))
+        final = share >= _RUNGS[-1] or seen.step >= fitted.steps
+        if not (final and share > 0.2) and not (rungs and share >= rungs[0]):
+            continue
+        rungs = [r for r in rungs if r > share]
+        best = int(np.nanargmax(seen.sequences))
+        network = oracle.from_tokens(
+            family, network_of(run, best), low=task.low, high=task.high, inputs=task.inputs, values=values
+        )
+        extraction.read_all(exam, network, config, final=final)
+        yield _Network(network, share)
+        if share >= _RUNGS[-1]:
+            return
+
+
+def _numeric(task: Task, x: np.ndarray, y: np.ndarray, **architecture: Any) -> ReluConfig:
+    return ReluConfig(
+        task.inputs,
+        task.outputs,
+        loss="squared",
+        orthogonal=architecture.get("transition_depth", 1) == 1,
+        input_scale=float(max(1, abs(task.low), abs(task.high - 1))),
+        output_scale=float(max(1.0, y.std())),
+        **architecture,
+    )
+
+
+def _fit_numbers(config: SynthesisConfig, steps: int) -> TrainConfig:
+    return TrainConfig(
+        steps=steps,
+        batch=512,
+        learning_rate=1e-2,
+        schedule="cosine",
+        clip=1.0,
+        seeds=4 * config.seeds,
+        keep="first",
+    )
+
+
+def _train_linear(exam, config, x, y, key, devices) -> Iterator[_Network]:
+    """An affine system with more units than any task needs; its response is read after every chunk."""
+    task = exam.task
+    family = _numeric(task, x, y, hidden=10)
+    fitted = _fit_numbers(config, 2 * config.steps)
+    chunks = train(family, place(x, y, config.tests), fitted, key=key, devices=devices)
+    while True:
+        with exam.stage("training", f"linear network, n={family.hidden}"):
+            item = next(chunks, None)
+        if item is None:
+            exam.note("no linear network fits: training ended without an integer response that is right")
+            return
+        run, seen = item
+        order = np.argsort(np.nan_to_num(seen.loss, nan=math.inf))
+        final = seen.step >= fitted.steps
+        for best in order[:2]:
+            if seen.sequences[best] < _RUNGS[0] and not final:
+                continue
+            network = family.unscale(network_of(run, int(best)))
+            if extraction.read_response(exam, response_of_weights(network, task.length)):
+                yield _Network(oracle.from_relu(family, network), float(seen.sequences[best]))
+                return
+        if seen.step >= 1000 and np.nanmin(seen.loss) > 0.005:
+            exam.note(f"no linear network fits: error {2 * float(np.nanmin(seen.loss)):.2g} of the outputs' variance")
+            return
+
+
+def _train_relu(exam, config, x, y, key, devices, attempt) -> Iterator[_Network]:
+    """Networks with inner layers, read by their answers."""
+    task = exam.task
+    shapes = ((2, 2, 8, 1, 1), (4, 2, 16, 1, 1), (4, 2, 32, 2, 32))
+    for n, d_f, w_f, d_g, w_g in shapes[attempt % 3 : attempt % 3 + 2]:
+        family = _numeric(
+            task, x, y, hidden=n, transition_depth=d_f, transition_width=w_f, readout_depth=d_g, readout_width=w_g
+        )
+        fitted = _fit_numbers(config, 2 * config.steps)
+        rungs = [0.9, 0.98, 0.995]
+        chunks = train(family, place(x, y, config.tests), fitted, key=key, devices=devices)
+        while True:
+            with exam.stage("training", family.describe()):
+                item = next(chunks, None)
+            if item is None:
+                break
+            run, seen = item
+            share = float(np.nanmax(seen.elements))
+            final = seen.step >= fitted.steps
+            if not (final and share > 0.7) and not (rungs and share >= rungs[0]):
+                continue
+            rungs = [r for r in rungs if r > share]
+            best = int(np.nanargmax(seen.elements))
+            network = oracle.from_relu(family, family.unscale(network_of(run, best)))
+            extraction.read_answers(exam, network, config)
+            yield _Network(network, float(seen.sequences[best]))
+            if not rungs:
+                break
+
+
+__all__ = [
+    "Result",
+    "data_only",
+    "feature_rules",
+    "identifier",
+    "order_matters",
+    "synthesize",
+    "synthesize_from_network",
+    "task_of_network",
+]

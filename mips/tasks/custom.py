@@ -1,0 +1,177 @@
+"""The user's own tasks: a Python function, or recorded sequences in a CSV or NPZ file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mips.tasks.task import Sequences, Task
+
+
+def from_callable(
+    function: Callable[[list], Iterable],
+    *,
+    low: int,
+    high: int,
+    inputs: int = 1,
+    outputs: int = 1,
+    length: int = 10,
+    name: str | None = None,
+) -> Task:
+    """A task from a Python function of one sequence.
+
+    Args: function: takes a list of integers (of tuples, for several inputs) and returns, or yields, one
+        integer (tuple) for each; output t may depend on the inputs up to t alone.
+        low, high: inputs lie in [low, high). length: of training sequences.
+
+    Raises: TypeError or ValueError, with the first sequence concerned, where outputs are missing, not
+        integers, or not causal.
+    """
+    label = name or getattr(function, "__name__", "task")
+
+    def reference(x: Sequences) -> Sequences:
+        rows = []
+        for sequence in x:
+            given = sequence[:, 0].tolist() if inputs == 1 else [tuple(step) for step in sequence.tolist()]
+            rows.append(_read_outputs(label, given, list(function(given)), outputs))
+        return np.array(rows, np.int64).reshape(*x.shape[:2], outputs)
+
+    task = Task(label, reference, low, high, inputs, outputs, length)
+    probe = task.draw(0, 4)
+    whole = task.solve(probe)
+    if length > 1 and not np.array_equal(task.solve(probe[:, : length // 2]), whole[:, : length // 2]):
+        raise ValueError(f"task {label!r} is not causal: outputs of a prefix change when inputs are added after it")
+    return task
+
+
+def _read_outputs(label: str, given: list, result: list, outputs: int) -> list[list[int]]:
+    if len(result) != len(given):
+        raise ValueError(f"task {label!r} gives {len(result)} outputs for the {len(given)} inputs {given}")
+    rows = []
+    for y in result:
+        row = list(y) if isinstance(y, tuple | list) else [y]
+        if len(row) != outputs:
+            raise ValueError(f"task {label!r} gives {len(row)} outputs at a step, {outputs} expected (inputs {given})")
+        if not all(isinstance(v, int | np.integer | np.bool_) for v in row):
+            raise TypeError(f"task {label!r} gives {y!r}, which is not an integer (inputs {given})")
+        rows.append([int(v) for v in row])
+    return rows
+
+
+def from_file(path: str | Path) -> Task:
+    """A task from recorded sequences, by the file's ending: .npz or .csv.
+
+    Raises ValueError, naming the file and what was wrong in it.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"{path}: no such file")
+    if path.suffix == ".npz":
+        return from_npz(path)
+    if path.suffix == ".csv":
+        return from_csv(path)
+    raise ValueError(f"{path}: a .npz or .csv file was expected")
+
+
+def from_npz(path: str | Path) -> Task:
+    """A task from arrays `x` and `y` (count, length) or (count, length, channels), and optionally longer
+    sequences `x_long` and `y_long`, which then serve to test length extrapolation.
+
+    Raises ValueError, naming the key and what was expected.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not a readable .npz file ({error})") from None
+    for key in ("x", "y"):
+        if key not in arrays:
+            raise ValueError(f"{path}: no array {key!r}; there are {', '.join(arrays) or 'none'}")
+    records = _records(path, arrays, "")
+    long = _records(path, arrays, "_long") if "x_long" in arrays and "y_long" in arrays else None
+    return _recorded(path, records, long)
+
+
+def _records(path: Path, arrays: dict[str, Any], ending: str) -> tuple[Sequences, Sequences]:
+    x, y = (_integers(path, key + ending, arrays[key + ending]) for key in ("x", "y"))
+    if x.shape[:2] != y.shape[:2]:
+        raise ValueError(
+            f"{path}: x{ending} holds {x.shape[0]} sequences of {x.shape[1]} steps and y{ending} "
+            f"{y.shape[0]} of {y.shape[1]}; one output per step was expected"
+        )
+    if not x.size:
+        raise ValueError(f"{path}: x{ending} is empty")
+    return x, y
+
+
+def _integers(path: Path, key: str, values: np.ndarray) -> Sequences:
+    if values.ndim == 2:
+        values = values[..., None]
+    if values.ndim != 3:
+        raise ValueError(f"{path}: {key} has {values.ndim} axes; (count, length) or (count, length, channels) expected")
+    if values.dtype == bool:
+        values = values.astype(np.int64)
+    if np.issubdtype(values.dtype, np.floating) and np.array_equal(values, np.round(values)):
+        values = values.astype(np.int64)
+    if not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(f"{path}: {key} holds {values.dtype} values that are not integers")
+    return values.astype(np.int64)
+
+
+def from_csv(path: str | Path) -> Task:
+    """A task from a CSV file with the columns `sequence` (an id), `x` (or `x1`, `x2`, ...) and `y` (or
+    `y1`, ...), one row per step in order.
+
+    Raises ValueError, naming line or sequence: missing columns, values that are not integers, sequences of
+    different lengths.
+    """
+    import csv
+
+    path = Path(path)
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        raise ValueError(f"{path}: no rows")
+    columns = [c for c in rows[0] if c]
+    left = sorted(c for c in columns if c == "x" or (c[0] == "x" and c[1:].isdigit()))
+    right = sorted(c for c in columns if c == "y" or (c[0] == "y" and c[1:].isdigit()))
+    if "sequence" not in columns or not left or not right:
+        raise ValueError(f"{path}: columns sequence, x (or x1, x2, ...) and y were expected, not {', '.join(columns)}")
+    table: dict[str, list[list[int]]] = {}
+    for line, row in enumerate(rows, start=2):
+        try:
+            values = [int(row[c]) for c in (*left, *right)]
+        except (TypeError, ValueError):
+            raise ValueError(f"{path}, line {line}: {[row[c] for c in (*left, *right)]} are not all integers") from None
+        table.setdefault(row["sequence"], []).append(values)
+    lengths = {name: len(steps) for name, steps in table.items()}
+    first = next(iter(lengths.values()))
+    odd = next((n for n, count in lengths.items() if count != first), None)
+    if odd is not None:
+        raise ValueError(f"{path}: sequence {odd!r} has {lengths[odd]} steps, the first has {first}; equal lengths expected")
+    everything = np.array(list(table.values()), np.int64)
+    return _recorded(path, (everything[..., : len(left)], everything[..., len(left) :]), None)
+
+
+def _recorded(path: Path, records: tuple[Sequences, Sequences], long: tuple[Sequences, Sequences] | None) -> Task:
+    x, y = records
+    everything = [x] if long is None else [x, long[0]]
+    if long is not None and (long[0].shape[2] != x.shape[2] or long[1].shape[2] != y.shape[2]):
+        raise ValueError(f"{path}: the longer sequences have other numbers of channels")
+    low, high = min(int(a.min()) for a in everything), max(int(a.max()) for a in everything) + 1
+    return Task(
+        path.stem,
+        None,
+        low,
+        high,
+        inputs=x.shape[2],
+        outputs=y.shape[2],
+        length=x.shape[1],
+        description=f"{len(x)} recorded sequences",
+        records=records,
+        long_records=long,
+    )

@@ -1,0 +1,38 @@
+"""Discrete mechanics: a force moves a particle (spec section 2, nos. 59 to 62).
+
+Semi-implicit steps: the velocity first, from the old position and velocity, then the position.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mips.tasks.task import Task, scan
+
+
+def _newton(name, acceleration, description, axes=1):
+    def reference(x):
+        def step(state, force):
+            position, velocity = state
+            velocity = velocity + acceleration(force, position, velocity)
+            position = position + velocity
+            return (position, velocity), position
+
+        rest = np.zeros((len(x), axes), np.int64)
+        return scan(step, (rest, rest), x)
+
+    return Task(f"Newton_{name}", reference, -10, 11, inputs=axes, outputs=axes, description=description)
+
+
+def _magnetic(force, _position, velocity):
+    return force + velocity[:, ::-1] * np.array([-1, 1])
+
+
+TASKS = (
+    _newton("Freebody", lambda force, p, v: force, "position of a free particle under the forces"),
+    _newton("Gravity", lambda force, p, v: force - 1, "the same in a constant field"),
+    _newton("Spring", lambda force, p, v: force - p, "the same on a spring"),
+    _newton("Magnetic", _magnetic, "the same in a plane with a magnetic field across it", axes=2),
+)
+
+HARDER = ()
