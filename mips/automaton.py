@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mips.oracle import Oracle, take
 from mips.tasks.task import Sequences
+
+if TYPE_CHECKING:
+    from automata.fa.dfa import DFA
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,6 +53,63 @@ class Machine:
             after = self.next[state, symbols[:, t]]
             state = np.where(after >= 0, after, state)
         return np.stack(columns, axis=1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: alphabet, next states, outputs, access words."""
+        return {
+            "alphabet": self.alphabet.tolist(),
+            "next": self.next.tolist(),
+            "output": self.output.tolist(),
+            "access": [list(w) for w in self.access],
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Machine:
+        """Inverse of `to_json`."""
+        arrays = (np.array(data[key], np.int64) for key in ("alphabet", "next", "output"))
+        return cls(*arrays, tuple(tuple(w) for w in data["access"]))
+
+    def to_automaton(self) -> DFA:
+        """An automata-lib DFA that accepts the machine's own traces, words of (symbol, outputs...).
+
+        That language says everything about a machine, so tools for automata serve it as well.
+        """
+        from automata.fa.dfa import DFA
+
+        transitions: dict[int, dict[tuple[int, ...], int]] = {s: {} for s in range(self.states)}
+        for state, symbol in np.argwhere(self.next >= 0).tolist():
+            label = (symbol, *map(int, self.output[state, symbol]))
+            transitions[state][label] = int(self.next[state, symbol])
+        return DFA(
+            states=set(transitions),
+            input_symbols={label for row in transitions.values() for label in row},
+            transitions=transitions,
+            initial_state=0,
+            final_states=set(transitions),
+            allow_partial=True,
+        )
+
+    def edges(self) -> dict[tuple[int, int], list[str]]:
+        """Labels "input/output" of the moves between each two states; unknown moves are left out."""
+        found: dict[tuple[int, int], list[str]] = {}
+        for state in range(self.states):
+            for symbol, after in enumerate(self.next[state]):
+                if after >= 0:
+                    read = ",".join(map(str, self.alphabet[symbol]))
+                    say = ",".join(map(str, self.output[state, symbol]))
+                    found.setdefault((state, int(after)), []).append(f"{read}/{say}")
+        return found
+
+    def to_dot(self) -> str:
+        """The machine in Graphviz's language."""
+        lines = ["digraph machine {", "  rankdir=LR; node [shape=circle]; start [shape=point];", "  start -> 0;"]
+        for (state, after), labels in self.edges().items():
+            lines.append(f'  {state} -> {after} [label="{_shorten(labels)}"];')
+        return "\n".join([*lines, "}"]) + "\n"
+
+
+def _shorten(labels: list[str], most: int = 6) -> str:
+    return "  ".join(labels if len(labels) <= most else [*labels[: most - 1], f"(+{len(labels) - most + 1})"])
 
 
 def alphabet(low: int, high: int, inputs: int) -> np.ndarray:
@@ -182,32 +243,12 @@ def extract_to_horizon(oracle: Oracle, letters: np.ndarray, *, depth: int, lengt
 def minimize(machine: Machine) -> Machine:
     """The smallest machine with the same behaviour, by automata-lib.
 
-    A complete Mealy machine is the automaton that accepts its own traces of (symbol, output) pairs.
     Canonical: states are numbered breadth-first.
     """
-    from automata.fa.dfa import DFA
-
-    labels = {}
-    transitions: dict[int, dict[tuple[int, ...], int]] = {}
-    for state in range(machine.states):
-        transitions[state] = {}
-        for symbol in range(len(machine.alphabet)):
-            label = (symbol, *map(int, machine.output[state, symbol]))
-            labels[label] = None
-            transitions[state][label] = int(machine.next[state, symbol])
-    automaton = DFA(
-        states=set(range(machine.states)),
-        input_symbols=set(labels),
-        transitions=transitions,
-        initial_state=0,
-        final_states=set(range(machine.states)),
-        allow_partial=True,
-    ).minify()
-    moves = [
-        {label[0]: (label[1:], after) for label, after in row.items()}
-        for row in (automaton.transitions[s] for s in _breadth_first(automaton))
-    ]
-    number = {s: i for i, s in enumerate(_breadth_first(automaton))}
+    automaton = machine.to_automaton().minify()
+    order = _breadth_first(automaton)
+    number = {s: i for i, s in enumerate(order)}
+    moves = [{label[0]: (label[1:], after) for label, after in automaton.transitions[s].items()} for s in order]
     symbols = range(len(machine.alphabet))
     following = np.array([[number[row[a][1]] for a in symbols] for row in moves])
     output = np.array([[row[a][0] for a in symbols] for row in moves])

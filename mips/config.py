@@ -26,7 +26,7 @@ class SynthesisConfig:
     """symbol networks trained side by side; numeric ones are four times as many"""
     hidden: int = 32
     """units of the gated network; the input-switched affine one has half"""
-    most_symbols: int = 64
+    most_symbols: int = 128
     """largest alphabet for networks over symbols; above, networks over numbers"""
     most_classes: int = 64
     """most different outputs for the same"""

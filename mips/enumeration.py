@@ -295,13 +295,14 @@ def find(
     grammar = grammar or Grammar()
     leaves = {name: np.asarray(v, np.int64) for name, v in leaves.items()}
     goals = np.stack([np.asarray(t, np.int64) for t in targets])
-    table = np.concatenate([np.stack(list(leaves.values())), goals]).T
-    _, distinct = np.unique(table, axis=0, return_index=True)
-    distinct.sort()
-    leaves = {name: v[distinct] for name, v in leaves.items()}
-    goals = goals[:, distinct]
-    if not tolerance and not _is_function(np.stack(list(leaves.values())).T):
-        return [None] * len(targets)
+    if not tolerance:  # otherwise how often a row comes says which of two is the error
+        table = np.concatenate([np.stack(list(leaves.values())), goals]).T
+        _, distinct = np.unique(table, axis=0, return_index=True)
+        distinct.sort()
+        leaves = {name: v[distinct] for name, v in leaves.items()}
+        goals = goals[:, distinct]
+        if not _is_function(np.stack(list(leaves.values())).T):
+            return [None] * len(targets)
     total = goals.shape[1]
     rng = np.random.default_rng(0)
     chosen = np.sort(rng.permutation(total)[:rows])

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from mips.automaton import Machine
+from mips.linear import Realization
 from mips.program import Program
 from mips.tasks.task import Sequences, Task
-from mips.verify import right
+from mips.verification import right
 
 
 class Examination:
@@ -23,6 +25,8 @@ class Examination:
         self.notes: list[str] = []
         self.formula: Program | None = None
         self.table: Program | None = None
+        self.machine: Machine | None = None  # the minimal machine, or the part of one that was lifted
+        self.realization: Realization | None = None  # the linear system of least order
         if task.reference is None:
             assert task.records is not None
             # The last fifth, on which no network is trained.

@@ -306,7 +306,7 @@ def _constant(node: ast.expr):
     """Integer or nested tuple of integers, or None."""
     if isinstance(node, ast.Constant) and type(node.value) is int:
         return node.value
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
         inner = _constant(node.operand)
         return -inner if isinstance(inner, int) else None
     if isinstance(node, ast.Tuple):

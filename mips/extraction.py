@@ -13,7 +13,7 @@ from mips.definite import definite_programs, memory_depth
 from mips.enumeration import Grammar
 from mips.examination import Examination
 from mips.lifting import lift, table_program
-from mips.linear import Response, linear_programs, response_of_oracle
+from mips.linear import Response, linear_programs, realize, response_of_oracle
 from mips.oracle import Oracle
 from mips.windows import feature_rules, order_matters, recurrences, window_rules
 
@@ -32,7 +32,8 @@ def read_response(exam: Examination, response: Response) -> bool:
         if not exam.exact_short(response.run):
             return False
         exam.note(f"linear: impulse response rounds to integers (largest deviation {response.deviation:.2g})")
-        return exam.offer(linear_programs(response))
+        exam.realization = realize(response)
+        return exam.offer(linear_programs(response, exam.realization))
 
 
 def read_linear(exam: Examination, oracle: Oracle) -> bool:
@@ -88,6 +89,7 @@ def read_machine(exam: Examination, oracle: Oracle, config: SynthesisConfig) -> 
                 exam.offer(lift(nearly[1], grammar_of(config), tolerance=0.04))
         return None, exam.formula is not None
     exam.note(f"finite-state: {machine.states} states, right on fresh sequences")
+    exam.machine = machine
     return machine, read_formulas(exam, machine, config)
 
 
@@ -148,6 +150,7 @@ def read_horizon(exam: Examination, oracle: Oracle, config: SynthesisConfig) -> 
             continue
         with exam.stage("symbolic lifting"):
             exam.note(f"within {depth} steps: {machine.states} states")
+            exam.machine = machine
             if exam.offer(lift(machine, grammar_of(config, conditional=True), most=8)):
                 return True
     return False

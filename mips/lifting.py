@@ -164,7 +164,7 @@ def _constants(machine: Machine, labels: np.ndarray) -> tuple[int, ...]:
     width = int(machine.alphabet[-1, 0] - machine.alphabet[0, 0] + 1)
     known = labels[labels != UNKNOWN]
     span = int(known.max() - known.min() + 1)
-    return (width, width - 1, span, span - 1)
+    return (width, width - 1, span, span - 1, span + 1)
 
 
 def _stateless(machine: Machine, names: tuple[str, ...], grammar: Grammar) -> Iterator[Program]:

@@ -312,12 +312,11 @@ def outputs_only(outputs: tuple[Expr, ...], names: tuple[str, ...], depth: int) 
     return tuple(ex.var(n) for n in sorted(used & allowed))
 
 
-def linear_programs(response: Response) -> Iterator[Program]:
+def linear_programs(response: Response, system: Realization | None) -> Iterator[Program]:
     """Programs with this response: a recurrence, and the state-space form where it is integral."""
     program = recurrence_program(response)
     if program is not None:
         yield program
-    system = realize(response)
     if system is not None:
         program = state_space_program(system)
         if program is not None:

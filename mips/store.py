@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mips.program import Program
-from mips.synthesize import Result, identifier
+from mips.synthesis import Result, identifier
 
 FORMAT = 1
 
@@ -19,7 +19,7 @@ def to_json(result: Result) -> dict[str, Any]:
     data = {
         field.name: getattr(result, field.name)
         for field in dataclasses.fields(result)
-        if field.name not in {"program", "report", "baseline"}
+        if field.name not in {"program", "report", "baseline", "machine", "realization"}
     }
     program = result.program
     data["format"] = FORMAT
@@ -29,6 +29,12 @@ def to_json(result: Result) -> dict[str, Any]:
     data["bits"] = None if program is None else round(program.bits, 2)
     data["latex"] = "" if program is None or program.uses_table else program.latex()
     data["report"] = None if result.report is None else result.report.to_json()
+    machine, system = result.machine, result.realization
+    data["machine"] = None if machine is None else machine.to_json()
+    data["dot"] = "" if machine is None else machine.to_dot()
+    data["realization"] = None
+    if system is not None:
+        data["realization"] = {k: [[str(v) for v in row] for row in getattr(system, k)] for k in ("a", "b", "c")}
     data["baseline"] = None if result.baseline is None else result.baseline.to_json()
     data["baseline_source"] = "" if result.baseline is None else result.baseline.source(identifier(result.task))
     return json.loads(json.dumps(data))

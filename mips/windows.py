@@ -19,6 +19,8 @@ from mips.linear import fit_recurrence, lag_columns, lag_names, lagged_program
 from mips.program import Program
 from mips.tasks.task import Sequences
 
+_SMALL_ALPHABET = 20  # sizes up to this may be meant in a formula
+
 
 def recurrences(x: Sequences, y: Sequences, *, most: int = 8, tolerance: float = 0.0) -> Iterator[Program]:
     """The shortest integer-linear recurrence, if there is one with up to `most` lags."""
@@ -38,6 +40,9 @@ def window_rules(
     A window whose repeated values come with different outputs is passed over at once.
     """
     names, out = input_names(x.shape[2]), lag_names(y.shape[2])
+    width = int(x.max() - x.min() + 1)
+    if width <= _SMALL_ALPHABET:
+        grammar = dataclasses.replace(grammar, constants=tuple(dict.fromkeys((*grammar.constants, width, width - 1))))
     for total in range(most + 1):
         for back in range(total + 1):
             leaves = {}

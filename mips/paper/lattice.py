@@ -75,8 +75,8 @@ def linear_lattice(
     """The lattice that a linear transition builds from its inputs, v_k = W_h^k W_x.
 
     As published: of ten Krylov vectors of the first input the n longest, size-reduced; wrong where these
-    are dependent, and none beyond n = 10. `independent`: a maximal independent set over all inputs and the
-    constant by pivoted QR, LLL-reduced.
+    are dependent, and none beyond n = 10. `independent`: a reduced basis of what the Krylov vectors of all
+    inputs generate.
     """
     n = after.shape[1]
     design = np.concatenate([before, inputs, np.ones((len(before), 1))], axis=1)
@@ -93,12 +93,10 @@ def linear_lattice(
     if not np.isfinite(vectors).all():
         return None
     if independent:
-        import scipy.linalg
-
-        _, r, order = scipy.linalg.qr(vectors.T, pivoting=True, mode="economic")
-        if (np.abs(np.diag(r)) < 1e-6 * abs(r[0, 0])).any() or len(np.diag(r)) < n:
+        chosen = _independent(vectors)
+        if len(chosen) < n:
             return None
-        basis = _generated(vectors, vectors[order[:n]])
+        basis = _generated(vectors, vectors[chosen])
     else:
         if n > len(vectors):
             return None
@@ -106,6 +104,21 @@ def linear_lattice(
     if abs(np.linalg.det(basis)) < 1e-9:
         return None
     return _settle(after, basis)
+
+
+def _independent(vectors: np.ndarray, *, tolerance: float = 1e-3) -> list[int]:
+    """Numbers of the shortest vectors that are independent of the shorter ones before."""
+    chosen: list[int] = []
+    directions = np.empty((0, vectors.shape[1]))
+    longest = np.linalg.norm(vectors, axis=1).max()
+    for number in np.argsort(np.linalg.norm(vectors, axis=1), kind="stable"):
+        vector = vectors[number]
+        rest = vector - directions.T @ (directions @ vector)
+        size = np.linalg.norm(rest)
+        if size > tolerance * np.linalg.norm(vector) and size > 1e-6 * longest:
+            directions = np.vstack([directions, rest / size])
+            chosen.append(int(number))
+    return chosen
 
 
 def _generated(vectors: np.ndarray, basis: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ class Mending:
     initial_state: bool = False
     """9: try every way to round the initial lattice state, at any n up to 6"""
     independent_basis: bool = False
-    """10: a maximal independent set of Krylov vectors over all inputs, by pivoted QR, then LLL"""
+    """10: the lattice that the Krylov vectors of all inputs generate, LLL-reduced"""
     all_steps: bool = False
     """11: hidden states of all steps, not of the last two"""
     all_rows: bool = False

@@ -151,7 +151,7 @@ def programs(
 
 def solve_as_published(exam: Examination, config: SynthesisConfig, *, key: PRNGKeyArray, seed: int):
     """Runs the whole pipeline; offers its programs to the examination and returns the network, if any."""
-    from mips.synthesize import _Network
+    from mips.synthesis import _Network
 
     task = exam.task
     found = smallest_network(exam, config, key=key, seed=seed)

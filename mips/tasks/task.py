@@ -36,6 +36,8 @@ class Task:
     """steps of a training sequence"""
     sampler: Callable[[np.random.Generator, int, int], Sequences] | None = None
     """draws (count, length) sequences; None for uniform values"""
+    most_listed: int = 1 << 20
+    """verification takes all sequences of the training length where there are no more than this"""
     description: str = ""
     """the rule, in words or a formula"""
     records: tuple[Sequences, Sequences] | None = None

@@ -11,7 +11,7 @@ from mips.automaton import alphabet
 from mips.program import Program
 from mips.tasks.task import Sequences, Task
 
-_FRESH, _LONG, _EXHAUSTIVE = 20_000, 1_000, 1 << 20
+_FRESH, _LONG = 20_000, 1_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Report:
     long_count: int
     long_length: int
     exhaustive: float | None
-    """share right of all sequences of the training length, where these are at most 2^20"""
+    """share right of all sequences of the training length, where these are few enough to list (2^20)"""
     counterexample: Counterexample | None
 
     @property
@@ -96,7 +96,7 @@ def verify(program: Program, task: Task, *, seed: int = 1_000_003) -> Report:
         long_hits = right(program, *long)
         share = float(long_hits.mean())
         wrong.append((long[0][~long_hits], long[1][~long_hits]))
-    if task.reference is not None and task.sequences <= _EXHAUSTIVE:
+    if task.reference is not None and task.sequences <= task.most_listed:
         every = all_sequences(task, task.length)
         truth = task.solve(every)
         every_hits = right(program, every, truth)

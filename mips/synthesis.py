@@ -14,18 +14,19 @@ from jaxtyping import PRNGKeyArray
 from mips import extraction, oracle
 from mips.config import SynthesisConfig
 from mips.examination import Examination
-from mips.linear import response_of_weights
+from mips.automaton import Machine
+from mips.linear import Realization, response_of_weights
 from mips.networks.relu import ReluConfig
 from mips.networks.tokens import TokenConfig
 from mips.networks.training import TrainConfig, network_of, place, train
 from mips.oracle import Oracle
 from mips.program import Program
 from mips.tasks.task import Task
-from mips.verify import Report, verify
-from mips.windows import feature_rules, order_matters, recurrences, window_rules
+from mips.verification import Report, verify
+from mips.windows import recurrences, window_rules
 
 # A network is read when its share of right sequences first passes these.
-_RUNGS = (0.5, 0.9, 0.99, 0.999)
+_RUNGS = (0.9, 0.98, 0.999)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +51,10 @@ class Result:
     """per stage"""
     notes: tuple[str, ...]
     """evidence, and why it is not more"""
+    machine: Machine | None
+    """the minimal machine, or the part of one within the training length, if one was read"""
+    realization: Realization | None
+    """the linear system of least order, if the network is one"""
     baseline: Program | None
     """what was found from data alone, for comparison; never the source of `program` unless provenance says so"""
 
@@ -71,6 +76,8 @@ class _Network:
 
     oracle: Oracle
     accuracy: float
+    finished: bool = False
+    """whether every reading was tried on it"""
 
 
 def synthesize(
@@ -103,7 +110,7 @@ def synthesize(
         network = solve_as_published(exam, config, key=key, seed=seed)
     else:
         for network in _networks(exam, config, key=key, seed=seed, devices=devices):
-            if exam.formula is not None:
+            if exam.formula is not None or (exam.table is not None and network.finished):
                 break
     return _conclude(exam, config, network, baseline)
 
@@ -165,6 +172,8 @@ def _conclude(exam: Examination, config: SynthesisConfig, network: _Network | No
         agree,
         {name: round(value, 3) for name, value in exam.seconds.items()},
         tuple(exam.notes),
+        exam.machine,
+        exam.realization,
         baseline,
     )
 
@@ -216,7 +225,7 @@ def _networks(
 
 def _round_up(count: int) -> int:
     """Sizes are padded to a few values, so that tasks share compiled programs."""
-    return next((size for size in (4, 16, 64) if size >= count), count)
+    return next((size for size in (4, 16, 64, 128) if size >= count), count)
 
 
 def _symbols(task: Task, x: np.ndarray) -> np.ndarray:
@@ -240,10 +249,13 @@ def _train_symbols(exam, config, family, symbols, number, values, key, devices, 
     rungs = list(_RUNGS)
     data = place(symbols, number, config.tests)
     chunks = train(family, data, fitted, key=key, devices=devices)
+    share = 0.0
     while True:
         with exam.stage("training", family.describe()):
             item = next(chunks, None)
         if item is None:
+            if share < 0.9:
+                exam.note(f"{family.describe()} did not learn it: at best {100 * share:.1f} % of sequences right")
             return
         run, seen = item
         share = float(np.nanmax(seen.sequences))
@@ -256,7 +268,7 @@ def _train_symbols(exam, config, family, symbols, number, values, key, devices, 
             family, network_of(run, best), low=task.low, high=task.high, inputs=task.inputs, values=values
         )
         extraction.read_all(exam, network, config, final=final)
-        yield _Network(network, share)
+        yield _Network(network, share, final)
         if share >= _RUNGS[-1]:
             return
 
@@ -321,7 +333,7 @@ def _train_relu(exam, config, x, y, key, devices, attempt) -> Iterator[_Network]
             task, x, y, hidden=n, transition_depth=d_f, transition_width=w_f, readout_depth=d_g, readout_width=w_g
         )
         fitted = _fit_numbers(config, 2 * config.steps)
-        rungs = [0.9, 0.98, 0.995]
+        rungs = [0.98, 0.995]
         chunks = train(family, place(x, y, config.tests), fitted, key=key, devices=devices)
         while True:
             with exam.stage("training", family.describe()):
@@ -340,15 +352,3 @@ def _train_relu(exam, config, x, y, key, devices, attempt) -> Iterator[_Network]
             yield _Network(network, float(seen.sequences[best]))
             if not rungs:
                 break
-
-
-__all__ = [
-    "Result",
-    "data_only",
-    "feature_rules",
-    "identifier",
-    "order_matters",
-    "synthesize",
-    "synthesize_from_network",
-    "task_of_network",
-]

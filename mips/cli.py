@@ -1,0 +1,467 @@
+"""The command line: `mips tasks | solve | show | verify | report | normalize`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from mips.config import SynthesisConfig
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mips.tasks.task import Task
+
+# jax is imported inside the commands: `mips --help` answers at once.
+
+_Config = Annotated[SynthesisConfig, tyro.conf.OmitArgPrefixes]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tasks:
+    """List the tasks: the paper's 62 and the harder ones."""
+
+    harder: bool = False
+    """only the harder ones"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Solve:
+    """Train networks on a task, read a program out of them, verify it."""
+
+    what: tyro.conf.Positional[str]
+    """name of a task, `all` (the paper's 62), `harder`, or a .npz or .csv file of integer sequences"""
+    config: _Config = dataclasses.field(default_factory=SynthesisConfig)
+    seed: int = 0
+    """decides data, weights and batches"""
+    out: Path | None = None
+    """folder for one JSON and one Python file per task"""
+    resume: bool = False
+    """keep results that are in --out already"""
+    budget_minutes: float | None = None
+    """stop after this long; what is done by then is kept, and a stopped task says so"""
+    workers: int = 1
+    """processes that take tasks side by side"""
+    cache: bool = True
+    """keep compiled programs in the user's cache folder"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Show:
+    """Print a result: its program, evidence and formulas; draw its machine."""
+
+    result: tyro.conf.Positional[Path]
+    """a JSON file of `solve`"""
+    form: Literal["python", "latex", "sympy", "dot", "json"] = "python"
+    """what to print"""
+    png: Path | None = None
+    """draw the machine here"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Verify:
+    """Check a program on recorded sequences or on a task."""
+
+    program: tyro.conf.Positional[Path]
+    """a .py or .json file of `solve`"""
+    data: Path | None = None
+    """a .npz or .csv file of sequences"""
+    task: str | None = None
+    """or the name of a task"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Print the table of a folder of results; write report.html with every program and machine."""
+
+    folder: tyro.conf.Positional[Path]
+    """the --out of `solve`"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalize:
+    """Train a small linear network on a task and draw its weights before and after normalisation."""
+
+    task: tyro.conf.Positional[str]
+    """name of a task, or a file"""
+    png: Path = Path("weights.png")
+    """where to draw"""
+    hidden: int = 2
+    """hidden units"""
+    seed: int = 0
+    """decides data and weights"""
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def _prepare(cache: bool) -> None:
+    """Settings that must be made before jax starts."""
+    # The kernels are tiny: XLA's thread pool costs more than it gives, and can lose wake-ups in long loops.
+    flag = "--xla_cpu_multi_thread_eigen=false"
+    if "xla_cpu_multi_thread_eigen" not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+    import jax
+
+    if cache:
+        import platformdirs
+
+        folder = Path(platformdirs.user_cache_dir("mips")) / "jax"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def _load(what: str) -> Task:
+    from mips.tasks import from_file, get_task
+
+    if "/" in what or what.endswith((".npz", ".csv")):
+        return from_file(what)
+    return get_task(what)
+
+
+class BudgetExhaustedError(Exception):
+    """Raised between stages when the time is up."""
+
+
+def _solve_one(what: str, config: SynthesisConfig, seed: int, deadline: float | None, notify=None) -> dict[str, Any]:
+    """One task to plain data; a budget that runs out gives a result that says so."""
+    import jax
+
+    from mips import store
+    from mips.synthesis import synthesize
+
+    task = _load(what)
+    stages: list[str] = []
+
+    def on_stage(stage: str, detail: str) -> None:
+        if deadline is not None and time.time() > deadline:
+            raise BudgetExhaustedError
+        stages.append(stage)
+        if notify is not None:
+            notify(stage, detail)
+
+    try:
+        result = store.to_json(synthesize(task, config, key=jax.random.key(seed), on_stage=on_stage))
+        if config.route == "paper":
+            # Its search compiles a network per architecture; thousands exhaust the process's memory maps.
+            jax.clear_caches()
+        return result
+    except BudgetExhaustedError:
+        return {
+            "format": store.FORMAT,
+            "task": task.name,
+            "status": "unfinished",
+            "provenance": "",
+            "network": "",
+            "accuracy": 0.0,
+            "agreement": None,
+            "seconds": {},
+            "notes": [f"the budget ran out after {len(stages)} stages, in: {stages[-1] if stages else 'start'}"],
+            "program": None,
+            "source": "",
+            "kind": "",
+            "bits": None,
+            "latex": "",
+            "report": None,
+            "machine": None,
+            "dot": "",
+            "realization": None,
+            "baseline": None,
+            "baseline_source": "",
+        }
+
+
+def _work(arguments: tuple[str, SynthesisConfig, int, float | None, bool]) -> dict[str, Any]:
+    """`_solve_one` in a process of its own."""
+    what, config, seed, deadline, cache = arguments
+    _prepare(cache)
+    return _solve_one(what, config, seed, deadline)
+
+
+def _solve(command: Solve) -> None:
+    _prepare(command.cache)
+    from mips import store
+    from mips.tasks import HARDER, PUBLISHED
+
+    names = {"all": list(PUBLISHED), "harder": list(HARDER)}.get(command.what, [command.what])
+    tasks = {_load(name).name: name for name in names}  # bad input is found before any work
+    if command.resume and command.out is None:
+        raise ValueError("--resume needs the --out folder whose results it should keep")
+    if command.workers < 1:
+        raise ValueError(f"--workers {command.workers}: must be at least 1")
+    if command.budget_minutes is not None and command.budget_minutes <= 0:
+        raise ValueError(f"--budget-minutes {command.budget_minutes}: must be positive")
+    results: dict[str, dict[str, Any]] = {}
+    if command.resume and command.out is not None and command.out.is_dir():
+        kept = store.read_all(command.out)
+        results = {n: d for n, d in kept.items() if n in tasks and d["status"] != "unfinished"}
+    deadline = None if command.budget_minutes is None else time.time() + 60 * command.budget_minutes
+    console = _console()
+    if results:
+        console.print(f"{len(results)} of {len(tasks)} tasks are done already")
+    todo = [name for task, name in tasks.items() if task not in results]
+    for data in _progress(command, todo, deadline, console):
+        results[data["task"]] = data
+        if command.out is not None:
+            store.write(command.out, data)
+        _print_line(console, data)
+    ordered = {name: results[name] for name in tasks if name in results}
+    if len(tasks) == 1:
+        _print_result(console, next(iter(ordered.values())))
+    else:
+        _print_table(console, ordered)
+
+
+def _progress(command: Solve, todo: list[str], deadline: float | None, console: Console):
+    """Results one after another, with a bar; the stage under way where one process works."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        line = bar.add_task("starting", total=len(todo))
+        if command.workers == 1 or len(todo) < 2:
+            for name in todo:
+
+                def notify(stage: str, detail: str, name=name) -> None:
+                    bar.update(line, description=f"{name}: {stage}{': ' + detail if detail else ''}")
+
+                yield _solve_one(name, command.config, command.seed, deadline, notify)
+                bar.advance(line)
+            return
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor, as_completed
+
+        context = multiprocessing.get_context("spawn")
+        bar.update(line, description=f"{command.workers} processes")
+        with ProcessPoolExecutor(min(command.workers, len(todo)), mp_context=context) as pool:
+            jobs = [
+                pool.submit(_work, (name, command.config, command.seed, deadline, command.cache)) for name in todo
+            ]
+            for job in as_completed(jobs):
+                yield job.result()
+                bar.advance(line)
+
+
+def _print_line(console: Console, data: dict[str, Any]) -> None:
+    from mips.report import STATUS
+
+    good = data["status"] == "formula"
+    text = STATUS.get(data["status"], data["status"]) if data["provenance"] != "data" else "formula from data"
+    seconds = sum(data["seconds"].values())
+    console.print(f"[{'green' if good else 'yellow'}]{data['task']:28s}[/] {text:26s} {seconds:6.1f} s")
+
+
+def _print_result(console: Console, data: dict[str, Any]) -> None:
+    console.print()
+    if data["source"]:
+        console.print(data["source"], markup=False)
+    report = data["report"]
+    if report is not None:
+        console.print(f"right on {100 * report['fresh']:.4g} % of {report['fresh_count']} fresh sequences", end="")
+        if report["long"] is not None:
+            console.print(f", {100 * report['long']:.4g} % of {report['long_count']} of length {report['long_length']}", end="")
+        if report["exhaustive"] is not None:
+            console.print(f", {100 * report['exhaustive']:.4g} % of all of the training length", end="")
+        console.print()
+        example = report["counterexample"]
+        if example is not None:
+            console.print(f"shortest counterexample: x={example['x']} expected {example['expected']} got {example['got']}")
+    if data["network"]:
+        agree = data["agreement"]
+        also = "" if agree is None else f"; the program agrees with it on {100 * agree:.2f} %"
+        console.print(f"network: {data['network']}, {100 * data['accuracy']:.2f} % of sequences right{also}")
+    if data["bits"] is not None:
+        console.print(f"{data['kind']} program of {data['bits']:.0f} bits, read from: {data['provenance']}")
+    if data["baseline_source"]:
+        console.print("data alone, without a network, also gives a program")
+    for note in data["notes"]:
+        console.print(f"- {note}", markup=False)
+
+
+def _print_table(console: Console, results: dict[str, dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    from mips import report
+
+    table = Table(*report.HEADINGS)
+    for row in report.rows(results):
+        table.add_row(*row)
+    console.print(table)
+    total = report.counts(results)
+    console.print(
+        f"{total['network']} of {total['tasks']} by formulas read from a network; {total['table']} by tables, "
+        f"{total['data']} from data. Data alone, beside: {total['baseline']}. MIPS (paper): {total['paper']}, "
+        f"GPT-4: {total['gpt4']} published, {total['gpt4_strict']} exact."
+    )
+
+
+def _tasks(command: Tasks) -> None:
+    from rich.table import Table
+
+    from mips.tasks import HARDER, PUBLISHED
+
+    console = _console()
+    table = Table("task", "inputs", "outputs", "values", "length", "rule")
+    for task in ({} if command.harder else PUBLISHED).values():
+        table.add_row(*_describe(task))
+    table.add_section()
+    for task in HARDER.values():
+        table.add_row(*_describe(task))
+    console.print(table)
+
+
+def _describe(task: Task) -> tuple[str, ...]:
+    values = f"{task.low}..{task.high - 1}"
+    return task.name, str(task.inputs), str(task.outputs), values, str(task.length), task.description
+
+
+def _show(command: Show) -> None:
+    import json
+
+    from mips import store
+
+    data = store.read(command.result)
+    console = _console()
+    if command.png is not None:
+        if data["machine"] is None:
+            raise ValueError(f"{command.result}: no machine was read for this task, so there is none to draw")
+        from mips.automaton import Machine
+        from mips.draw import draw_machine
+
+        draw_machine(Machine.from_json(data["machine"]), command.png, title=data["task"])
+        console.print(f"wrote {command.png}")
+    match command.form:
+        case "python":
+            _print_result(console, data)
+        case "latex":
+            console.print(data["latex"] or "no formula", markup=False)
+        case "dot":
+            console.print(data["dot"] or "no machine", markup=False)
+        case "json":
+            console.print_json(json.dumps(data))
+        case "sympy":
+            program = store.read_program(command.result)
+            for name, value in program.sympy().items():
+                console.print(f"{name} = {value}", markup=False)
+
+
+def _verify(command: Verify) -> int:
+    from mips import store
+    from mips.tasks import from_file, get_task
+    from mips.verification import verify
+
+    if (command.data is None) == (command.task is None):
+        raise ValueError("give either --data FILE or --task NAME")
+    program = store.read_program(command.program)
+    task = from_file(command.data) if command.data is not None else get_task(command.task or "")
+    report = verify(program, task)
+    console = _console()
+    console.print(f"right on {100 * report.fresh:.4g} % of {report.fresh_count} sequences of length {task.length}")
+    if report.long is not None:
+        console.print(f"right on {100 * report.long:.4g} % of {report.long_count} sequences of length {report.long_length}")
+    if report.exhaustive is not None:
+        console.print(f"right on {100 * report.exhaustive:.4g} % of all sequences of length {task.length}")
+    example = report.counterexample
+    if example is not None:
+        got = "an error" if example.got is None else example.got
+        console.print(f"shortest counterexample: x={example.x} expected {example.expected} got {got}", markup=False)
+    return 0 if example is None else 1
+
+
+def _report(command: Report) -> None:
+    from mips import store
+    from mips.report import write_page
+    from mips.tasks import HARDER, PUBLISHED
+
+    results = store.read_all(command.folder)
+    if not results:
+        raise ValueError(f"{command.folder}: no results of `mips solve --out` there")
+    order = {name: i for i, name in enumerate([*PUBLISHED, *HARDER])}
+    results = dict(sorted(results.items(), key=lambda item: order.get(item[0], len(order))))
+    console = _console()
+    _print_table(console, results)
+    console.print(f"wrote {write_page(results, command.folder)}")
+
+
+def _normalize(command: Normalize) -> None:
+    _prepare(True)
+    import jax
+    import numpy as np
+
+    from mips.draw import draw_weights
+    from mips.networks.relu import ReluConfig
+    from mips.networks.training import TrainConfig, network_of, place, train
+    from mips.normalize import normalize
+
+    task = _load(command.task)
+    x, y = task.sample(command.seed, 20_000)
+    family = ReluConfig(
+        task.inputs,
+        task.outputs,
+        command.hidden,
+        loss="squared",
+        orthogonal=True,
+        input_scale=float(max(1, abs(task.low), abs(task.high - 1))),
+        output_scale=float(max(1.0, y.std())),
+    )
+    config = TrainConfig(steps=4000, batch=512, learning_rate=1e-2, schedule="cosine", clip=1.0, seeds=8)
+    run = seen = None
+    for run, seen in train(family, place(x, y, 1000), config, key=jax.random.key(command.seed)):
+        if seen.sequences.max() == 1.0:
+            break
+    assert run is not None and seen is not None
+    best = int(np.nanargmax(seen.sequences))
+    network = family.unscale(network_of(run, best))
+    steps = normalize(network, x[:500].astype(np.float64), jordan_eps=0.1)
+    title = f"{task.name}, n={command.hidden}: {100 * seen.sequences[best]:.1f} % of sequences right"
+    draw_weights(network, steps, command.png, title=title)
+    console = _console()
+    for step in steps:
+        console.print(f"{step.name:10s} largest change of an output {step.change:.2g}")
+    console.print(f"wrote {command.png}")
+
+
+_Command = (
+    Annotated[Tasks, tyro.conf.subcommand("tasks")]
+    | Annotated[Solve, tyro.conf.subcommand("solve")]
+    | Annotated[Show, tyro.conf.subcommand("show")]
+    | Annotated[Verify, tyro.conf.subcommand("verify")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Normalize, tyro.conf.subcommand("normalize")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line; bad input ends with one line on stderr and status 2."""
+    command = tyro.cli(_Command, prog="mips", description=__doc__, args=arguments)
+    try:
+        match command:
+            case Tasks():
+                _tasks(command)
+            case Solve():
+                _solve(command)
+            case Show():
+                _show(command)
+            case Verify():
+                sys.exit(_verify(command))
+            case Report():
+                _report(command)
+            case Normalize():
+                _normalize(command)
+    except (ValueError, TypeError, ModuleNotFoundError) as error:
+        print(f"mips: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

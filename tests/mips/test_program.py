@@ -1,0 +1,134 @@
+"""Expressions and programs: one tree, printed, parsed, stored and interpreted."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mips import expression as ex
+from mips.lifting import table_program
+from mips.program import Program, parse_program
+from tests.mips.machines import adder
+
+X, S = ex.var("x"), ex.var("s")
+SCALAR = ["+", "-", "*", "//", "%", "==", "!=", "<", "<=", ">", ">=", "min", "max", "and", "or", "not", "abs", "neg", "if"]
+
+
+def random_expression(rng, depth):
+    if depth == 0 or rng.random() < 0.2:
+        return [X, S, ex.const(int(rng.integers(-4, 5)))][rng.integers(3)]
+    op = SCALAR[rng.integers(len(SCALAR))]
+    args = [random_expression(rng, depth - 1) for _ in range(ex.OPERATIONS[op].arity)]
+    if op in ("//", "%"):
+        args[1] = ex.const(int(rng.integers(1, 6)))
+    return ex.apply(op, *args)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_text_means_what_the_interpreter_computes(seed):
+    rng = np.random.default_rng(seed)
+    expr = random_expression(rng, 4)
+    x, s = rng.integers(-9, 10, (2, 30))
+    ours = np.broadcast_to(ex.evaluate(expr, {"x": x, "s": s}), 30)
+    # The text is ours, made two lines above: the one place where Python runs it, to compare.
+    theirs = [int(eval(str(expr), {"x": int(a), "s": int(b)})) for a, b in zip(x, s, strict=True)]
+    np.testing.assert_array_equal(ours, theirs, err_msg=str(expr))
+    assert str(ex.parse(str(expr))) == str(expr)
+    assert ex.from_json(json.loads(json.dumps(ex.to_json(expr)))) == expr
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_sympy_means_the_same(seed):
+    rng = np.random.default_rng(100 + seed)
+    expr = random_expression(rng, 3)
+    symbolic = ex.to_sympy(expr)
+    for a, b in rng.integers(-9, 10, (5, 2)).tolist():
+        want = int(np.asarray(ex.evaluate(expr, {"x": np.int64(a), "s": np.int64(b)})))
+        import sympy as sp
+
+        assert int(symbolic.subs({sp.Symbol("x", integer=True): a, sp.Symbol("s", integer=True): b})) == want
+
+
+SOURCES = {
+    "carry": """def f(xs):
+    c = 0
+    for x, w in xs:
+        v = c + x + w
+        yield v % 7
+        c = int(6 < v)
+""",
+    "history": """def f(xs):
+    history = []
+    for x in xs:
+        history = history + [x]
+        yield int(history == history[::-1])
+""",
+    "votes": """def f(xs):
+    c0 = 0
+    c1 = 0
+    for x in xs:
+        c0, c1 = c0 + (x == 0), c1 + (x == 1)
+        yield [c0, c1].index(max([c0, c1]))
+""",
+    "set": """def f(xs):
+    for x in xs:
+        yield int(x in (0, 1, 4, 9, 16)), len(set([x, 3])), sum([x, x]), min(x, 3)
+""",
+}
+
+
+@pytest.mark.parametrize("name", list(SOURCES))
+def test_programs_survive_text_and_json(name):
+    program = parse_program(SOURCES[name])
+    assert parse_program(program.source("f")) == program
+    assert Program.from_json(json.loads(json.dumps(program.to_json()))) == program
+    x = np.random.default_rng(0).integers(0, 5, (20, 12, len(program.inputs)))
+    namespace = {}
+    exec(program.source("f"), namespace)  # our own text, in a test
+    for sequence, row in zip(x, program.run(x), strict=True):
+        steps = sequence[:, 0].tolist() if x.shape[2] == 1 else [tuple(s) for s in sequence.tolist()]
+        assert [list(y) if isinstance(y, tuple) else [y] for y in namespace["f"](steps)] == row.tolist()
+
+
+def test_tables_survive_text():
+    program = table_program(adder(3))
+    assert program.uses_table
+    assert parse_program(program.source()) == Program(**{**vars(program), "kind": "text"})
+
+
+def test_big_numbers_are_exact_on_request():
+    program = parse_program("def f(xs):\n    s = 1\n    for x in xs:\n        s = s * x\n        yield s\n")
+    assert program.run(np.full((1, 40, 1), 10), exact=True)[0, -1, 0] == 10**40
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("import os\n", "one function"),
+        ("def f(xs):\n    for x in xs:\n        yield __import__('os')\n", "not part of the language"),
+        ("def f(xs):\n    for x in xs:\n        yield x.real\n", "not part of the language"),
+        ("def f(xs):\n    for x in xs:\n        print(x)\n", "line 3"),
+        ("def f(xs):\n    for x in xs:\n        yield y\n", "unknown names in y"),
+        ("def f(xs):\n    s = xs\n    for x in xs:\n        yield s\n", "line 2"),
+        ("def f(xs):\n    for x in xs:\n        pass\n", "line 3"),
+        ("def f(xs:\n", "not Python"),
+        ("def f(xs):\n    return 3\n", "loop over its argument"),
+    ],
+)
+def test_other_text_is_refused_and_never_run(text, error):
+    with pytest.raises(ValueError, match=error):
+        parse_program(text)
+
+
+def test_description_length_counts_nodes_and_constants():
+    small, large = ex.parse("x % 5"), ex.parse("x % 500")
+    assert ex.bits(large, variables=1) - ex.bits(small, variables=1) == pytest.approx(np.log2(501 / 6))
+    assert ex.bits(ex.parse("x + x"), variables=1) > ex.bits(X, variables=1)
+
+
+def test_errors_in_a_program_are_errors():
+    program = parse_program("def f(xs):\n    for x in xs:\n        yield 6 // x\n")
+    with pytest.raises(ZeroDivisionError):
+        program.run(np.zeros((1, 2, 1), int))
+    with pytest.raises(ValueError, match=r"shape \(2, 3\)"):
+        program.run(np.zeros((2, 3), int))

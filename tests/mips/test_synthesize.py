@@ -1,0 +1,123 @@
+"""From a task to a verified program, end to end; nothing depends on a task's name."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mips
+from mips import SynthesisConfig, store
+from mips.report import GPT4_PUBLISHED, GPT4_STRICT, PAPER_SOLVED, counts, write_page
+from mips.tasks import PUBLISHED
+
+KEY = jax.random.key(0)
+QUICK = SynthesisConfig(baseline=False)
+
+
+@pytest.mark.parametrize("name", ["Add_Mod_5", "Parity_Last3", "Newton_Gravity", "Abs_Diff", "Majority_0_2"])
+def test_a_formula_is_read_from_a_network(name):
+    result = mips.synthesize(mips.get_task(name), QUICK, key=KEY)
+    assert (result.status, result.provenance) == ("formula", "network")
+    assert result.report.exact and result.accuracy > 0.8
+    assert result.agreement > 0.7
+    assert mips.verify(mips.parse_program(result.source), mips.get_task(name)).exact
+
+
+def test_a_renamed_task_gets_the_same_program():
+    task = mips.get_task("Add_Mod_3")
+    one = mips.synthesize(task, QUICK, key=KEY)
+    two = mips.synthesize(dataclasses.replace(task, name="zzz 7!"), QUICK, key=KEY)
+    assert one.program == two.program and one.notes == two.notes and one.accuracy == two.accuracy
+    assert two.source.startswith("def zzz_7(xs):")
+
+
+def test_data_alone_is_reported_beside_and_labelled():
+    result = mips.synthesize(mips.get_task("Parity_All"), key=KEY)
+    assert result.provenance == "network" and result.baseline is not None
+    alone = mips.synthesize(mips.get_task("Parity_All"), SynthesisConfig(route="data"), key=KEY)
+    assert (alone.status, alone.provenance, alone.network) == ("formula", "data", "")
+
+
+def test_the_users_function_and_recorded_sequences(tmp_path):
+    def last_two_equal(xs):
+        before = 0
+        for x in xs:
+            yield int(x == before)
+            before = x
+
+    task = mips.from_callable(last_two_equal, low=0, high=4)
+    assert mips.synthesize(task, QUICK, key=KEY).report.exact
+    x, y = task.sample(5, 1500)
+    np.savez(tmp_path / "mine.npz", x=x, y=y)
+    recorded = mips.synthesize(mips.from_npz(tmp_path / "mine.npz"), QUICK, key=KEY)
+    assert recorded.status == "formula" and recorded.report.long is None
+    assert mips.verify(recorded.program, task).exact
+
+
+def test_the_users_network_is_read_as_it_is():
+    # Counts modulo 3, except that it errs on purpose: 2 + 2 gives 0.
+    def step(state, x):
+        state = jnp.where((state == 2) & (x == 2), 0, (state + x) % 3)
+        return state, state.astype(jnp.float32)
+
+    network = mips.from_step(step, jnp.int32(0))
+    task = mips.task_of_network(network, low=0, high=3)
+    result = mips.synthesize_from_network(network, task)
+    assert result.status in {"formula", "table"} and result.agreement == 1.0
+    assert result.machine.states == 3 and result.report.exact
+
+
+def test_a_task_without_structure_gets_a_statement_and_no_program():
+    table = np.random.default_rng(0).integers(0, 2, 1 << 10)
+
+    def scramble(xs):
+        code = 1
+        for x in xs:
+            code = (code * 13 + x * 7 + 5) % 1023
+            yield int(table[code])
+
+    config = SynthesisConfig(baseline=False, attempts=1, steps=200)
+    result = mips.synthesize(mips.from_callable(scramble, low=0, high=2), config, key=KEY)
+    assert result.status in {"none", "network"} and result.program is None
+    assert any("did not learn it: at best" in note or "machine" in note for note in result.notes), result.notes
+
+
+def test_routes_refuse_what_they_cannot_treat():
+    with pytest.raises(ValueError, match=r"200 symbols.*`--route linear` or `auto` fits"):
+        mips.synthesize(mips.get_task("Abs_Current"), SynthesisConfig(route="automaton", baseline=False), key=KEY)
+    with pytest.raises(ValueError, match="route='magic'"):
+        SynthesisConfig(route="magic")
+    with pytest.raises(ValueError, match="too few"):
+        x = np.ones((10, 5, 1), int)
+        few = mips.Task("few", None, 0, 2, records=(x, x), length=5)
+        mips.synthesize(few, QUICK, key=KEY)
+
+
+def test_the_published_route_end_to_end():
+    pytest.importorskip("sklearn")
+    result = mips.synthesize(mips.get_task("Bitwise_Not"), SynthesisConfig(route="paper", baseline=False), key=KEY)
+    assert result.status == "formula" and "n=1" in result.network
+
+
+def test_published_sets_have_the_published_sizes():
+    assert (len(PAPER_SOLVED), len(GPT4_PUBLISHED), len(GPT4_STRICT)) == (32, 30, 14)
+    assert len(PAPER_SOLVED & GPT4_PUBLISHED) == 19
+    assert set(PUBLISHED) >= PAPER_SOLVED | GPT4_PUBLISHED and GPT4_STRICT < GPT4_PUBLISHED
+
+
+def test_results_are_stored_and_reported(tmp_path):
+    result = mips.synthesize(mips.get_task("Add_Mod_3"), key=KEY)
+    store.write(tmp_path, store.to_json(result))
+    data = store.read_all(tmp_path)["Add_Mod_3"]
+    assert data["report"]["exact"] and data["machine"]["next"] and data["latex"]
+    assert store.read_program(tmp_path / "add_mod_3.py").outputs == result.program.outputs
+    assert store.read_program(tmp_path / "add_mod_3.json") == result.program
+    assert counts({"Add_Mod_3": data})["network"] == 1
+    page = write_page({"Add_Mod_3": data}, tmp_path).read_text()
+    assert "def add_mod_3" in page and "machines/add_mod_3.png" in page
+    assert (tmp_path / "machines" / "add_mod_3.png").stat().st_size > 5_000
+    (tmp_path / "bad.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"bad\.json: not a result"):
+        store.read_all(tmp_path)

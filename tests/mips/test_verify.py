@@ -1,0 +1,70 @@
+"""Verification rejects what is wrong, with the shortest counterexample (spec (d) 11)."""
+
+import numpy as np
+import pytest
+
+import mips
+from mips.program import parse_program
+from mips.tasks import get_task
+from mips.verification import all_sequences, verify
+
+
+def program(body, start="s = 0"):
+    return parse_program(f"def f(xs):\n    {start}\n    for x in xs:\n" + "".join(f"        {b}\n" for b in body))
+
+
+def test_a_wrong_initial_value_is_found_at_length_one():
+    report = verify(program(["s = s + x", "yield s"], "s = 3"), get_task("Sum_All"))
+    assert report.fresh == 0.0 and not report.exact
+    assert len(report.counterexample.x) == 1
+    assert report.counterexample.got[0] == report.counterexample.expected[0] + 3
+
+
+def test_a_wrong_padding_is_found_at_length_one():
+    report = verify(program(["yield (x + s) % 2", "s = x"], "s = 1"), get_task("Parity_Last2"))
+    assert report.exhaustive == 0.0 and len(report.counterexample.x) == 1
+
+
+def test_the_right_program_passes_everything():
+    report = verify(program(["yield (x + s) % 2", "s = x"]), get_task("Parity_Last2"))
+    assert report.exact and report.counterexample is None
+    assert (report.fresh_count, report.long_count, report.long_length) == (20_000, 1_000, 40)
+    assert report.exhaustive == 1.0
+
+
+def test_what_is_right_at_the_training_length_only_is_not_exact():
+    ten = program(["n = n + 1", "s = s + x if n < 11 else s", "yield s"], "s = 0\n    n = 0")
+    report = verify(ten, get_task("Sum_All"))
+    assert report.fresh == 1.0 and report.long == 0.0 and not report.exact
+    assert len(report.counterexample.x) == 11
+
+
+def test_a_rare_failure_gets_its_shortest_form():
+    # Wrong only after three ones in a row.
+    body = ["yield (s + x) % 2 if a * b * x == 0 else 7", "s = (s + x) % 2", "b = a", "a = x"]
+    body = ["yield (s + x) % 2 if a * b * x == 0 else 7", "s, a, b = (s + x) % 2, x, a"]
+    report = verify(program(body, "s = 0\n    a = 0\n    b = 0"), get_task("Parity_All"))
+    assert report.counterexample.x == [[1], [1], [1]]
+
+
+def test_errors_count_as_wrong():
+    report = verify(program(["yield 6 // x"]), get_task("Parity_All"))
+    assert report.fresh == 0.0 and report.counterexample.got is None
+
+
+def test_mismatched_programs_are_refused():
+    with pytest.raises(ValueError, match="reads 1 and writes 1 values a step; task 'Binary_Addition' has 2 and 1"):
+        verify(program(["yield x"]), get_task("Binary_Addition"))
+
+
+def test_all_sequences_are_listed_once():
+    x = all_sequences(get_task("Bitwise_And"), 3)
+    assert x.shape == (64, 3, 2) and len(np.unique(x.reshape(64, -1), axis=0)) == 64
+
+
+def test_recorded_tasks_are_checked_on_their_records(tmp_path):
+    x = np.random.default_rng(0).integers(0, 5, (30, 8))
+    np.savez(tmp_path / "s.npz", x=x, y=np.cumsum(x, axis=1))
+    task = mips.from_file(tmp_path / "s.npz")
+    report = verify(program(["s = s + x", "yield s"]), task)
+    assert report.fresh == 1.0 and report.fresh_count == 30 and report.long is None

@@ -1,0 +1,56 @@
+"""Rules over windows and running features; the network-free baseline (spec 11.6, 11.7)."""
+
+import numpy as np
+import pytest
+
+from mips.enumeration import Grammar
+from mips.tasks import get_task
+from mips.verification import verify
+from mips.windows import feature_rules, order_matters, recurrences, vote, window_rules
+
+SMALL = Grammar(largest=5)
+
+
+@pytest.mark.parametrize("name", ["Sum_All", "Prev3", "Sum_Last7", "Newton_Spring", "Newton_Magnetic", "Diff_Last2"])
+def test_linear_recurrences_from_sequences(name):
+    task = get_task(name)
+    (program,) = recurrences(*task.sample(0, 500))
+    assert verify(program, task).exact
+
+
+@pytest.mark.parametrize("name", ["Abs_Diff", "Diff_Abs_Values", "Max_Seen", "Parity_All", "Add_Mod_5", "Evens_Counter"])
+def test_window_formulas_from_sequences(name):
+    task = get_task(name)
+    (program,) = window_rules(*task.sample(0, 1000), Grammar(largest=6))
+    assert verify(program, task).exact
+
+
+@pytest.mark.parametrize("name", ["Div_5", "Base_3_Addition", "Bit_Palindrome", "Majority_0_2"])
+def test_hidden_states_are_beyond_windows(name):
+    assert list(window_rules(*get_task(name).sample(0, 1000), SMALL)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "symmetric"),
+    [("Majority_0_1", True), ("Majority_0_3", True), ("Set_Size", True), ("Bit_Palindrome", False), ("Range_Seen", True)],
+)
+def test_running_features(name, symmetric):
+    task = get_task(name)
+    x, y = task.sample(0, 1000)
+    assert order_matters(x, task.solve) != symmetric
+    (program,) = feature_rules(x, y, task.low, task.high, SMALL, symmetric=symmetric)
+    assert verify(program, task).exact
+
+
+def test_rules_are_found_behind_a_networks_errors():
+    task = get_task("Bit_Palindrome")
+    x, y = task.sample(0, 1000)
+    wrong = np.random.default_rng(0).random(y.shape) < 0.01
+    noisy = np.where(wrong, 1 - y, y)
+    (program,) = feature_rules(x, noisy, 0, 2, SMALL, symmetric=False, tolerance=0.03)
+    assert verify(program, task).exact
+
+
+def test_votes_go_to_the_most_frequent_target():
+    table, target = vote(np.array([[1], [1], [1], [2]]), np.array([[5], [6], [6], [7]]))
+    assert table.tolist() == [[1], [2]] and target.tolist() == [[6], [7]]
