@@ -44,7 +44,9 @@ def main() -> int:
         for seed in range(1 if options.quick else options.seeds):
             results, seconds = run(seed, what, options.workers, root / f"seed{seed}")
             total = report.counts(results)
-            solved = {n for n, d in results.items() if d["status"] == "formula" and d["provenance"] == "network"}
+            solved = {
+                n for n, d in results.items() if d["status"] == "formula" and d["provenance"] == "network"
+            }
             missed = sorted((report.PAPER_SOLVED & set(results)) - solved)
             every_paper &= not missed
             best = max(best, len(solved))
@@ -63,9 +65,14 @@ def main() -> int:
                     "agreement": {n: d["agreement"] for n, d in results.items()},
                 }
             )
-            print(f"\nseed {seed}: {len(solved)} of {len(results)} by formulas from a network, {total['table']} by tables, ", end="")
+            print(
+                f"\nseed {seed}: {len(solved)} of {len(results)} by formulas from a network, {total['table']} by tables, ",
+                end="",
+            )
             print(f"{total['data']} from data; data alone {total['baseline']}; {seconds / 60:.1f} minutes")
-            print(f"unsolved: {', '.join(rows[-1]['unsolved']) or 'none'}; of the paper's: {', '.join(missed) or 'none'}")
+            print(
+                f"unsolved: {', '.join(rows[-1]['unsolved']) or 'none'}; of the paper's: {', '.join(missed) or 'none'}"
+            )
             print("seconds per stage:", rows[-1]["seconds per stage"])
     print(f"\nMIPS (paper) 32, GPT-4 30 published, 14 exact; ours {[r['counts']['network'] for r in rows]}")
     if options.quick:

@@ -39,7 +39,9 @@ def main() -> int:
         results = store.read_all(folder)
     exact = {n for n, d in results.items() if d["status"] == "formula"}
     published = report.PAPER_SOLVED & set(results)
-    print(f"exact: {len(exact)} of {len(results)}; published: {len(published)}; both: {len(exact & published)}")
+    print(
+        f"exact: {len(exact)} of {len(results)}; published: {len(published)}; both: {len(exact & published)}"
+    )
     print("exact, not in the paper's set:", ", ".join(sorted(exact - published)) or "none")
     print("in the paper's set, not exact:", ", ".join(sorted(published - exact)) or "none")
     print(f"{(time.perf_counter() - begin) / 60:.1f} minutes")

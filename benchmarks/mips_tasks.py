@@ -30,7 +30,9 @@ def main() -> int:
                 right = False
                 continue
             x, y = golden[f"{name}__x{part}"], golden[f"{name}__y{part}"]
-            wrong = (task.solve(x) != y).any(axis=(1, 2)) if x.shape[2] == task.inputs else np.ones(len(x), bool)
+            wrong = (
+                (task.solve(x) != y).any(axis=(1, 2)) if x.shape[2] == task.inputs else np.ones(len(x), bool)
+            )
             if wrong.any():
                 print(f"{name:28s} {wrong.sum()} of {len(x)} sequences of length {x.shape[1]} differ")
                 right = False

@@ -1,4 +1,5 @@
-"""Emitted programs against golden sequences:
+"""Emitted programs against golden sequences.
+
 `python -m benchmarks.mips_verify --golden FILE.npz --programs DIR`.
 
 DIR is the `--out` of `mips solve all` (or of `mips_full`, one folder per seed). The Python text is parsed
@@ -40,8 +41,12 @@ def main() -> int:
         if all(h.all() for h in hits):
             exact += 1
         else:
-            print(f"{name:28s} wrong on {sum(int((~h).sum()) for h in hits)} of {sum(map(len, hits))} sequences")
-    print(f"{exact} of {present} programs exact; {len(PUBLISHED) - present} of {len(PUBLISHED)} tasks without one")
+            print(
+                f"{name:28s} wrong on {sum(int((~h).sum()) for h in hits)} of {sum(map(len, hits))} sequences"
+            )
+    print(
+        f"{exact} of {present} programs exact; {len(PUBLISHED) - present} of {len(PUBLISHED)} tasks without one"
+    )
     return 0 if exact == present else 1
 
 

@@ -26,7 +26,16 @@ _HOMES = {
     "mips.oracle": ("Oracle", "from_step"),
     "mips.program": ("Program", "parse_program"),
     "mips.synthesis": ("Result", "synthesize", "synthesize_from_network", "task_of_network"),
-    "mips.tasks": ("HARDER", "PUBLISHED", "Task", "from_callable", "from_csv", "from_file", "from_npz", "get_task"),
+    "mips.tasks": (
+        "HARDER",
+        "PUBLISHED",
+        "Task",
+        "from_callable",
+        "from_csv",
+        "from_file",
+        "from_npz",
+        "get_task",
+    ),
     "mips.verification": ("Report", "verify"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

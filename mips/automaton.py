@@ -66,8 +66,8 @@ class Machine:
     @classmethod
     def from_json(cls, data: Any) -> Machine:
         """Inverse of `to_json`."""
-        arrays = (np.array(data[key], np.int64) for key in ("alphabet", "next", "output"))
-        return cls(*arrays, tuple(tuple(w) for w in data["access"]))
+        letters, following, output = (np.array(data[key], np.int64) for key in ("alphabet", "next", "output"))
+        return cls(letters, following, output, tuple(tuple(w) for w in data["access"]))
 
     def to_automaton(self) -> DFA:
         """An automata-lib DFA that accepts the machine's own traces, words of (symbol, outputs...).
@@ -102,7 +102,11 @@ class Machine:
 
     def to_dot(self) -> str:
         """The machine in Graphviz's language."""
-        lines = ["digraph machine {", "  rankdir=LR; node [shape=circle]; start [shape=point];", "  start -> 0;"]
+        lines = [
+            "digraph machine {",
+            "  rankdir=LR; node [shape=circle]; start [shape=point];",
+            "  start -> 0;",
+        ]
         for (state, after), labels in self.edges().items():
             lines.append(f'  {state} -> {after} [label="{_shorten(labels)}"];')
         return "\n".join([*lines, "}"]) + "\n"
@@ -248,7 +252,9 @@ def minimize(machine: Machine) -> Machine:
     automaton = machine.to_automaton().minify()
     order = _breadth_first(automaton)
     number = {s: i for i, s in enumerate(order)}
-    moves = [{label[0]: (label[1:], after) for label, after in automaton.transitions[s].items()} for s in order]
+    moves = [
+        {label[0]: (label[1:], after) for label, after in automaton.transitions[s].items()} for s in order
+    ]
     symbols = range(len(machine.alphabet))
     following = np.array([[number[row[a][1]] for a in symbols] for row in moves])
     output = np.array([[row[a][0] for a in symbols] for row in moves])
@@ -284,7 +290,9 @@ def isomorphic(a: Machine, b: Machine) -> bool:
     return np.array_equal(a.next, b.next) and np.array_equal(a.output, b.output)
 
 
-def extract_by_majority(oracle: Oracle, letters: np.ndarray, x: Sequences, *, suffix: int) -> Iterator[Machine]:
+def extract_by_majority(
+    oracle: Oracle, letters: np.ndarray, x: Sequences, *, suffix: int
+) -> Iterator[Machine]:
     """Machines by vote: what most visits to a behaviour do next (denoising, spec 11.3).
 
     All states that the network passes through on the sequences x are sorted by their outputs on short
@@ -308,7 +316,10 @@ def extract_by_majority(oracle: Oracle, letters: np.ndarray, x: Sequences, *, su
     if len(order) > 5000:
         return
     drops = frequency[order][:-1] / frequency[order][1:]
-    for cut in (*np.argsort(-drops[:300], kind="stable")[:8], *([len(order) - 1] if len(order) <= 300 else [])):
+    for cut in (
+        *np.argsort(-drops[:300], kind="stable")[:8],
+        *([len(order) - 1] if len(order) <= 300 else []),
+    ):
         kept = order[: cut + 1]
         nearest = np.array([(kinds[kept] != k).sum(axis=1).argmin() for k in kinds])
         path = nearest[number].reshape(count, length + 1)

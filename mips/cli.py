@@ -133,7 +133,9 @@ class BudgetExhaustedError(Exception):
     """Raised between stages when the time is up."""
 
 
-def _solve_one(what: str, config: SynthesisConfig, seed: int, deadline: float | None, notify=None) -> dict[str, Any]:
+def _solve_one(
+    what: str, config: SynthesisConfig, seed: int, deadline: float | None, notify=None
+) -> dict[str, Any]:
     """One task to plain data; a budget that runs out gives a result that says so."""
     import jax
 
@@ -166,7 +168,9 @@ def _solve_one(what: str, config: SynthesisConfig, seed: int, deadline: float | 
             "accuracy": 0.0,
             "agreement": None,
             "seconds": {},
-            "notes": [f"the budget ran out after {len(stages)} stages, in: {stages[-1] if stages else 'start'}"],
+            "notes": [
+                f"the budget ran out after {len(stages)} stages, in: {stages[-1] if stages else 'start'}"
+            ],
             "program": None,
             "source": "",
             "kind": "",
@@ -224,9 +228,22 @@ def _solve(command: Solve) -> None:
 
 def _progress(command: Solve, todo: list[str], deadline: float | None, console: Console):
     """Results one after another, with a bar; the stage under way where one process works."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
         line = bar.add_task("starting", total=len(todo))
         if command.workers == 1 or len(todo) < 2:
@@ -245,7 +262,8 @@ def _progress(command: Solve, todo: list[str], deadline: float | None, console: 
         bar.update(line, description=f"{command.workers} processes")
         with ProcessPoolExecutor(min(command.workers, len(todo)), mp_context=context) as pool:
             jobs = [
-                pool.submit(_work, (name, command.config, command.seed, deadline, command.cache)) for name in todo
+                pool.submit(_work, (name, command.config, command.seed, deadline, command.cache))
+                for name in todo
             ]
             for job in as_completed(jobs):
                 yield job.result()
@@ -267,15 +285,23 @@ def _print_result(console: Console, data: dict[str, Any]) -> None:
         console.print(data["source"], markup=False)
     report = data["report"]
     if report is not None:
-        console.print(f"right on {100 * report['fresh']:.4g} % of {report['fresh_count']} fresh sequences", end="")
+        console.print(
+            f"right on {100 * report['fresh']:.4g} % of {report['fresh_count']} fresh sequences", end=""
+        )
         if report["long"] is not None:
-            console.print(f", {100 * report['long']:.4g} % of {report['long_count']} of length {report['long_length']}", end="")
+            console.print(
+                f", {100 * report['long']:.4g} % of {report['long_count']} of length {report['long_length']}",
+                end="",
+            )
         if report["exhaustive"] is not None:
             console.print(f", {100 * report['exhaustive']:.4g} % of all of the training length", end="")
         console.print()
         example = report["counterexample"]
         if example is not None:
-            console.print(f"shortest counterexample: x={example['x']} expected {example['expected']} got {example['got']}")
+            console.print(
+                f"shortest counterexample: x={example['x']} "
+                f"expected {example['expected']} got {example['got']}"
+            )
     if data["network"]:
         agree = data["agreement"]
         also = "" if agree is None else f"; the program agrees with it on {100 * agree:.2f} %"
@@ -299,8 +325,9 @@ def _print_table(console: Console, results: dict[str, dict[str, Any]]) -> None:
     console.print(table)
     total = report.counts(results)
     console.print(
-        f"{total['network']} of {total['tasks']} by formulas read from a network; {total['table']} by tables, "
-        f"{total['data']} from data. Data alone, beside: {total['baseline']}. MIPS (paper): {total['paper']}, "
+        f"{total['network']} of {total['tasks']} by formulas read from a network; "
+        f"{total['table']} by tables, {total['data']} from data. "
+        f"Data alone, beside: {total['baseline']}. MIPS (paper): {total['paper']}, "
         f"GPT-4: {total['gpt4']} published, {total['gpt4_strict']} exact."
     )
 
@@ -366,15 +393,22 @@ def _verify(command: Verify) -> int:
     task = from_file(command.data) if command.data is not None else get_task(command.task or "")
     report = verify(program, task)
     console = _console()
-    console.print(f"right on {100 * report.fresh:.4g} % of {report.fresh_count} sequences of length {task.length}")
+    console.print(
+        f"right on {100 * report.fresh:.4g} % of {report.fresh_count} sequences of length {task.length}"
+    )
     if report.long is not None:
-        console.print(f"right on {100 * report.long:.4g} % of {report.long_count} sequences of length {report.long_length}")
+        console.print(
+            f"right on {100 * report.long:.4g} % of {report.long_count} "
+            f"sequences of length {report.long_length}"
+        )
     if report.exhaustive is not None:
         console.print(f"right on {100 * report.exhaustive:.4g} % of all sequences of length {task.length}")
     example = report.counterexample
     if example is not None:
         got = "an error" if example.got is None else example.got
-        console.print(f"shortest counterexample: x={example.x} expected {example.expected} got {got}", markup=False)
+        console.print(
+            f"shortest counterexample: x={example.x} expected {example.expected} got {got}", markup=False
+        )
     return 0 if example is None else 1
 
 
@@ -416,7 +450,8 @@ def _normalize(command: Normalize) -> None:
     )
     config = TrainConfig(steps=4000, batch=512, learning_rate=1e-2, schedule="cosine", clip=1.0, seeds=8)
     run = seen = None
-    for run, seen in train(family, place(x, y, 1000), config, key=jax.random.key(command.seed)):
+    for item in train(family, place(x, y, 1000), config, key=jax.random.key(command.seed)):
+        run, seen = item
         if seen.sequences.max() == 1.0:
             break
     assert run is not None and seen is not None

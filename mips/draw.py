@@ -28,7 +28,7 @@ def _figure(width: float, height: float):
 
 
 def draw_machine(machine: Machine, path: Path, *, title: str = "") -> None:
-    """Writes a PNG of a machine: states on a circle, arrows labelled input/output, the initial state filled."""
+    """Writes a PNG of a machine: states on a circle, arrows labelled input/output, the start in yellow."""
     size = float(np.clip(2.2 + 0.55 * machine.states, 4, 12))
     figure = _figure(size, size)
     machine_on(figure.add_subplot(), machine, title=title)
@@ -88,7 +88,10 @@ def draw_weights(before, steps: Sequence[Step], path: Path, *, title: str = "") 
     """
     from mips.normalize.basis import effective_input, effective_transition, in_double
 
-    stages = [("as trained", before), *((s.name if s.kept else f"{s.name} (not kept)", s.network) for s in steps)]
+    stages = [
+        ("as trained", before),
+        *((s.name if s.kept else f"{s.name} (not kept)", s.network) for s in steps),
+    ]
     figure = _figure(2.3 * len(stages), 6.2)
     axes = figure.subplots(3, len(stages), squeeze=False)
     rows = (

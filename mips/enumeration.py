@@ -101,7 +101,11 @@ class Enumerator:
         if operation < 0:
             return self.leaves[left]
         name = self.operations[operation]
-        args = (self.expression(left),) if name in self.grammar.unary else (self.expression(left), self.expression(right))
+        args = (
+            (self.expression(left),)
+            if name in self.grammar.unary
+            else (self.expression(left), self.expression(right))
+        )
         return Expr(name, args)
 
     def search(self, targets: Sequence[np.ndarray], *, tolerance: float = 0.0) -> list[Expr | None]:
@@ -111,19 +115,19 @@ class Enumerator:
         these are not more than twice the tolerated share.
         """
         goals = np.stack([np.asarray(t, np.int64) for t in targets])
-        fits = (np.abs(goals) < _LIMIT).all(axis=1)
+        fits: np.ndarray = (np.abs(goals) < _LIMIT).all(axis=1)
         wanted = self.bank.hash(np.where(fits[:, None], goals, 0).astype(np.int32))
         found: list[Expr | None] = [None] * len(targets)
 
         def look(keys: np.ndarray, make) -> None:
-            hits = np.flatnonzero(np.isin(keys, wanted))
+            hits = np.flatnonzero(np.isin(keys, wanted)).tolist()
             for hit in hits:
                 for i in np.flatnonzero(wanted == keys[hit]):
                     if found[i] is None and fits[i]:
                         found[i] = make(hit)
 
         level = self.bank.values[0]
-        look(self.bank.hash(level), lambda hit: self.expression(hit))
+        look(self.bank.hash(level), self.expression)
         for size in range(2, self.grammar.largest + 1):
             if all(f is not None or not ok for f, ok in zip(found, fits, strict=True)):
                 break
@@ -284,7 +288,7 @@ def find(
     rounds: int = 5,
     tolerance: float = 0.0,
 ) -> list[Expr | None]:
-    """A small expression over the leaves for each target, equal to it on every row; None where none was found.
+    """A small expression over the leaves for each target, equal to it on every row; None if none is found.
 
     Only some rows are enumerated over at first; rows that a result gets wrong are added and the search
     repeated, so that the answer holds on all.

@@ -89,8 +89,8 @@ class Examination:
         x, y = (a[:-held] for a in self.task.records)
         if len(x) < 20:
             raise ValueError(
-                f"task {self.task.name!r}: {len(x) + held} recorded sequences are too few to train a network on; "
-                "give at least 25, better thousands"
+                f"task {self.task.name!r}: {len(x) + held} recorded sequences are too few to train a network "
+                "on; give at least 25, better thousands"
             )
         rows = np.random.default_rng(seed).integers(len(x), size=config.sequences)
         # Judged on sequences that are not trained on.

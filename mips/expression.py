@@ -154,7 +154,15 @@ OPERATIONS: dict[str, _Operation] = {
 }
 COMPARISONS = {"==", "!=", "<", "<=", ">", ">=", "in", "not"}
 _LISTS = {"list", "append", "reversed"}
-_CALLS = {"abs": "abs", "largest": "max", "smallest": "min", "total": "sum", "length": "len", "min": "min", "max": "max"}
+_CALLS = {
+    "abs": "abs",
+    "largest": "max",
+    "smallest": "min",
+    "total": "sum",
+    "length": "len",
+    "min": "min",
+    "max": "max",
+}
 
 
 def evaluate(expr: Expr, values: Mapping[str, Value]) -> Value:
@@ -306,7 +314,11 @@ def _constant(node: ast.expr):
     """Integer or nested tuple of integers, or None."""
     if isinstance(node, ast.Constant) and type(node.value) is int:
         return node.value
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
+    if (
+        isinstance(node, ast.UnaryOp)
+        and isinstance(node.op, ast.USub)
+        and isinstance(node.operand, ast.Constant)
+    ):
         inner = _constant(node.operand)
         return -inner if isinstance(inner, int) else None
     if isinstance(node, ast.Tuple):
@@ -326,7 +338,12 @@ def _parse_call(node: ast.Call) -> Expr:
     name, inner = node.func.id, args[0]
     if name == "int" and len(args) == 1:
         return from_ast(inner)
-    if name == "len" and isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name) and inner.func.id == "set":
+    if (
+        name == "len"
+        and isinstance(inner, ast.Call)
+        and isinstance(inner.func, ast.Name)
+        and inner.func.id == "set"
+    ):
         return Expr("distinct", (from_ast(inner.args[0]),))
     if name in {"min", "max"} and len(args) >= 2:
         result = from_ast(args[0])
@@ -399,6 +416,9 @@ def to_sympy(expr: Expr) -> sympy.Basic:
 
     if any(_is_list(a) for a in expr.args) and expr.op not in {"in"}:
         return sp.Function({"==": "equal", "!=": "unequal"}.get(expr.op, expr.op))(*args)
+    # sympy types its numbers as Basic, which has no arithmetic.
+    a: Any
+    b: Any
     a, b = (*args, None, None)[:2]
     rules: dict[str, Callable[[], Any]] = {
         "+": lambda: a + b,

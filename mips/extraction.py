@@ -55,7 +55,10 @@ def read_machine(exam: Examination, oracle: Oracle, config: SynthesisConfig) -> 
     """
     task = exam.task
     if task.symbols > _MOST_SYMBOLS:
-        exam.note(f"no machine sought: {task.symbols} symbols (at most {_MOST_SYMBOLS}); the linear and window routes fit")
+        exam.note(
+            f"no machine sought: {task.symbols} symbols (at most {_MOST_SYMBOLS}); "
+            "the linear and window routes fit"
+        )
         return None, False
     letters = fsm.alphabet(task.low, task.high, task.inputs)
     machine, nearly, largest = None, None, 0
@@ -65,7 +68,9 @@ def read_machine(exam: Examination, oracle: Oracle, config: SynthesisConfig) -> 
             room = min(config.most_states, max(24, _STEPS // (len(letters) * words)))
             found = fsm.extract(oracle, letters, suffix=suffix, most_states=room)
             if found is None:
-                exam.note(f"not finite-state within {room} states: suffixes of length {suffix} tell more apart")
+                exam.note(
+                    f"not finite-state within {room} states: suffixes of length {suffix} tell more apart"
+                )
                 break
             largest = found.states
             paths = max(20, min(400, _STEPS // (words * (task.length + 1))))

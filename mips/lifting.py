@@ -30,8 +30,8 @@ def labelings(machine: Machine) -> Iterator[tuple[str, np.ndarray]]:
     state, reversed, live or dead, breadth-first number.
     """
     seen: set[bytes] = set()
-    for name, labels in _candidates(machine):
-        labels = np.asarray(labels, np.int64)
+    for name, candidate in _candidates(machine):
+        labels = np.asarray(candidate, np.int64)
         known = labels[labels != UNKNOWN]
         if len(np.unique(known)) == len(known) and labels[0] != UNKNOWN and labels.tobytes() not in seen:
             seen.add(labels.tobytes())
@@ -97,8 +97,10 @@ def _behaviour(machine: Machine, length: int = 4) -> np.ndarray:
 
 
 def _alive(machine: Machine) -> Iterator[tuple[str, np.ndarray]]:
-    """-1 for dead states (always the same output); for others how often one symbol must be repeated until
-    another output shows (0 where that symbol shows it never)."""
+    """-1 for dead states, which always give the same output; for others a count.
+
+    How often one symbol must be repeated until another output shows (0 where that symbol shows it never).
+    """
     if machine.output.shape[2] != 1:
         return
     output = machine.output[..., 0]
@@ -113,7 +115,11 @@ def _alive(machine: Machine) -> Iterator[tuple[str, np.ndarray]]:
         labels = np.full(machine.states, -1)
         for state in np.flatnonzero(alive):
             here, count = int(state), 0
-            while output[here, symbol] == default and machine.next[here, symbol] >= 0 and count <= machine.states:
+            while (
+                output[here, symbol] == default
+                and machine.next[here, symbol] >= 0
+                and count <= machine.states
+            ):
                 here, count = int(machine.next[here, symbol]), count + 1
             if output[here, symbol] != default:
                 labels[state] = count + 1
@@ -136,21 +142,32 @@ def lift(machine: Machine, grammar: Grammar, *, most: int = 2, tolerance: float 
     quick = dataclasses.replace(grammar, largest=min(5, grammar.largest), conditional=False, tries=400_000)
     given = 0
     for limits in (quick,) if tolerance else (quick, grammar):
-        for label, labels in labelings(machine):
+        for _, labels in labelings(machine):
             there = labels[np.maximum(machine.next, 0)]
-            rows, symbols = np.nonzero((machine.next >= 0) & (labels[:, None] != UNKNOWN) & (there != UNKNOWN))
+            rows, symbols = np.nonzero(
+                (machine.next >= 0) & (labels[:, None] != UNKNOWN) & (there != UNKNOWN)
+            )
             leaves = {name: machine.alphabet[symbols, i] for i, name in enumerate(names)}
             outputs = [machine.output[rows, symbols, i] for i in range(machine.output.shape[2])]
             following = there[rows, symbols]
             extra = _constants(machine, labels)
-            limits_here = dataclasses.replace(limits, constants=tuple(dict.fromkeys((*limits.constants, *extra))))
-            found = find({"s": labels[rows], **leaves}, [following, *outputs], limits_here, tolerance=tolerance)
+            limits_here = dataclasses.replace(
+                limits, constants=tuple(dict.fromkeys((*limits.constants, *extra)))
+            )
+            found = find(
+                {"s": labels[rows], **leaves}, [following, *outputs], limits_here, tolerance=tolerance
+            )
             if any(e is None for e in found):
                 continue
             update, *out = found
             assert update is not None
             yield Program(
-                names, ("s",), (int(labels[0]),), (update,), tuple(e for e in out if e is not None), kind="finite-state"
+                names,
+                ("s",),
+                (int(labels[0]),),
+                (update,),
+                tuple(e for e in out if e is not None),
+                kind="finite-state",
             )
             given += 1
             if given >= most:

@@ -176,10 +176,13 @@ def _express(rows: np.ndarray, basis: np.ndarray) -> np.ndarray | None:
     order = len(basis)
     columns = _independent_rows(basis.T)
     square = DomainMatrix([[sp.QQ(int(v)) for v in row] for row in basis[:, columns]], (order, order), sp.QQ)
-    right = DomainMatrix([[sp.QQ(int(v)) for v in row] for row in rows[:, columns]], (len(rows), order), sp.QQ)
+    right = DomainMatrix(
+        [[sp.QQ(int(v)) for v in row] for row in rows[:, columns]], (len(rows), order), sp.QQ
+    )
     solution = right * square.inv()
     found = np.array(
-        [[Fraction(int(v.numerator), int(v.denominator)) for v in row] for row in solution.to_list()], dtype=object
+        [[Fraction(int(v.numerator), int(v.denominator)) for v in row] for row in solution.to_list()],
+        dtype=object,
     ).reshape(len(rows), order)
     if not (found @ basis.astype(object) == rows.astype(object)).all():
         return None
@@ -233,7 +236,7 @@ def recurrence_program(response: Response, *, most: int = 8) -> Program | None:
 
     Values before the start are zero. None if there is none with up to `most` lags.
     """
-    length, outputs, inputs = response.impulse.shape
+    length, _, inputs = response.impulse.shape
     rng = np.random.default_rng(0)
     x = rng.integers(-9, 10, size=(40, length, inputs))
     y = response.run(x)
@@ -290,17 +293,19 @@ def lagged_program(
     kind: str,
     past_outputs: int,
     past_inputs: int,
-    start: int = 0,
+    output_start: int = 0,
 ) -> Program:
     """A program over past inputs (x1, x2, ...) and past outputs (y1, y2, ...); unused lags are left out."""
-    base = window_program(names, past_inputs, (start,) * len(names), outputs_only(outputs, names, past_inputs), kind)
+    base = window_program(
+        names, past_inputs, (0,) * len(names), outputs_only(outputs, names, past_inputs), kind
+    )
     used = set().union(*(ex.names(e) for e in outputs)) if outputs else set()
     state, initial, updates = list(base.state), list(base.initial), list(base.updates)
     for name, output in zip(lag_names(len(outputs)), outputs, strict=True):
         deepest = max((k for k in range(1, past_outputs + 1) if f"{name}{k}" in used), default=0)
         for k in range(1, deepest + 1):
             state.append(f"{name}{k}")
-            initial.append(0)
+            initial.append(output_start)
             updates.append(ex.var(f"{name}{k - 1}") if k > 1 else output)
     return Program(names, tuple(state), tuple(initial), tuple(updates), outputs, kind=kind)
 

@@ -86,7 +86,7 @@ def from_relu(config, network) -> Oracle:
 
 
 def from_tokens(config, network, *, low: int, high: int, inputs: int, values: np.ndarray) -> Oracle:
-    """The oracle of a symbol network over `inputs` channels of [low, high); `values[c]` are class c's outputs."""
+    """The oracle of a network over symbols: channels of [low, high) in, `values[class]` out."""
     values = np.asarray(values, np.int32)
     # Classes beyond the observed ones exist only to share compiled shapes.
     used = jnp.where(jnp.arange(config.classes) < len(values), 0.0, -jnp.inf)
@@ -103,7 +103,9 @@ def from_tokens(config, network, *, low: int, high: int, inputs: int, values: np
     return Oracle(advance, np.asarray(network.start), inputs, values.shape[1], config.describe())
 
 
-def from_step(step: Callable, state: Any, *, inputs: int = 1, outputs: int = 1, description: str = "") -> Oracle:
+def from_step(
+    step: Callable, state: Any, *, inputs: int = 1, outputs: int = 1, description: str = ""
+) -> Oracle:
     """The oracle of any JAX step function `(state, input) -> (state, output)` on single examples.
 
     Args: step: takes a state and an int32 array (inputs,), or a scalar when inputs = 1 and it wants one;
@@ -132,7 +134,9 @@ def from_step(step: Callable, state: Any, *, inputs: int = 1, outputs: int = 1, 
     if problem is not None:
         raise ValueError(f"the step function must return a state like the one it takes: {problem}")
     if int(np.prod(y.shape)) != outputs:
-        raise ValueError(f"the step function returns outputs of shape {y.shape}; {outputs} element(s) were expected")
+        raise ValueError(
+            f"the step function returns outputs of shape {y.shape}; {outputs} element(s) were expected"
+        )
 
     @jax.jit
     def advance(states, x):

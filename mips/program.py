@@ -78,9 +78,7 @@ class Program:
         """
         x = np.asarray(sequences)
         if x.ndim != 3 or x.shape[2] != len(self.inputs):
-            raise ValueError(
-                f"inputs of shape {x.shape}; (count, length, {len(self.inputs)}) was expected for this program"
-            )
+            raise ValueError(f"inputs of shape {x.shape}; (count, length, {len(self.inputs)}) was expected")
         x = x.astype(object if exact else np.int64)
         count = len(x)
         fixed: dict[str, np.ndarray] = {name: np.asarray(table) for name, table in self.tables}
@@ -116,7 +114,8 @@ class Program:
         for name, value in self.sympy().items():
             lines.append(f"{sympy.latex(sympy.Symbol(name))} &= {sympy.latex(value)}")
         starts = ", ".join(
-            f"{s}_0 = {v if isinstance(v, int) else '()'}" for s, v in zip(self.state, self.initial, strict=True)
+            f"{s}_0 = {v if isinstance(v, int) else '()'}"
+            for s, v in zip(self.state, self.initial, strict=True)
         )
         body = " \\\\\n".join(lines + ([f"& {starts}"] if starts else []))
         return f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
@@ -164,7 +163,9 @@ def _shared_parts(exprs: list[Expr]) -> list[Expr]:
     for expr in exprs:
         for node in ex.nodes(expr):
             seen[node] = seen.get(node, 0) + 1
-    again = [e for e, times in seen.items() if times > 1 and ex.size(e) >= 3 and e.op not in {"list", "append"}]
+    again = [
+        e for e, times in seen.items() if times > 1 and ex.size(e) >= 3 and e.op not in {"list", "append"}
+    ]
     return sorted(again, key=ex.size, reverse=True)
 
 
@@ -256,7 +257,9 @@ def parse_program(text: str) -> Program:
     functions = [n for n in module.body if isinstance(n, ast.FunctionDef)]
     if len(functions) != 1:
         raise ValueError(f"one function was expected, {len(functions)} found")
-    body = [n for n in functions[0].body if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant))]
+    body = [
+        n for n in functions[0].body if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant))
+    ]
     if not body or not isinstance(body[-1], ast.For):
         raise ValueError("the function must end with a loop over its argument")
     loop = body[-1]
@@ -277,7 +280,9 @@ def parse_program(text: str) -> Program:
         match node:
             case ast.Assign(targets=[ast.Name(id=name)]):
                 current[name] = _read(node.value, current)
-            case ast.Assign(targets=[ast.Tuple(elts=left)], value=ast.Tuple(elts=right)) if len(left) == len(right):
+            case ast.Assign(targets=[ast.Tuple(elts=left)], value=ast.Tuple(elts=right)) if len(left) == len(
+                right
+            ):
                 new = [_read(r, current) for r in right]
                 for item, value in zip(left, new, strict=True):
                     if not isinstance(item, ast.Name):
@@ -287,7 +292,9 @@ def parse_program(text: str) -> Program:
                 items = value.elts if isinstance(value, ast.Tuple) else [value]
                 outputs = tuple(_read(v, current) for v in items)
             case _:
-                raise ValueError(f"line {node.lineno}: {ast.unparse(node)!r} is not part of the language of programs")
+                raise ValueError(
+                    f"line {node.lineno}: {ast.unparse(node)!r} is not part of the language of programs"
+                )
     if outputs is None:
         raise ValueError(f"line {loop.lineno}: the loop yields nothing")
     return Program(
@@ -308,7 +315,9 @@ def _read_start(node: ast.stmt) -> tuple[str, Any]:
         value = ex.from_ast(node.value)
         if value.op == "const":
             return node.targets[0].id, value.value
-    raise ValueError(f"line {node.lineno}: {ast.unparse(node)!r}: an initial value must be an integer, a table or []")
+    raise ValueError(
+        f"line {node.lineno}: {ast.unparse(node)!r}: an initial value must be an integer, a table or []"
+    )
 
 
 def _read(node: ast.expr, current: dict[str, Expr]) -> Expr:

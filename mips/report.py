@@ -13,20 +13,92 @@ from mips.synthesis import identifier
 # Solved by the paper's method and by GPT-4 as published, and by GPT-4 when its programs are run on fresh
 # sequences (spec, section (a)).
 PAPER_SOLVED = frozenset(
-    """Binary_Addition Bitwise_Xor Bitwise_Or Bitwise_And Bitwise_Not Parity_Last2 Parity_Last3 Parity_All
-    Parity_Zeros Sum_All Sum_Last2 Sum_Last3 Sum_Last4 Sum_Last5 Sum_Last6 Sum_Last7 Current_Number Prev1 Prev2
-    Prev3 Prev4 Prev5 Previous_Equals_Current Diff_Last2 Abs_Diff Abs_Current Bit_Shift_Right Bit_Dot_Prod_Mod2
-    Add_Mod_3 Newton_Freebody Newton_Gravity Newton_Spring""".split()
+    [
+        "Binary_Addition",
+        "Bitwise_Xor",
+        "Bitwise_Or",
+        "Bitwise_And",
+        "Bitwise_Not",
+        "Parity_Last2",
+        "Parity_Last3",
+        "Parity_All",
+        "Parity_Zeros",
+        "Sum_All",
+        "Sum_Last2",
+        "Sum_Last3",
+        "Sum_Last4",
+        "Sum_Last5",
+        "Sum_Last6",
+        "Sum_Last7",
+        "Current_Number",
+        "Prev1",
+        "Prev2",
+        "Prev3",
+        "Prev4",
+        "Prev5",
+        "Previous_Equals_Current",
+        "Diff_Last2",
+        "Abs_Diff",
+        "Abs_Current",
+        "Bit_Shift_Right",
+        "Bit_Dot_Prod_Mod2",
+        "Add_Mod_3",
+        "Newton_Freebody",
+        "Newton_Gravity",
+        "Newton_Spring",
+    ]
 )
 GPT4_PUBLISHED = frozenset(
-    """Base_6_Addition Bitwise_Xor Bitwise_Or Bitwise_And Bitwise_Not Parity_Last2 Sum_All Sum_Last4 Sum_Last5
-    Sum_Last6 Sum_Last7 Current_Number Prev1 Prev2 Prev3 Prev4 Prev5 Abs_Current Diff_Abs_Values Min_Seen Max_Seen
-    Majority_0_1 Evens_Detector Bit_Palindrome Parity_Bits_Mod2 Alternating_Last4 Bit_Shift_Right Div_3 Add_Mod_3
-    Dithering""".split()
+    [
+        "Base_6_Addition",
+        "Bitwise_Xor",
+        "Bitwise_Or",
+        "Bitwise_And",
+        "Bitwise_Not",
+        "Parity_Last2",
+        "Sum_All",
+        "Sum_Last4",
+        "Sum_Last5",
+        "Sum_Last6",
+        "Sum_Last7",
+        "Current_Number",
+        "Prev1",
+        "Prev2",
+        "Prev3",
+        "Prev4",
+        "Prev5",
+        "Abs_Current",
+        "Diff_Abs_Values",
+        "Min_Seen",
+        "Max_Seen",
+        "Majority_0_1",
+        "Evens_Detector",
+        "Bit_Palindrome",
+        "Parity_Bits_Mod2",
+        "Alternating_Last4",
+        "Bit_Shift_Right",
+        "Div_3",
+        "Add_Mod_3",
+        "Dithering",
+    ]
 )
 GPT4_STRICT = frozenset(
-    """Bitwise_Xor Bitwise_Or Bitwise_Not Sum_All Current_Number Prev2 Prev3 Prev4 Prev5 Abs_Current Min_Seen
-    Max_Seen Evens_Detector Parity_Bits_Mod2""".split()
+    [
+        "Bitwise_Xor",
+        "Bitwise_Or",
+        "Bitwise_Not",
+        "Sum_All",
+        "Current_Number",
+        "Prev2",
+        "Prev3",
+        "Prev4",
+        "Prev5",
+        "Abs_Current",
+        "Min_Seen",
+        "Max_Seen",
+        "Evens_Detector",
+        "Parity_Bits_Mod2",
+    ]
 )
 
 STATUS = {
@@ -40,7 +112,7 @@ STATUS = {
 
 
 def counts(results: dict[str, dict[str, Any]]) -> dict[str, int]:
-    """How many tasks were solved in which way. "network" counts formulas read from a network, exact at both lengths."""
+    """How many tasks were solved in which way; "network" counts exact formulas read from a network."""
 
     def number(test) -> int:
         return sum(1 for data in results.values() if test(data))
@@ -67,7 +139,9 @@ def rows(results: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
         table.append(
             (
                 name,
-                STATUS.get(data["status"], data["status"]) if data["provenance"] != "data" else "formula from data",
+                STATUS.get(data["status"], data["status"])
+                if data["provenance"] != "data"
+                else "formula from data",
                 "" if data["bits"] is None else f"{data['bits']:.0f}",
                 "" if agreement is None else f"{100 * agreement:.1f} %",
                 f"{sum(data['seconds'].values()):.1f}",
@@ -97,8 +171,9 @@ def write_page(results: dict[str, dict[str, Any]], folder: Path) -> Path:
         f"<!doctype html><meta charset=utf-8><title>mips</title><style>{_STYLE}</style>",
         f"<h1>{total['network']} of {total['tasks']} tasks solved by formulas read from a network</h1>",
         f"<p>Besides: {total['table']} by tables, {total['data']} from data. Data alone, for comparison: "
-        f"{total['baseline']}. On these tasks the paper's method solves {total['paper']}; GPT-4 {total['gpt4']} as "
-        f"published, {total['gpt4_strict']} when its programs are run on fresh sequences.</p>",
+        f"{total['baseline']}. On these tasks the paper's method solves {total['paper']}; "
+        f"GPT-4 {total['gpt4']} as published, "
+        f"{total['gpt4_strict']} when its programs are run on fresh sequences.</p>",
         "<table><tr>" + "".join(f"<th>{h}</th>" for h in HEADINGS) + f"</tr>\n{cells}</table>",
     ]
     for name, data in results.items():

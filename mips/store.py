@@ -34,9 +34,13 @@ def to_json(result: Result) -> dict[str, Any]:
     data["dot"] = "" if machine is None else machine.to_dot()
     data["realization"] = None
     if system is not None:
-        data["realization"] = {k: [[str(v) for v in row] for row in getattr(system, k)] for k in ("a", "b", "c")}
+        data["realization"] = {
+            k: [[str(v) for v in row] for row in getattr(system, k)] for k in ("a", "b", "c")
+        }
     data["baseline"] = None if result.baseline is None else result.baseline.to_json()
-    data["baseline_source"] = "" if result.baseline is None else result.baseline.source(identifier(result.task))
+    data["baseline_source"] = (
+        "" if result.baseline is None else result.baseline.source(identifier(result.task))
+    )
     return json.loads(json.dumps(data))
 
 

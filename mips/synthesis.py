@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from mips import extraction, oracle
+from mips.automaton import Machine
 from mips.config import SynthesisConfig
 from mips.examination import Examination
-from mips.automaton import Machine
 from mips.linear import Realization, response_of_weights
 from mips.networks.relu import ReluConfig
 from mips.networks.tokens import TokenConfig
@@ -56,7 +56,7 @@ class Result:
     realization: Realization | None
     """the linear system of least order, if the network is one"""
     baseline: Program | None
-    """what was found from data alone, for comparison; never the source of `program` unless provenance says so"""
+    """what data alone gives, for comparison; not the source of `program` unless provenance says so"""
 
     @property
     def source(self) -> str:
@@ -138,7 +138,9 @@ def task_of_network(network: Oracle, name: str = "network", *, low: int, high: i
     return Task(name, network.run, low, high, inputs=network.inputs, outputs=network.outputs, length=length)
 
 
-def _conclude(exam: Examination, config: SynthesisConfig, network: _Network | None, baseline: Program | None) -> Result:
+def _conclude(
+    exam: Examination, config: SynthesisConfig, network: _Network | None, baseline: Program | None
+) -> Result:
     program = exam.formula or exam.table
     report = None
     if program is not None:
@@ -205,8 +207,9 @@ def _networks(
     over_symbols = task.symbols <= config.most_symbols and len(values) <= config.most_classes
     if config.route == "automaton" and not over_symbols:
         raise ValueError(
-            f"task {task.name!r} has {task.symbols} symbols and {len(values)} different outputs; the automaton "
-            f"route takes up to {config.most_symbols} and {config.most_classes}. `--route linear` or `auto` fits"
+            f"task {task.name!r} has {task.symbols} symbols and {len(values)} different outputs; the "
+            f"automaton route takes up to {config.most_symbols} and {config.most_classes}. "
+            "`--route linear` or `auto` fits"
         )
     for attempt in range(config.attempts):
         # Wrong again and again: another key, and a wider state.
@@ -214,9 +217,13 @@ def _networks(
         if over_symbols and config.route != "linear":
             symbols = _symbols(task, x)
             for cell in ("affine", "gru"):
-                width = (config.hidden // 2 if cell == "affine" else config.hidden) * (1 if attempt == 0 else 2)
+                width = (config.hidden // 2 if cell == "affine" else config.hidden) * (
+                    1 if attempt == 0 else 2
+                )
                 family = TokenConfig(_round_up(task.symbols), _round_up(len(values)), width, cell)
-                yield from _train_symbols(exam, config, family, symbols, number, values, part, devices, attempt)
+                yield from _train_symbols(
+                    exam, config, family, symbols, number, values, part, devices, attempt
+                )
         else:
             yield from _train_linear(exam, config, x, y, part, devices)
             if config.route != "linear":
@@ -234,7 +241,9 @@ def _symbols(task: Task, x: np.ndarray) -> np.ndarray:
     return encode(alphabet(task.low, task.high, task.inputs), x)
 
 
-def _train_symbols(exam, config, family, symbols, number, values, key, devices, attempt) -> Iterator[_Network]:
+def _train_symbols(
+    exam, config, family, symbols, number, values, key, devices, attempt
+) -> Iterator[_Network]:
     task = exam.task
     fitted = TrainConfig(
         steps=config.steps * (1 + attempt),
@@ -255,7 +264,9 @@ def _train_symbols(exam, config, family, symbols, number, values, key, devices, 
             item = next(chunks, None)
         if item is None:
             if share < 0.9:
-                exam.note(f"{family.describe()} did not learn it: at best {100 * share:.1f} % of sequences right")
+                exam.note(
+                    f"{family.describe()} did not learn it: at best {100 * share:.1f} % of sequences right"
+                )
             return
         run, seen = item
         share = float(np.nanmax(seen.sequences))
@@ -320,7 +331,9 @@ def _train_linear(exam, config, x, y, key, devices) -> Iterator[_Network]:
                 yield _Network(oracle.from_relu(family, network), float(seen.sequences[best]))
                 return
         if seen.step >= 1000 and np.nanmin(seen.loss) > 0.005:
-            exam.note(f"no linear network fits: error {2 * float(np.nanmin(seen.loss)):.2g} of the outputs' variance")
+            exam.note(
+                f"no linear network fits: {2 * float(np.nanmin(seen.loss)):.2g} of the variance is missed"
+            )
             return
 
 
@@ -330,7 +343,14 @@ def _train_relu(exam, config, x, y, key, devices, attempt) -> Iterator[_Network]
     shapes = ((2, 2, 8, 1, 1), (4, 2, 16, 1, 1), (4, 2, 32, 2, 32))
     for n, d_f, w_f, d_g, w_g in shapes[attempt % 3 : attempt % 3 + 2]:
         family = _numeric(
-            task, x, y, hidden=n, transition_depth=d_f, transition_width=w_f, readout_depth=d_g, readout_width=w_g
+            task,
+            x,
+            y,
+            hidden=n,
+            transition_depth=d_f,
+            transition_width=w_f,
+            readout_depth=d_g,
+            readout_width=w_g,
         )
         fitted = _fit_numbers(config, 2 * config.steps)
         rungs = [0.98, 0.995]

@@ -104,11 +104,19 @@ def verify(program: Program, task: Task, *, seed: int = 1_000_003) -> Report:
         wrong.append((every[~every_hits], truth[~every_hits]))
     example = _shortest(program, task, wrong)
     return Report(
-        float(hits.mean()), len(x), share, 0 if long is None else len(long[0]), long_length, exhaustive, example
+        float(hits.mean()),
+        len(x),
+        share,
+        0 if long is None else len(long[0]),
+        long_length,
+        exhaustive,
+        example,
     )
 
 
-def _shortest(program: Program, task: Task, wrong: list[tuple[Sequences, Sequences]]) -> Counterexample | None:
+def _shortest(
+    program: Program, task: Task, wrong: list[tuple[Sequences, Sequences]]
+) -> Counterexample | None:
     """The shortest failing prefix among wrong sequences, or a shorter one if listing finds it."""
     best: Counterexample | None = None
     for x, y in wrong:

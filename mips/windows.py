@@ -42,32 +42,51 @@ def window_rules(
     names, out = input_names(x.shape[2]), lag_names(y.shape[2])
     width = int(x.max() - x.min() + 1)
     if width <= _SMALL_ALPHABET:
-        grammar = dataclasses.replace(grammar, constants=tuple(dict.fromkeys((*grammar.constants, width, width - 1))))
+        constants = tuple(dict.fromkeys((*grammar.constants, width, width - 1)))
+        grammar = dataclasses.replace(grammar, constants=constants)
     for total in range(most + 1):
         for back in range(total + 1):
-            leaves = {}
-            for k in range(total - back + 1):
-                columns = lag_columns(x, k)
-                leaves |= {f"{n}{k}" if k else n: columns[..., c].ravel() for c, n in enumerate(names)}
-            for k in range(1, back + 1):
-                columns = lag_columns(y, k)
-                leaves |= {f"{n}{k}": columns[..., c].ravel() for c, n in enumerate(out)}
-            targets = [y[..., c].ravel() for c in range(y.shape[2])]
+            leaves, targets = _windows(x, y, names, out, total - back, back)
             if contradicts(leaves, targets, tolerance):
                 continue
-            # Long formulas are sought over few variables only.
-            limits = grammar if total <= 1 else dataclasses.replace(grammar, largest=min(5, grammar.largest))
+            limits = dataclasses.replace(grammar, largest=_largest(grammar, leaves, total))
             found = find(leaves, targets, limits, tolerance=tolerance)
             if any(e is None for e in found):
                 continue
-            yield lagged_program(
-                names,
-                tuple(e for e in found if e is not None),
-                kind="window",
-                past_outputs=back,
-                past_inputs=total - back,
-            )
+            outputs = tuple(e for e in found if e is not None)
+            # What stood before the first output is not in the data; whoever verifies decides.
+            for start in dict.fromkeys([0, int(y.min()), int(y.max())] if back else [0]):
+                yield lagged_program(
+                    names,
+                    outputs,
+                    kind="window",
+                    past_outputs=back,
+                    past_inputs=total - back,
+                    output_start=start,
+                )
             return
+
+
+def _windows(
+    x, y, names, out, past_inputs: int, past_outputs: int
+) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+    """Lagged inputs and outputs by name, and the outputs, on all steps that have the past outputs."""
+    leaves = {}
+    for k in range(past_inputs + 1):
+        columns = lag_columns(x, k)[:, past_outputs:]
+        leaves |= {f"{n}{k}" if k else n: columns[..., c].ravel() for c, n in enumerate(names)}
+    for k in range(1, past_outputs + 1):
+        columns = lag_columns(y, k)[:, past_outputs:]
+        leaves |= {f"{n}{k}": columns[..., c].ravel() for c, n in enumerate(out)}
+    return leaves, [y[:, past_outputs:, c].ravel() for c in range(y.shape[2])]
+
+
+def _largest(grammar: Grammar, leaves: dict[str, np.ndarray], total: int) -> int:
+    """Nodes of a formula for a window: many for few variables, or where few different rows bound the search."""
+    rows = np.unique(np.stack([v[:5000] for v in leaves.values()]), axis=1).shape[1]
+    if rows <= 32:
+        return grammar.largest + 2
+    return grammar.largest if total <= 1 else min(5, grammar.largest)
 
 
 def contradicts(leaves: dict[str, np.ndarray], targets: list[np.ndarray], tolerance: float) -> bool:
@@ -132,7 +151,9 @@ def features(low: int, high: int, inputs: int) -> tuple[Feature, ...]:
     return tuple(result)
 
 
-def feature_program(used: tuple[Feature, ...], names: tuple[str, ...], outputs: tuple[Expr, ...], kind: str) -> Program:
+def feature_program(
+    used: tuple[Feature, ...], names: tuple[str, ...], outputs: tuple[Expr, ...], kind: str
+) -> Program:
     """A program over features; state that no output needs is left out."""
     values = {f.name: f.value for f in used}
     outputs = tuple(ex.substitute(e, values) for e in outputs)
@@ -158,7 +179,14 @@ def feature_program(used: tuple[Feature, ...], names: tuple[str, ...], outputs: 
 
 
 def feature_rules(
-    x: Sequences, y: Sequences, low: int, high: int, grammar: Grammar, *, symmetric: bool, tolerance: float = 0.0
+    x: Sequences,
+    y: Sequences,
+    low: int,
+    high: int,
+    grammar: Grammar,
+    *,
+    symmetric: bool,
+    tolerance: float = 0.0,
 ) -> Iterator[Program]:
     """y_t as a formula of running features; of the symmetric ones alone where `symmetric`.
 
@@ -192,7 +220,7 @@ def vote(table: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def order_matters(x: Sequences, run, *, seed: int = 0, tolerance: float = 0.02) -> bool:
-    """Whether shuffling a whole sequence changes its last answer in more than the tolerated share of cases."""
+    """Whether shuffling a sequence changes its last answer in more than the tolerated share of cases."""
     rng = np.random.default_rng(seed)
     shuffled = rng.permuted(x, axis=1) if x.shape[2] == 1 else x[:, rng.permutation(x.shape[1])]
     return bool((run(x)[:, -1] != run(shuffled)[:, -1]).any(axis=1).mean() > tolerance)

@@ -1,0 +1,1 @@
+"""Recurrent networks over numbers and over symbols, and their training."""

@@ -8,6 +8,7 @@ Activations are batch-last, (units, batch): with layers this small the batch is 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Literal
 
 import equinox as eqx
@@ -109,7 +110,7 @@ class ReluConfig:
 
         def layers(widths):
             made = []
-            for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+            for fan_in, fan_out in itertools.pairwise(widths):
                 bound = fan_in**-0.5
                 weight = jax.random.uniform(next(keys), (fan_out, fan_in), minval=-bound, maxval=bound)
                 bias = jax.random.uniform(next(keys), (fan_out,), minval=-bound, maxval=bound)
@@ -123,7 +124,9 @@ class ReluConfig:
             network = eqx.tree_at(lambda r: r.transition[0].weight, network, weight)
         return network
 
-    def outputs_of(self, network: ReluRNN, x: Int[Array, "length batch inputs"]) -> Float[Array, "length outputs batch"]:
+    def outputs_of(
+        self, network: ReluRNN, x: Int[Array, "length batch inputs"]
+    ) -> Float[Array, "length outputs batch"]:
         """Scaled outputs at every step."""
         x = jnp.swapaxes(x, 1, 2).astype(jnp.float32) / self.input_scale
 
@@ -145,7 +148,9 @@ class ReluConfig:
         value = 0.5 * (jnp.log1p(error) if self.loss == "log" else error)
         return jnp.sum(value.mean(axis=(1, 2)) * weight) / weight.sum()
 
-    def predict(self, network: ReluRNN, x: Int[Array, "length batch inputs"]) -> Int[Array, "length batch outputs"]:
+    def predict(
+        self, network: ReluRNN, x: Int[Array, "length batch inputs"]
+    ) -> Int[Array, "length batch outputs"]:
         """Outputs rounded to integers."""
         y = jnp.swapaxes(self.outputs_of(network, x), 1, 2) * self.output_scale
         return jnp.round(y).astype(jnp.int32)

@@ -104,7 +104,11 @@ class TokenConfig:
         return jax.lax.scan(step, start, x, unroll=True)[1]
 
     def loss_of(
-        self, network, x: Int[Array, "length batch"], y: Int[Array, "length batch"], weight: Float[Array, " length"]
+        self,
+        network,
+        x: Int[Array, "length batch"],
+        y: Int[Array, "length batch"],
+        weight: Float[Array, " length"],
     ) -> Float[Array, ""]:
         """Mean cross-entropy over batch and steps (weighted), in nats."""
         logits = self.states_of(network, x) @ network.readout + network.readout_bias

@@ -110,7 +110,13 @@ def _optimizer(config: TrainConfig) -> optax.GradientTransformation:
 
 
 def init_run(
-    family: Family, config: TrainConfig, *, length: int, key: PRNGKeyArray, start: Any = None, trainable: Any = None
+    family: Family,
+    config: TrainConfig,
+    *,
+    length: int,
+    key: PRNGKeyArray,
+    start: Any = None,
+    trainable: Any = None,
 ) -> Run:
     """Fresh networks, one per seed; seed i depends on `key` and i alone. Or copies of `start`.
 
@@ -121,10 +127,14 @@ def init_run(
     # Strong types throughout, as a step returns them: a weak one would compile the chunk twice.
     network = jax.vmap(family.init)(keys)
     if start is not None:
-        network = jax.tree.map(lambda new, old: jnp.broadcast_to(jnp.asarray(old, new.dtype), new.shape), network, start)
+        network = jax.tree.map(
+            lambda new, old: jnp.broadcast_to(jnp.asarray(old, new.dtype), new.shape), network, start
+        )
     if trainable is None:
         trainable = jax.tree.map(lambda a: jnp.ones(a.shape[1:], a.dtype), network)
-    trainable = jax.tree.map(lambda a, t: jnp.broadcast_to(jnp.asarray(t, a.dtype), a.shape), network, trainable)
+    trainable = jax.tree.map(
+        lambda a, t: jnp.broadcast_to(jnp.asarray(t, a.dtype), a.shape), network, trainable
+    )
     prefix = min(2.0, length) if config.curriculum is not None else float(length)
     return Run(
         network,
@@ -171,7 +181,9 @@ def run_chunk(
         network, state, prefix, average, loss = jax.vmap(advance)(
             run.network, run.optimizer, run.prefix, run.average, run.trainable
         )
-        new = run._replace(network=network, optimizer=state, prefix=prefix, average=average, step=run.step + 1)
+        new = run._replace(
+            network=network, optimizer=state, prefix=prefix, average=average, step=run.step + 1
+        )
         return new, loss
 
     run, losses = jax.lax.scan(step, run, length=config.chunk)
@@ -222,7 +234,11 @@ def train(
         yield (
             run,
             Evaluation(
-                int(run.step), np.asarray(loss), np.asarray(elements), np.asarray(sequences), np.asarray(run.prefix)
+                int(run.step),
+                np.asarray(loss),
+                np.asarray(elements),
+                np.asarray(sequences),
+                np.asarray(run.prefix),
             ),
         )
 
@@ -233,7 +249,9 @@ def _spread(run: Run, data: Data, devices: list) -> tuple[Run, Data]:
     mesh = Mesh(np.array(devices), ("seed",))
     seeded, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("seed",), ()))
     common = {"step": jax.device_put(run.step, whole), "key": jax.device_put(run.key, whole)}
-    parts = {name: jax.device_put(value, seeded) for name, value in run._asdict().items() if name not in common}
+    parts = {
+        name: jax.device_put(value, seeded) for name, value in run._asdict().items() if name not in common
+    }
     return Run(**parts, **common), jax.device_put(data, whole)
 
 

@@ -30,8 +30,11 @@ def jordan(network: ReluRNN, *, eps: float = 0.7, rounds: int = 3) -> ReluRNN:
 
 
 def real_jordan_basis(w: Matrix, *, eps: float = 1e-6) -> Matrix | None:
-    """P with P^-1 W P in real Jordan form: for a real eigenvalue ones above the diagonal, for a complex
-    pair blocks of rotation and scaling. None where the tolerance gives no consistent form."""
+    """P with P^-1 W P in real Jordan form.
+
+    For a real eigenvalue ones above the diagonal, for a complex pair blocks of rotation and scaling. None
+    where the tolerance gives no consistent form.
+    """
     n = len(w)
     values = np.linalg.eigvals(w)
     near = np.abs(values[:, None] - values) < eps
@@ -45,12 +48,12 @@ def real_jordan_basis(w: Matrix, *, eps: float = 1e-6) -> Matrix | None:
             chains = _chains(w, complex(value.real), len(members), eps)
             if chains is None:
                 return None
-            columns += [v.real for chain in chains for v in chain]
+            columns += [np.real(v) for chain in chains for v in chain]
         elif value.imag > 0:
             chains = _chains(w, complex(value), len(members), eps)
             if chains is None:
                 return None
-            columns += [part for chain in chains for v in chain for part in (v.real, v.imag)]
+            columns += [part for chain in chains for v in chain for part in (np.real(v), np.imag(v))]
     basis = np.array(columns).T
     if basis.shape != (n, n) or np.linalg.cond(basis) > 1e10:
         return None
@@ -58,7 +61,9 @@ def real_jordan_basis(w: Matrix, *, eps: float = 1e-6) -> Matrix | None:
 
 
 def _conjugate_inside(members: np.ndarray, eps: float) -> bool:
-    return bool(all(np.abs(members - m.conjugate()).min() < eps for m in members) and abs(members.mean().imag) < eps)
+    return bool(
+        all(np.abs(members - m.conjugate()).min() < eps for m in members) and abs(members.mean().imag) < eps
+    )
 
 
 def _null_space(matrix: np.ndarray, eps: float) -> np.ndarray:

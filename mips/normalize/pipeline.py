@@ -48,9 +48,9 @@ def normalize(
 ) -> list[Step]:
     """Whitening, Jordan form, Toeplitz, de-bias, quantise; each applied to the last kept result.
 
-    Args: x: input sequences (count, length, inputs) for whitening and for checking. jordan_eps: what counts as
-        equal eigenvalues (0.7 in the paper's driver). tolerance: largest change of an output with which a step
-        is kept; None keeps all, as published.
+    Args: x: input sequences (count, length, inputs) for whitening and for checking.
+        jordan_eps: what counts as equal eigenvalues (0.7 in the paper's driver).
+        tolerance: largest change of an output with which a step is kept; None keeps all, as published.
     """
     network = in_double(network)
     states, reference = run(network, x)

@@ -9,7 +9,7 @@ from mips.normalize.basis import Matrix, change_basis, effective_input, effectiv
 
 
 def blocks(w: Matrix, *, eps: float = 1e-2) -> list[tuple[int, int]]:
-    """Ranges [begin, end) of units that form Jordan blocks of a real eigenvalue with ones above the diagonal."""
+    """Ranges [begin, end) of units in Jordan blocks of a real eigenvalue, ones above the diagonal."""
     n = len(w)
     found, begin = [], 0
     while begin < n:

@@ -1,4 +1,4 @@
-"""Boolean autoencoder: hidden states as clusters labelled by bits, with the shortest formulas (spec section 8)."""
+"""Boolean autoencoder: hidden states as clusters labelled by bits, in the shortest formulas (spec 8)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,13 @@ def cluster(hidden: np.ndarray, count: int) -> np.ndarray:
 
 
 def tabulate(
-    before: np.ndarray, inputs: np.ndarray, after: np.ndarray, outputs: np.ndarray, *, bits: int, all_rows: bool
+    before: np.ndarray,
+    inputs: np.ndarray,
+    after: np.ndarray,
+    outputs: np.ndarray,
+    *,
+    bits: int,
+    all_rows: bool,
 ) -> Clusters | None:
     """Tables over clusters, from transitions of 0/1 inputs. None where clusters come out empty.
 
@@ -102,7 +108,9 @@ def _chain(op: str, parts: list[Expr]) -> Expr:
 def _normal_form(cube: np.ndarray, variables: list[Expr]) -> Expr:
     terms = []
     for point in np.argwhere(cube == 1):
-        literals = [v if bit else ex.apply("-", ex.const(1), v) for v, bit in zip(variables, point, strict=True)]
+        literals = [
+            v if bit else ex.apply("-", ex.const(1), v) for v, bit in zip(variables, point, strict=True)
+        ]
         terms.append(_chain("&", literals))
     return _chain("|", terms) if terms else ex.const(0)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -22,7 +22,7 @@ class Lattice(NamedTuple):
         return (points - self.origin) @ np.linalg.inv(self.basis)
 
     def description_length(self, points: Points, *, eps: float = 1e-2) -> float:
-        """mean log2(1 + |round Z|) + mean log2(1 + |H - (round(Z) A + b)| / eps), in bits per entry."""
+        """Mean log2(1 + |round Z|) + mean log2(1 + |H - (round(Z) A + b)| / eps), in bits per entry."""
         z = np.round(self.coordinates(points))
         rest = points - (z @ self.basis + self.origin)
         bits = np.log2(1 + np.abs(z)).mean() + np.log2(1 + np.abs(rest) / eps).mean()
@@ -141,7 +141,8 @@ def _generated(vectors: np.ndarray, basis: np.ndarray) -> np.ndarray:
         rows = [[common * int(i == j) for j in range(len(basis))] for i in range(len(basis))]
         rows.append([int(p * common) for p in parts])
         matrix = DomainMatrix(rows, (len(rows), len(basis)), ZZ).transpose()
-        hermite = hermite_normal_form(matrix).transpose().to_list()
+        hermite: Any = hermite_normal_form(matrix)
+        hermite = hermite.transpose().to_list()
         basis = np.array([[int(v) for v in row] for row in hermite]) @ basis / common
     return clean(reduce_lattice(basis))
 

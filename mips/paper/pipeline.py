@@ -1,4 +1,4 @@
-"""The published pipeline on one task: search, normalise, retrain, lattice or clusters, regression, program."""
+"""The published pipeline on one task: search, normalise, retrain, lattice or clusters, regression."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from jaxtyping import PRNGKeyArray
 from mips import oracle
 from mips.config import SynthesisConfig
 from mips.examination import Examination
+from mips.lifting import input_names
 from mips.networks.relu import ReluConfig, ReluRNN
 from mips.networks.training import TrainConfig, network_of, place, train
 from mips.normalize import normalize
@@ -22,7 +23,6 @@ from mips.paper.mending import Mending
 from mips.paper.regression import initial_states, linear_regression, symbolic_regression
 from mips.paper.search import better_search
 from mips.program import Program
-from mips.lifting import input_names
 
 _MOST_HIDDEN = 10
 
@@ -50,11 +50,11 @@ def smallest_network(
     x, y = exam.training_data(config, seed=seed)
     data = place(x, y, config.tests)
     best: FoundNetwork | None = None
-    for family in better_search(inputs=task.inputs, outputs=task.outputs, largest=largest):
+    for shape in better_search(inputs=task.inputs, outputs=task.outputs, largest=largest):
         family = dataclasses.replace(
-            family,
+            shape,
             loss="squared",
-            orthogonal=family.transition_depth == 1,
+            orthogonal=shape.transition_depth == 1,
             input_scale=float(max(1, abs(task.low), abs(task.high - 1))),
             output_scale=float(max(1.0, y.std())),
         )
@@ -83,8 +83,10 @@ def smallest_network(
     return best if best is not None and best.accuracy > 0.9 else None
 
 
-def hammer(exam: Examination, found: FoundNetwork, config: SynthesisConfig, *, key: PRNGKeyArray, seed: int) -> ReluRNN:
-    """The normalised network, retrained with its zeros frozen; as found where it no longer gets things right."""
+def hammer(
+    exam: Examination, found: FoundNetwork, config: SynthesisConfig, *, key: PRNGKeyArray, seed: int
+) -> ReluRNN:
+    """The normalised network, retrained with its zeros frozen; as found where it got worse."""
     x, y = exam.training_data(config, seed=seed)
     steps = normalize(found.network, x[:500].astype(np.float64))
     network = [s for s in steps if s.kept][-1].network
@@ -138,11 +140,12 @@ def programs(
             for program in linear_regression(old, inputs, z, outputs, names, plain):
                 yield "linear", program
     if low == 0 and high == 2 and set(np.unique(outputs)) <= {0, 1} and outputs.shape[1] == 1:
-        one, two = (transitions(network, x[:1000], y[:1000], all_steps=False), transitions(
-            network, x[:1000, :-1], y[:1000, :-1], all_steps=False
-        ))
-        stacked = [np.concatenate(pair) for pair in zip(one, two, strict=True)] if mending.all_rows else list(one)
-        for program in boolean_programs(*stacked[:3], stacked[3][:, 0], names=names, all_rows=mending.all_rows):
+        one, two = (
+            transitions(network, x[:1000], y[:1000], all_steps=False),
+            transitions(network, x[:1000, :-1], y[:1000, :-1], all_steps=False),
+        )
+        old_h, u, new_h, says = map(np.concatenate, zip(one, two, strict=True)) if mending.all_rows else one
+        for program in boolean_programs(old_h, u, new_h, says[:, 0], names=names, all_rows=mending.all_rows):
             yield "boolean", program
     if z is not None and old is not None:
         for program in symbolic_regression(old, inputs, z, outputs, names, starts, all_rows=mending.all_rows):

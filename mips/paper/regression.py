@@ -14,7 +14,8 @@ from mips.linear import _combination
 from mips.program import Program
 
 _STATE = "abcdefghij"
-# The published grammar: constants 3 and 4; +1, -1, negation, x > 0, x == 0, |x|, +100, -100; + * - and remainder.
+# The published grammar: constants 3 and 4; +1, -1, negation, x > 0, x == 0, |x|, +100, -100;
+# + * - and remainder.
 _PUBLISHED = Grammar(
     constants=(3, 4),
     unary=("inc", "dec", "neg", "positive", "not", "abs", "plus100", "minus100"),
@@ -56,11 +57,18 @@ def _program(names, updates: list[Expr], outputs: list[Expr], start: tuple[int, 
     """A program whose output formulas read the new state."""
     state = tuple(_STATE[: len(updates)])
     new = dict(zip(state, updates, strict=True))
-    return Program(names, state, start, tuple(updates), tuple(ex.substitute(e, new) for e in outputs), kind=kind)
+    return Program(
+        names, state, start, tuple(updates), tuple(ex.substitute(e, new) for e in outputs), kind=kind
+    )
 
 
 def linear_regression(
-    before: np.ndarray, inputs: np.ndarray, after: np.ndarray, outputs: np.ndarray, names: tuple[str, ...], starts
+    before: np.ndarray,
+    inputs: np.ndarray,
+    after: np.ndarray,
+    outputs: np.ndarray,
+    names: tuple[str, ...],
+    starts,
 ) -> Iterator[Program]:
     """Least squares with all coefficients rounded to integers, whatever the fit is like."""
     n = after.shape[1]
@@ -118,7 +126,9 @@ def symbolic_regression(
         updates = _search(moves, new.T, found, ("move", flips))
         if updates is None:
             continue
-        reads = _search({s: new[:, i] for i, s in enumerate(_STATE[:n])}, outputs[keep].T, found, ("read", flips))
+        reads = _search(
+            {s: new[:, i] for i, s in enumerate(_STATE[:n])}, outputs[keep].T, found, ("read", flips)
+        )
         if reads is None:
             continue
         for start in starts:

@@ -9,10 +9,12 @@ from mips.networks.relu import ReluConfig, published_architecture
 _START = 256 * 256  # n = 2, everything linear, widths 1
 
 
-
-
 def published_search(
-    succeeds: Callable[[ReluConfig], bool], *, inputs: int, outputs: int, largest: int = 3 * 3 * 128 * 256 * 256
+    succeeds: Callable[[ReluConfig], bool],
+    *,
+    inputs: int,
+    outputs: int,
+    largest: int = 3 * 3 * 128 * 256 * 256,
 ) -> ReluConfig | None:
     """The published search: up by factors of 2^(1/4) from n = 2 linear, then bisection.
 

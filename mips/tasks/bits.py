@@ -12,7 +12,13 @@ def _window_sum(k):
 
 
 def _parity_last(k):
-    return Task(f"Parity_Last{k}", lambda x: _window_sum(k)(x) % 2, 0, 2, description=f"sum of the last {k} bits mod 2")
+    return Task(
+        f"Parity_Last{k}",
+        lambda x: _window_sum(k)(x) % 2,
+        0,
+        2,
+        description=f"sum of the last {k} bits mod 2",
+    )
 
 
 def _alternating_last(k):
@@ -69,7 +75,9 @@ TASKS = (
     Task("Bitwise_Not", lambda x: 1 - x, 0, 2, description="not x"),
     *map(_parity_last, (2, 3, 4)),
     Task("Parity_All", lambda x: np.cumsum(x, axis=1) % 2, 0, 2, description="parity of the ones so far"),
-    Task("Parity_Zeros", lambda x: np.cumsum(1 - x, axis=1) % 2, 0, 2, description="parity of the zeros so far"),
+    Task(
+        "Parity_Zeros", lambda x: np.cumsum(1 - x, axis=1) % 2, 0, 2, description="parity of the zeros so far"
+    ),
     *map(_majority, (2, 3, 4)),
     Task(
         "Bit_Palindrome",
@@ -96,7 +104,9 @@ TASKS = (
     *map(_alternating_last, (3, 4)),
     Task("Bit_Shift_Right", lambda x: lagged(x, 1), 0, 2, description="the bit before"),
     _pairs(
-        "Bit_Dot_Prod_Mod2", lambda x, w: np.cumsum(x * w, axis=1) % 2, "dot product of the two bit strings so far, mod 2"
+        "Bit_Dot_Prod_Mod2",
+        lambda x, w: np.cumsum(x * w, axis=1) % 2,
+        "dot product of the two bit strings so far, mod 2",
     ),
 )
 

@@ -44,7 +44,9 @@ def from_callable(
     probe = task.draw(0, 4)
     whole = task.solve(probe)
     if length > 1 and not np.array_equal(task.solve(probe[:, : length // 2]), whole[:, : length // 2]):
-        raise ValueError(f"task {label!r} is not causal: outputs of a prefix change when inputs are added after it")
+        raise ValueError(
+            f"task {label!r} is not causal: outputs of a prefix change when inputs are added after it"
+        )
     return task
 
 
@@ -55,7 +57,9 @@ def _read_outputs(label: str, given: list, result: list, outputs: int) -> list[l
     for y in result:
         row = list(y) if isinstance(y, tuple | list) else [y]
         if len(row) != outputs:
-            raise ValueError(f"task {label!r} gives {len(row)} outputs at a step, {outputs} expected (inputs {given})")
+            raise ValueError(
+                f"task {label!r} gives {len(row)} outputs at a step, {outputs} expected (inputs {given})"
+            )
         if not all(isinstance(v, int | np.integer | np.bool_) for v in row):
             raise TypeError(f"task {label!r} gives {y!r}, which is not an integer (inputs {given})")
         rows.append([int(v) for v in row])
@@ -78,8 +82,9 @@ def from_file(path: str | Path) -> Task:
 
 
 def from_npz(path: str | Path) -> Task:
-    """A task from arrays `x` and `y` (count, length) or (count, length, channels), and optionally longer
-    sequences `x_long` and `y_long`, which then serve to test length extrapolation.
+    """A task from arrays `x` and `y`, (count, length) or (count, length, channels).
+
+    Longer sequences `x_long` and `y_long`, if there are any, serve to test length extrapolation.
 
     Raises ValueError, naming the key and what was expected.
     """
@@ -113,7 +118,9 @@ def _integers(path: Path, key: str, values: np.ndarray) -> Sequences:
     if values.ndim == 2:
         values = values[..., None]
     if values.ndim != 3:
-        raise ValueError(f"{path}: {key} has {values.ndim} axes; (count, length) or (count, length, channels) expected")
+        raise ValueError(
+            f"{path}: {key} has {values.ndim} axes; (count, length) or (count, length, channels) expected"
+        )
     if values.dtype == bool:
         values = values.astype(np.int64)
     if np.issubdtype(values.dtype, np.floating) and np.array_equal(values, np.round(values)):
@@ -124,8 +131,9 @@ def _integers(path: Path, key: str, values: np.ndarray) -> Sequences:
 
 
 def from_csv(path: str | Path) -> Task:
-    """A task from a CSV file with the columns `sequence` (an id), `x` (or `x1`, `x2`, ...) and `y` (or
-    `y1`, ...), one row per step in order.
+    """A task from a CSV file with one row per step, in order.
+
+    Columns: `sequence` (an id), `x` (or `x1`, `x2`, ...) and `y` (or `y1`, ...).
 
     Raises ValueError, naming line or sequence: missing columns, values that are not integers, sequences of
     different lengths.
@@ -141,24 +149,33 @@ def from_csv(path: str | Path) -> Task:
     left = sorted(c for c in columns if c == "x" or (c[0] == "x" and c[1:].isdigit()))
     right = sorted(c for c in columns if c == "y" or (c[0] == "y" and c[1:].isdigit()))
     if "sequence" not in columns or not left or not right:
-        raise ValueError(f"{path}: columns sequence, x (or x1, x2, ...) and y were expected, not {', '.join(columns)}")
+        raise ValueError(
+            f"{path}: columns sequence, x (or x1, x2, ...) and y were expected, not {', '.join(columns)}"
+        )
     table: dict[str, list[list[int]]] = {}
     for line, row in enumerate(rows, start=2):
         try:
             values = [int(row[c]) for c in (*left, *right)]
         except (TypeError, ValueError):
-            raise ValueError(f"{path}, line {line}: {[row[c] for c in (*left, *right)]} are not all integers") from None
+            raise ValueError(
+                f"{path}, line {line}: {[row[c] for c in (*left, *right)]} are not all integers"
+            ) from None
         table.setdefault(row["sequence"], []).append(values)
     lengths = {name: len(steps) for name, steps in table.items()}
     first = next(iter(lengths.values()))
     odd = next((n for n, count in lengths.items() if count != first), None)
     if odd is not None:
-        raise ValueError(f"{path}: sequence {odd!r} has {lengths[odd]} steps, the first has {first}; equal lengths expected")
+        raise ValueError(
+            f"{path}: sequence {odd!r} has {lengths[odd]} steps, the first has {first}; "
+            "equal lengths were expected"
+        )
     everything = np.array(list(table.values()), np.int64)
     return _recorded(path, (everything[..., : len(left)], everything[..., len(left) :]), None)
 
 
-def _recorded(path: Path, records: tuple[Sequences, Sequences], long: tuple[Sequences, Sequences] | None) -> Task:
+def _recorded(
+    path: Path, records: tuple[Sequences, Sequences], long: tuple[Sequences, Sequences] | None
+) -> Task:
     x, y = records
     everything = [x] if long is None else [x, long[0]]
     if long is not None and (long[0].shape[2] != x.shape[2] or long[1].shape[2] != y.shape[2]):

@@ -20,7 +20,14 @@ def _addition(base):
         return scan(step, _zeros(x), x)
 
     name = "Binary_Addition" if base == 2 else f"Base_{base}_Addition"
-    return Task(name, reference, 0, base, inputs=2, description=f"digits of x + w, least significant first, base {base}")
+    return Task(
+        name,
+        reference,
+        0,
+        base,
+        inputs=2,
+        description=f"digits of x + w, least significant first, base {base}",
+    )
 
 
 def _division(divisor):
@@ -31,7 +38,9 @@ def _division(divisor):
 
         return scan(step, _zeros(x), x)
 
-    return Task(f"Div_{divisor}", reference, 0, 2, description=f"long division of a binary number by {divisor}")
+    return Task(
+        f"Div_{divisor}", reference, 0, 2, description=f"long division of a binary number by {divisor}"
+    )
 
 
 def _add_mod(modulus):
@@ -83,7 +92,11 @@ def _multiply_mod(modulus):
         return scan(step, np.ones(len(x), np.int64), x)
 
     return Task(
-        f"Multiply_Mod_{modulus}", reference, 0, modulus - 1, description=f"running product of x + 1, mod {modulus}"
+        f"Multiply_Mod_{modulus}",
+        reference,
+        0,
+        modulus - 1,
+        description=f"running product of x + 1, mod {modulus}",
     )
 
 

@@ -40,5 +40,7 @@ TASKS = ()
 
 HARDER = (
     _word_problem("Group_S3", list(itertools.permutations(range(3))), "product in the symmetric group S_3"),
-    _word_problem("Group_D4", _closure([(1, 2, 3, 0), (0, 3, 2, 1)]), "product in the symmetries of the square"),
+    _word_problem(
+        "Group_D4", _closure([(1, 2, 3, 0), (0, 3, 2, 1)]), "product in the symmetries of the square"
+    ),
 )

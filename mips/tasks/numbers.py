@@ -21,7 +21,9 @@ def _sum_last(k):
 
 def _previous(k):
     length = 10 if k < 5 else 20
-    return Task(f"Prev{k}", lambda x: lagged(x, k), 0, 100, length=length, description=f"the number {k} steps ago")
+    return Task(
+        f"Prev{k}", lambda x: lagged(x, k), 0, 100, length=length, description=f"the number {k} steps ago"
+    )
 
 
 def _signed(name, rule, description):

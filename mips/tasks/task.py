@@ -62,7 +62,9 @@ class Task:
     @property
     def sequences(self) -> float:
         """Number of different input sequences of the training length (inf when beyond floats)."""
-        return math.pow(self.symbols, self.length) if self.length * math.log2(self.symbols) < 1000 else math.inf
+        return (
+            math.pow(self.symbols, self.length) if self.length * math.log2(self.symbols) < 1000 else math.inf
+        )
 
     def draw(self, seed: int | tuple[int, ...], count: int, length: int | None = None) -> Sequences:
         """Input sequences from the task's distribution; equal seeds give equal sequences.
@@ -96,8 +98,8 @@ class Task:
         want = (*x.shape[:2], self.outputs)
         if y.shape != want or not np.issubdtype(y.dtype, np.integer):
             raise ValueError(
-                f"task {self.name!r}: the reference returned {y.dtype} of shape {y.shape} for inputs of shape "
-                f"{x.shape}; integers of shape {want} were expected"
+                f"task {self.name!r}: the reference returned {y.dtype} of shape {y.shape} for inputs "
+                f"of shape {x.shape}; integers of shape {want} were expected"
             )
         return y.astype(np.int64)
 

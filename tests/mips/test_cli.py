@@ -14,7 +14,9 @@ COMMAND = [sys.executable, "-m", "mips.cli"]
 
 
 def mips(*arguments, env, cwd, status=0):
-    done = subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, env=env, cwd=cwd, timeout=300)
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, env=env, cwd=cwd, timeout=300
+    )
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout if status == 0 else done.stdout + done.stderr
 
@@ -33,7 +35,9 @@ def test_solve_show_verify_report(subprocess_env, tmp_path):
     assert "right on 100 %" in run("verify", "out/div_3.py", "--task", "Div_3")
     x = np.zeros((3, 4), int)
     np.savez(tmp_path / "wrong.npz", x=x, y=x + 1)
-    assert "shortest counterexample: x=[[0]]" in run("verify", "out/div_3.py", "--data", "wrong.npz", status=1)
+    assert "shortest counterexample: x=[[0]]" in run(
+        "verify", "out/div_3.py", "--data", "wrong.npz", status=1
+    )
     page = run("report", "out")
     assert "1 of 1 by formulas" in page and (tmp_path / "out" / "report.html").exists()
     before = result.stat().st_mtime_ns

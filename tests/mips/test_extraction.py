@@ -9,7 +9,7 @@ from mips.enumeration import Enumerator, Grammar, find
 from mips.lifting import labelings, lift, table_program
 from mips.tasks import get_task
 from mips.verification import verify
-from tests.mips.machines import adder, counter_mod, divider, dithering, machine_of, oracle_of
+from tests.mips.machines import adder, counter_mod, dithering, divider, machine_of, oracle_of
 
 GRAMMAR = Grammar()
 MACHINES = {
@@ -36,7 +36,10 @@ def test_formulas_for_exact_machines_are_exact_everywhere(name):
 
 
 def test_formulas_are_the_expected_ones():
-    sources = {n: next(iter(lift(MACHINES[n], GRAMMAR))).source() for n in ("Add_Mod_8", "Dithering", "Div_7", "Min_Seen")}
+    sources = {
+        n: next(iter(lift(MACHINES[n], GRAMMAR))).source()
+        for n in ("Add_Mod_8", "Dithering", "Div_7", "Min_Seen")
+    }
     assert "s = (s + x) % 8" in sources["Add_Mod_8"]
     assert "14 < s + x" in sources["Dithering"] or "14 < v" in sources["Dithering"]
     assert "% 7" in sources["Div_7"]
@@ -45,7 +48,13 @@ def test_formulas_are_the_expected_ones():
 
 @pytest.mark.parametrize(
     ("name", "suffix", "states"),
-    [("Div_7", 2, 7), ("Add_Mod_8", 1, 8), ("Min_Seen", 1, 10), ("Base_7_Addition", 1, 2), ("Dithering", 1, 15)],
+    [
+        ("Div_7", 2, 7),
+        ("Add_Mod_8", 1, 8),
+        ("Min_Seen", 1, 10),
+        ("Base_7_Addition", 1, 2),
+        ("Dithering", 1, 15),
+    ],
 )
 def test_extraction_finds_the_minimal_machine(name, suffix, states):
     machine = MACHINES[name]
@@ -96,7 +105,9 @@ def test_machines_survive_storage_and_can_be_written_as_dot():
     assert verify(table_program(machine), get_task("Div_3")).exact
 
 
-@pytest.mark.parametrize(("name", "states", "form"), [("Parity_Last4", 8, "x ^ x1 ^ x2 ^ x3"), ("Alternating_Last4", 6, None)])
+@pytest.mark.parametrize(
+    ("name", "states", "form"), [("Parity_Last4", 8, "x ^ x1 ^ x2 ^ x3"), ("Alternating_Last4", 6, None)]
+)
 def test_bits_of_definite_machines(name, states, form):
     task = get_task(name)
 
@@ -123,7 +134,9 @@ def test_memory_depth_of_machines_that_never_forget_is_none():
 
 
 def test_parentheses_from_the_horizon_with_one_conditional():
-    balance = machine_of(lambda b, x: ((b if b < 0 else min(b + 1 - 2 * x, 99)), int((b if b < 0 else b + 1 - 2 * x) == 0)), 0)
+    balance = machine_of(
+        lambda b, x: ((b if b < 0 else min(b + 1 - 2 * x, 99)), int((b if b < 0 else b + 1 - 2 * x) == 0)), 0
+    )
     machine = fsm.extract_to_horizon(oracle_of(balance), fsm.alphabet(0, 2, 1), depth=5, length=10)
     assert machine.states == 7 and not machine.complete
     programs = list(lift(machine, Grammar(conditional=True), most=8))
@@ -142,7 +155,9 @@ def test_labels_are_injective():
 class TestEnumeration:
     def test_the_smallest_expression_is_found(self):
         s, x = (v.ravel() for v in np.meshgrid(np.arange(7), np.arange(5)))
-        found = find({"s": s, "x": x}, [(s + x) % 5, np.maximum(s, x), s * 0 + 1], Grammar(constants=(0, 1, 5)))
+        found = find(
+            {"s": s, "x": x}, [(s + x) % 5, np.maximum(s, x), s * 0 + 1], Grammar(constants=(0, 1, 5))
+        )
         assert [str(e) for e in found] == ["(s + x) % 5", "max(s, x)", "1"]
 
     def test_contradictory_rows_have_no_expression(self):

@@ -33,7 +33,9 @@ def network(name, seed=0):
     rng = np.random.default_rng(seed)
     mixed = change_basis(plain, rng.normal(size=a.shape) + 2 * np.eye(len(a)))
     first = mixed.transition[0]
-    return ReluRNN((Affine(first.weight * (1 + 1e-5 * rng.normal(size=first.weight.shape)), first.bias),), mixed.readout)
+    return ReluRNN(
+        (Affine(first.weight * (1 + 1e-5 * rng.normal(size=first.weight.shape)), first.bias),), mixed.readout
+    )
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -90,7 +92,9 @@ def test_a_network_that_is_not_linear_is_not_taken_for_one():
 def test_rational_systems_are_seen_as_such():
     # y_t = y_{t-1} / 2 + x_t cannot have an integer response; 2 y_t = ... can, in halves of x.
     impulse = np.array([8, 4, 2, 1])[:, None, None]
-    response = linear.Response(np.concatenate([impulse, np.zeros((6, 1, 1), int)]), np.zeros((10, 1), int), 0.0)
+    response = linear.Response(
+        np.concatenate([impulse, np.zeros((6, 1, 1), int)]), np.zeros((10, 1), int), 0.0
+    )
     system = linear.realize(response)
     assert system is not None and system.order == 4
 

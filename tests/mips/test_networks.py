@@ -69,7 +69,7 @@ def test_the_published_order_of_architectures():
 
 def test_a_linear_network_learns_and_keeps_its_perfect_weights():
     data = numbers("Sum_Last2")
-    for run, seen in train(LINEAR, data, FIT, key=KEY):
+    for run, seen in train(LINEAR, data, FIT, key=KEY):  # noqa: B007
         if seen.sequences.max() == 1.0:
             break
     assert seen.sequences.max() == 1.0
@@ -83,7 +83,14 @@ def test_a_linear_network_learns_and_keeps_its_perfect_weights():
 def test_symbol_networks_learn_with_a_growing_prefix(cell):
     family = TokenConfig(4, 4, 16, cell)
     config = TrainConfig(
-        steps=600, batch=128, learning_rate=1e-2, schedule="cosine", clip=1.0, curriculum=0.1, seeds=2, keep="first"
+        steps=600,
+        batch=128,
+        learning_rate=1e-2,
+        schedule="cosine",
+        clip=1.0,
+        curriculum=0.1,
+        seeds=2,
+        keep="first",
     )
     prefixes = []
     for _, seen in train(family, symbols("Div_3"), config, key=KEY):
@@ -111,24 +118,32 @@ def test_frozen_weights_stay():
     frozen.readout[0].bias.at[0].set(0)
     trainable = jax.tree.map(jnp.zeros_like, start)
     short = TrainConfig(steps=20, batch=64, seeds=1, chunk=20)
-    (run, _), = train(LINEAR, numbers("Sum_Last2"), short, key=KEY, start=start, trainable=trainable)
+    ((run, _),) = train(LINEAR, numbers("Sum_Last2"), short, key=KEY, start=start, trainable=trainable)
     for a, b in zip(jax.tree.leaves(network_of(run, 0)), jax.tree.leaves(start), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("family", [LINEAR, TokenConfig(4, 4, 8, "gru"), TokenConfig(4, 4, 8, "affine")], ids=str)
+@pytest.mark.parametrize(
+    "family", [LINEAR, TokenConfig(4, 4, 8, "gru"), TokenConfig(4, 4, 8, "affine")], ids=str
+)
 def test_the_chunk_lowers_for_every_platform(family):
     config = TrainConfig(steps=4, batch=16, seeds=2, chunk=2, curriculum=0.1, clip=1.0)
     data = numbers("Sum_Last2", 100, 20) if family is LINEAR else symbols("Div_3", 100, 20)
     run = init_run(family, config, length=10, key=KEY)
-    exported = jax.export.export(run_chunk, platforms=["cpu", "cuda", "tpu"])(run, data, family=family, config=config)
+    exported = jax.export.export(run_chunk, platforms=["cpu", "cuda", "tpu"])(
+        run, data, family=family, config=config
+    )
     assert exported.platforms == ("cpu", "cuda", "tpu")
 
 
 def test_one_compilation_serves_all_chunks():
     family = ReluConfig(1, 1, 2, loss="squared", input_scale=7.0)
     before = run_chunk._cache_size()
-    list(train(family, numbers("Sum_Last2", 200, 20), TrainConfig(steps=6, batch=16, seeds=1, chunk=2), key=KEY))
+    list(
+        train(
+            family, numbers("Sum_Last2", 200, 20), TrainConfig(steps=6, batch=16, seeds=1, chunk=2), key=KEY
+        )
+    )
     assert run_chunk._cache_size() - before == 1
 
 
@@ -168,7 +183,9 @@ class TestStepFunctions:
     def test_scalar_and_vector_inputs(self):
         counter = oracle.from_step(lambda s, x: (s + x, s + x), jnp.int32(0))
         assert counter.run(np.array([[[1], [2], [3]]]))[0, :, 0].tolist() == [1, 3, 6]
-        pair = oracle.from_step(lambda s, x: (s + x[0] * x[1], jnp.stack([s, x[0]])), jnp.int32(0), inputs=2, outputs=2)
+        pair = oracle.from_step(
+            lambda s, x: (s + x[0] * x[1], jnp.stack([s, x[0]])), jnp.int32(0), inputs=2, outputs=2
+        )
         assert pair.run(np.array([[[1, 2], [3, 4]]])).tolist() == [[[0, 1], [2, 3]]]
 
     @pytest.mark.parametrize(

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from mips.networks.relu import Affine, ReluRNN
-from mips.normalize import change_basis, debias, effective_transition, jordan, normalize, quantize, toeplitz, whiten
+from mips.normalize import (
+    change_basis,
+    debias,
+    effective_transition,
+    jordan,
+    normalize,
+    quantize,
+    toeplitz,
+    whiten,
+)
 from mips.normalize.basis import effective_input
 from mips.normalize.jordan import real_jordan_basis
 from mips.normalize.pipeline import run

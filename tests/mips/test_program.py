@@ -11,7 +11,27 @@ from mips.program import Program, parse_program
 from tests.mips.machines import adder
 
 X, S = ex.var("x"), ex.var("s")
-SCALAR = ["+", "-", "*", "//", "%", "==", "!=", "<", "<=", ">", ">=", "min", "max", "and", "or", "not", "abs", "neg", "if"]
+SCALAR = [
+    "+",
+    "-",
+    "*",
+    "//",
+    "%",
+    "==",
+    "!=",
+    "<",
+    "<=",
+    ">",
+    ">=",
+    "min",
+    "max",
+    "and",
+    "or",
+    "not",
+    "abs",
+    "neg",
+    "if",
+]
 
 
 def random_expression(rng, depth):

@@ -81,12 +81,16 @@ def test_a_task_without_structure_gets_a_statement_and_no_program():
     config = SynthesisConfig(baseline=False, attempts=1, steps=200)
     result = mips.synthesize(mips.from_callable(scramble, low=0, high=2), config, key=KEY)
     assert result.status in {"none", "network"} and result.program is None
-    assert any("did not learn it: at best" in note or "machine" in note for note in result.notes), result.notes
+    assert any("did not learn it: at best" in note or "machine" in note for note in result.notes), (
+        result.notes
+    )
 
 
 def test_routes_refuse_what_they_cannot_treat():
     with pytest.raises(ValueError, match=r"200 symbols.*`--route linear` or `auto` fits"):
-        mips.synthesize(mips.get_task("Abs_Current"), SynthesisConfig(route="automaton", baseline=False), key=KEY)
+        mips.synthesize(
+            mips.get_task("Abs_Current"), SynthesisConfig(route="automaton", baseline=False), key=KEY
+        )
     with pytest.raises(ValueError, match="route='magic'"):
         SynthesisConfig(route="magic")
     with pytest.raises(ValueError, match="too few"):
@@ -97,7 +101,9 @@ def test_routes_refuse_what_they_cannot_treat():
 
 def test_the_published_route_end_to_end():
     pytest.importorskip("sklearn")
-    result = mips.synthesize(mips.get_task("Bitwise_Not"), SynthesisConfig(route="paper", baseline=False), key=KEY)
+    result = mips.synthesize(
+        mips.get_task("Bitwise_Not"), SynthesisConfig(route="paper", baseline=False), key=KEY
+    )
     assert result.status == "formula" and "n=1" in result.network
 
 

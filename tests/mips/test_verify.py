@@ -10,7 +10,9 @@ from mips.verification import all_sequences, verify
 
 
 def program(body, start="s = 0"):
-    return parse_program(f"def f(xs):\n    {start}\n    for x in xs:\n" + "".join(f"        {b}\n" for b in body))
+    return parse_program(
+        f"def f(xs):\n    {start}\n    for x in xs:\n" + "".join(f"        {b}\n" for b in body)
+    )
 
 
 def test_a_wrong_initial_value_is_found_at_length_one():
@@ -53,7 +55,9 @@ def test_errors_count_as_wrong():
 
 
 def test_mismatched_programs_are_refused():
-    with pytest.raises(ValueError, match="reads 1 and writes 1 values a step; task 'Binary_Addition' has 2 and 1"):
+    with pytest.raises(
+        ValueError, match="reads 1 and writes 1 values a step; task 'Binary_Addition' has 2 and 1"
+    ):
         verify(program(["yield x"]), get_task("Binary_Addition"))
 
 

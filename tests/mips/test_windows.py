@@ -11,14 +11,18 @@ from mips.windows import feature_rules, order_matters, recurrences, vote, window
 SMALL = Grammar(largest=5)
 
 
-@pytest.mark.parametrize("name", ["Sum_All", "Prev3", "Sum_Last7", "Newton_Spring", "Newton_Magnetic", "Diff_Last2"])
+@pytest.mark.parametrize(
+    "name", ["Sum_All", "Prev3", "Sum_Last7", "Newton_Spring", "Newton_Magnetic", "Diff_Last2"]
+)
 def test_linear_recurrences_from_sequences(name):
     task = get_task(name)
     (program,) = recurrences(*task.sample(0, 500))
     assert verify(program, task).exact
 
 
-@pytest.mark.parametrize("name", ["Abs_Diff", "Diff_Abs_Values", "Max_Seen", "Parity_All", "Add_Mod_5", "Evens_Counter"])
+@pytest.mark.parametrize(
+    "name", ["Abs_Diff", "Diff_Abs_Values", "Max_Seen", "Parity_All", "Add_Mod_5", "Evens_Counter"]
+)
 def test_window_formulas_from_sequences(name):
     task = get_task(name)
     (program,) = window_rules(*task.sample(0, 1000), Grammar(largest=6))
@@ -32,7 +36,13 @@ def test_hidden_states_are_beyond_windows(name):
 
 @pytest.mark.parametrize(
     ("name", "symmetric"),
-    [("Majority_0_1", True), ("Majority_0_3", True), ("Set_Size", True), ("Bit_Palindrome", False), ("Range_Seen", True)],
+    [
+        ("Majority_0_1", True),
+        ("Majority_0_3", True),
+        ("Set_Size", True),
+        ("Bit_Palindrome", False),
+        ("Range_Seen", True),
+    ],
 )
 def test_running_features(name, symmetric):
     task = get_task(name)
