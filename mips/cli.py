@@ -95,6 +95,8 @@ class Normalize:
     """where to draw"""
     hidden: int = 2
     """hidden units"""
+    eps: float = 0.7
+    """eigenvalues closer than this count as equal; 0.7 in the paper's driver"""
     seed: int = 0
     """decides data and weights"""
 
@@ -457,12 +459,13 @@ def _normalize(command: Normalize) -> None:
     assert run is not None and seen is not None
     best = int(np.nanargmax(seen.sequences))
     network = family.unscale(network_of(run, best))
-    steps = normalize(network, x[:500].astype(np.float64), jordan_eps=0.1)
+    steps = normalize(network, x[:500].astype(np.float64), jordan_eps=command.eps, tolerance=0.5)
     title = f"{task.name}, n={command.hidden}: {100 * seen.sequences[best]:.1f} % of sequences right"
     draw_weights(network, steps, command.png, title=title)
     console = _console()
     for step in steps:
-        console.print(f"{step.name:10s} largest change of an output {step.change:.2g}")
+        kept = "" if step.kept else ", not kept"
+        console.print(f"{step.name:10s} largest change of an output {step.change:.2g}{kept}")
     console.print(f"wrote {command.png}")
 
 

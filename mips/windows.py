@@ -82,7 +82,7 @@ def _windows(
 
 
 def _largest(grammar: Grammar, leaves: dict[str, np.ndarray], total: int) -> int:
-    """Nodes of a formula for a window: many for few variables, or where few different rows bound the search."""
+    """Nodes of a formula for a window: many for few variables, or few rows, which bound the search."""
     rows = np.unique(np.stack([v[:5000] for v in leaves.values()]), axis=1).shape[1]
     if rows <= 32:
         return grammar.largest + 2

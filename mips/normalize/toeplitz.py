@@ -35,7 +35,7 @@ def toeplitz(network: ReluRNN, *, eps: float = 1e-2) -> ReluRNN:
         end = whole
         while end - begin > 1:
             column = into[begin:end, np.abs(into[end - 1]).argmax()]
-            if abs(column[-1]) > eps:
+            if abs(column[-1]) > eps * np.abs(into).max():
                 size = end - begin
                 part = np.zeros((size, size))
                 for d in range(size):
