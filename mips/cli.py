@@ -282,9 +282,13 @@ def _print_line(console: Console, data: dict[str, Any]) -> None:
 
 
 def _print_result(console: Console, data: dict[str, Any]) -> None:
+    from mips.report import STATUS
+
     console.print()
     if data["source"]:
         console.print(data["source"], markup=False)
+    else:
+        console.print(f"no program: {STATUS.get(data['status'], data['status'])}. What is known:")
     report = data["report"]
     if report is not None:
         console.print(

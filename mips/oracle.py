@@ -68,6 +68,17 @@ class Oracle:
         return np.stack(columns, axis=1)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Judged:
+    """A network, and how well it does its task."""
+
+    oracle: Oracle
+    accuracy: float
+    """share of test sequences that it has right at every step"""
+    finished: bool = False
+    """whether every reading was tried on it"""
+
+
 def take(states: Any, rows: np.ndarray) -> Any:
     """States by row."""
     return jax.tree.map(lambda a: a[rows], states)

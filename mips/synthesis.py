@@ -19,7 +19,7 @@ from mips.linear import Realization, response_of_weights
 from mips.networks.relu import ReluConfig
 from mips.networks.tokens import TokenConfig
 from mips.networks.training import TrainConfig, network_of, place, train
-from mips.oracle import Oracle
+from mips.oracle import Judged, Oracle
 from mips.program import Program
 from mips.tasks.task import Task
 from mips.verification import Report, verify
@@ -70,16 +70,6 @@ def identifier(name: str) -> str:
     return text if text.isidentifier() else f"task_{text}"
 
 
-@dataclasses.dataclass(eq=False)
-class _Network:
-    """The network at hand."""
-
-    oracle: Oracle
-    accuracy: float
-    finished: bool = False
-    """whether every reading was tried on it"""
-
-
 def synthesize(
     task: Task,
     config: SynthesisConfig | None = None,
@@ -101,7 +91,7 @@ def synthesize(
     baseline = None
     if config.baseline or config.route == "data":
         baseline = data_only(exam, config, seed=seed)
-    network: _Network | None = None
+    network: Judged | None = None
     if config.route == "data":
         exam.formula = baseline
     elif config.route == "paper":
@@ -130,7 +120,7 @@ def synthesize_from_network(
         extraction.read_linear(exam, network)
     if exam.formula is None and config.route in {"auto", "automaton"}:
         extraction.read_all(exam, network, config, final=True)
-    return _conclude(exam, config, _Network(network, accuracy), None)
+    return _conclude(exam, config, Judged(network, accuracy), None)
 
 
 def task_of_network(network: Oracle, name: str = "network", *, low: int, high: int, length: int = 10) -> Task:
@@ -139,7 +129,7 @@ def task_of_network(network: Oracle, name: str = "network", *, low: int, high: i
 
 
 def _conclude(
-    exam: Examination, config: SynthesisConfig, network: _Network | None, baseline: Program | None
+    exam: Examination, config: SynthesisConfig, network: Judged | None, baseline: Program | None
 ) -> Result:
     program = exam.formula or exam.table
     report = None
@@ -199,7 +189,7 @@ def data_only(exam: Examination, config: SynthesisConfig, *, seed: int) -> Progr
 
 def _networks(
     exam: Examination, config: SynthesisConfig, *, key: PRNGKeyArray, seed: int, devices: list | None
-) -> Iterator[_Network]:
+) -> Iterator[Judged]:
     """Networks as they are trained and read; the caller stops when there is a formula."""
     task = exam.task
     x, y = exam.training_data(config, seed=seed)
@@ -241,9 +231,7 @@ def _symbols(task: Task, x: np.ndarray) -> np.ndarray:
     return encode(alphabet(task.low, task.high, task.inputs), x)
 
 
-def _train_symbols(
-    exam, config, family, symbols, number, values, key, devices, attempt
-) -> Iterator[_Network]:
+def _train_symbols(exam, config, family, symbols, number, values, key, devices, attempt) -> Iterator[Judged]:
     task = exam.task
     fitted = TrainConfig(
         steps=config.steps * (1 + attempt),
@@ -279,7 +267,7 @@ def _train_symbols(
             family, network_of(run, best), low=task.low, high=task.high, inputs=task.inputs, values=values
         )
         extraction.read_all(exam, network, config, final=final)
-        yield _Network(network, share, final)
+        yield Judged(network, share, final)
         if share >= _RUNGS[-1]:
             return
 
@@ -308,7 +296,7 @@ def _fit_numbers(config: SynthesisConfig, steps: int) -> TrainConfig:
     )
 
 
-def _train_linear(exam, config, x, y, key, devices) -> Iterator[_Network]:
+def _train_linear(exam, config, x, y, key, devices) -> Iterator[Judged]:
     """An affine system with more units than any task needs; its response is read after every chunk."""
     task = exam.task
     family = _numeric(task, x, y, hidden=10)
@@ -328,7 +316,7 @@ def _train_linear(exam, config, x, y, key, devices) -> Iterator[_Network]:
                 continue
             network = family.unscale(network_of(run, int(best)))
             if extraction.read_response(exam, response_of_weights(network, task.length)):
-                yield _Network(oracle.from_relu(family, network), float(seen.sequences[best]))
+                yield Judged(oracle.from_relu(family, network), float(seen.sequences[best]))
                 return
         if seen.step >= 1000 and np.nanmin(seen.loss) > 0.005:
             exam.note(
@@ -337,7 +325,7 @@ def _train_linear(exam, config, x, y, key, devices) -> Iterator[_Network]:
             return
 
 
-def _train_relu(exam, config, x, y, key, devices, attempt) -> Iterator[_Network]:
+def _train_relu(exam, config, x, y, key, devices, attempt) -> Iterator[Judged]:
     """Networks with inner layers, read by their answers."""
     task = exam.task
     shapes = ((2, 2, 8, 1, 1), (4, 2, 16, 1, 1), (4, 2, 32, 2, 32))
@@ -369,6 +357,6 @@ def _train_relu(exam, config, x, y, key, devices, attempt) -> Iterator[_Network]
             best = int(np.nanargmax(seen.elements))
             network = oracle.from_relu(family, family.unscale(network_of(run, best)))
             extraction.read_answers(exam, network, config)
-            yield _Network(network, float(seen.sequences[best]))
+            yield Judged(network, float(seen.sequences[best]))
             if not rungs:
                 break

@@ -234,30 +234,46 @@ def train(
         yield (
             run,
             Evaluation(
-                int(run.step),
-                np.asarray(loss),
-                np.asarray(elements),
-                np.asarray(sequences),
-                np.asarray(run.prefix),
+                int(_fetch(run.step)), _fetch(loss), _fetch(elements), _fetch(sequences), _fetch(run.prefix)
             ),
         )
 
 
 def _spread(run: Run, data: Data, devices: list) -> tuple[Run, Data]:
+    """Seeds over the devices, everything else on each; every process has made the same arrays itself."""
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
     mesh = Mesh(np.array(devices), ("seed",))
     seeded, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("seed",), ()))
-    common = {"step": jax.device_put(run.step, whole), "key": jax.device_put(run.key, whole)}
-    parts = {
-        name: jax.device_put(value, seeded) for name, value in run._asdict().items() if name not in common
-    }
-    return Run(**parts, **common), jax.device_put(data, whole)
+
+    def put(array, sharding):
+        values = np.asarray(array)
+        return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
+
+    key = jax.random.wrap_key_data(
+        put(jax.random.key_data(run.key), whole), impl=jax.random.key_impl(run.key)
+    )
+    common = {"step": put(run.step, whole), "key": key}
+    parts = {name: value for name, value in run._asdict().items() if name not in common}
+    spread = jax.tree.map(lambda a: put(a, seeded), parts)
+    return Run(**spread, **common), jax.tree.map(lambda a: put(a, whole), data)
+
+
+def _fetch(array: Array) -> np.ndarray:
+    """All of an array on this host, also where other processes hold parts of it."""
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    from jax.experimental.multihost_utils import process_allgather
+
+    return np.asarray(process_allgather(array, tiled=True))
 
 
 def network_of(run: Run, seed: int, *, perfect: bool = False) -> Any:
-    """A copy of one seed's weights; those of its kept perfect evaluation if asked."""
-    return jax.tree.map(lambda a: jnp.array(a[seed]), run.perfect if perfect else run.network)
+    """A copy of one seed's weights; those of its kept perfect evaluation if asked.
+
+    With several processes all must ask for it.
+    """
+    return jax.tree.map(lambda a: jnp.array(_fetch(a)[seed]), run.perfect if perfect else run.network)
 
 
 def place(x: np.ndarray, y: np.ndarray, tests: int) -> Data:

@@ -152,10 +152,10 @@ def programs(
             yield "symbolic", program
 
 
-def solve_as_published(exam: Examination, config: SynthesisConfig, *, key: PRNGKeyArray, seed: int):
+def solve_as_published(
+    exam: Examination, config: SynthesisConfig, *, key: PRNGKeyArray, seed: int
+) -> oracle.Judged | None:
     """Runs the whole pipeline; offers its programs to the examination and returns the network, if any."""
-    from mips.synthesis import _Network
-
     task = exam.task
     found = smallest_network(exam, config, key=key, seed=seed)
     if found is None:
@@ -175,4 +175,4 @@ def solve_as_published(exam: Examination, config: SynthesisConfig, *, key: PRNGK
             if exam.formula is not None or not config.mended:
                 break
     family = dataclasses.replace(found.family, input_scale=1.0, output_scale=1.0)
-    return _Network(oracle.from_relu(family, found.network), found.accuracy)
+    return oracle.Judged(oracle.from_relu(family, found.network), found.accuracy)

@@ -1,5 +1,9 @@
 """Networks and their training: shapes, snapshots, seeds, devices, lowering."""
 
+import socket
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -114,8 +118,6 @@ def test_equal_keys_give_equal_networks_and_seeds_do_not_mix():
 
 def test_frozen_weights_stay():
     start = LINEAR.init(KEY)
-    frozen = jax.tree.map(jnp.ones_like, start)
-    frozen.readout[0].bias.at[0].set(0)
     trainable = jax.tree.map(jnp.zeros_like, start)
     short = TrainConfig(steps=20, batch=64, seeds=1, chunk=20)
     ((run, _),) = train(LINEAR, numbers("Sum_Last2"), short, key=KEY, start=start, trainable=trainable)
@@ -170,6 +172,58 @@ except ValueError as error:
     print(error)
 """
     assert eight_devices(code).splitlines() == ["1", "8", "3 seeds cannot be spread evenly over 8 devices"]
+
+
+DISTRIBUTED = """
+import sys
+import jax, numpy as np
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(f"localhost:{sys.argv[1]}", 2, int(sys.argv[2]))
+from mips.networks.relu import ReluConfig
+from mips.networks.training import TrainConfig, network_of, place, train
+from mips.tasks import get_task
+assert jax.process_count() == 2 and jax.device_count() == 4
+family = ReluConfig(1, 1, 2, loss="squared", input_scale=99.0, output_scale=40.0)
+data = place(*get_task("Sum_Last2").sample(0, 300), 60)
+config = TrainConfig(steps=20, batch=64, seeds=4, chunk=10)
+results = []
+for devices in (None, jax.devices()):
+    for run, seen in train(family, data, config, key=jax.random.key(0), devices=devices):
+        network = network_of(run, 3)
+    results.append((seen.loss, *map(np.asarray, jax.tree.leaves(network))))
+for one, two in zip(*results):
+    np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
+assert len(run.network.transition[0].weight.addressable_shards) == 2
+print("ok")
+"""
+
+
+def test_two_processes_train_the_same_networks(subprocess_env):
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    environment = subprocess_env | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_cpu_multi_thread_eigen=false",
+        "JAX_PLATFORMS": "cpu",
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", DISTRIBUTED, str(port), str(rank)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        for process in processes:
+            out, error = process.communicate(timeout=200)
+            assert process.returncode == 0, error[-3000:]
+            assert out.strip().endswith("ok")
+    finally:
+        for process in processes:
+            process.kill()
 
 
 def test_settings_that_make_no_sense_are_refused():
