@@ -1,7 +1,8 @@
-"""The published pipeline on all 62 tasks: `python -m benchmarks.mips_paper_mode [--mended] [--workers 2] [--quick]`.
+"""The published pipeline on all 62 tasks: `python -m benchmarks.mips_paper_mode [--workers 2] [--quick]`.
 
-ReLU networks, normalisers, lattice finders, linear, Boolean and integer symbolic regression; as published,
-or with every repair. Prints the exact set beside the published one; writes results/mips_paper_mode.json.
+ReLU networks, normalisers, lattice finders, linear, Boolean and integer symbolic regression; on each
+network as published first, and with every repair where that finds nothing. Prints the exact set as
+published beside the paper's, and what the repairs add; writes results/mips_paper_mode.json.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ QUICK = ("Sum_Last2", "Parity_Last2", "Binary_Addition")
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mended", action="store_true", help="with the repairs of spec section (b)")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="keep results here (and go on from them)")
@@ -33,28 +33,29 @@ def main() -> int:
         folder = options.out or Path(scratch)
         for name in QUICK if options.quick else ("all",):
             command = [sys.executable, "-m", "mips.cli", "solve", name, "--route", "paper", "--no-baseline"]
-            command += ["--mended"] if options.mended else []
+            command += ["--mended"]
             command += ["--seed", str(options.seed), "--workers", str(options.workers)]
             subprocess.run([*command, "--out", str(folder), "--resume"], check=True)
         results = store.read_all(folder)
-    exact = {n for n, d in results.items() if d["status"] == "formula"}
+    solved = {n: d["notes"][-1] for n, d in results.items() if d["status"] == "formula"}
+    exact = {n for n, how in solved.items() if how.endswith("as published")}
     published = report.PAPER_SOLVED & set(results)
     print(
-        f"exact: {len(exact)} of {len(results)}; published: {len(published)}; both: {len(exact & published)}"
+        f"exact as published: {len(exact)} of {len(results)}; the paper: {len(published)}; both: {len(exact & published)}"
     )
     print("exact, not in the paper's set:", ", ".join(sorted(exact - published)) or "none")
     print("in the paper's set, not exact:", ", ".join(sorted(published - exact)) or "none")
+    print(f"with the repairs {len(solved)}, in addition:", ", ".join(sorted(set(solved) - exact)) or "none")
     print(f"{(time.perf_counter() - begin) / 60:.1f} minutes")
     if options.quick:
         return 0
-    path = RESULTS / "mips_paper_mode.json"
-    data = json.loads(path.read_text()) if path.exists() else {}
-    data["mended" if options.mended else "as published"] = {
-        "exact": sorted(exact),
-        "published": sorted(published),
-        "how": {n: d["notes"] for n, d in results.items()},
+    data = {
+        "as published": sorted(exact),
+        "added by repairs": sorted(set(solved) - exact),
+        "paper": sorted(published),
+        "notes": {n: d["notes"] for n, d in results.items()},
     }
-    path.write_text(json.dumps(data, indent=1))
+    (RESULTS / "mips_paper_mode.json").write_text(json.dumps(data, indent=1))
     return 0
 
 

@@ -9,15 +9,18 @@ from mips.normalize.basis import Matrix, change_basis, effective_input, effectiv
 
 
 def blocks(w: Matrix, *, eps: float = 1e-2) -> list[tuple[int, int]]:
-    """Ranges [begin, end) of units in Jordan blocks of a real eigenvalue, ones above the diagonal."""
+    """Ranges [begin, end) of units in Jordan blocks of a real eigenvalue, ones above the diagonal.
+
+    A unit by itself is a block; the two units of a complex pair come out as two blocks and are left alone
+    by `toeplitz`.
+    """
     n = len(w)
     found, begin = [], 0
     while begin < n:
         end = begin + 1
         while end < n and abs(w[end - 1, end] - 1) < eps and abs(w[end, end - 1]) < eps:
             end += 1
-        if end - begin > 1:
-            found.append((begin, end))
+        found.append((begin, end))
         begin = end
     return found
 
@@ -33,7 +36,13 @@ def toeplitz(network: ReluRNN, *, eps: float = 1e-2) -> ReluRNN:
     inverse = np.eye(len(w))
     for begin, whole in blocks(w, eps=eps):
         end = whole
-        while end - begin > 1:
+        outside = [i for i in range(len(w)) if not begin <= i < whole]
+        if (
+            np.abs(w[begin:whole, outside]).max(initial=0) > eps
+            or np.abs(w[outside, begin:whole]).max(initial=0) > eps
+        ):
+            continue  # coupled to other units, as in a complex pair: it would not commute
+        while end > begin:
             column = into[begin:end, np.abs(into[end - 1]).argmax()]
             if abs(column[-1]) > eps * np.abs(into).max():
                 size = end - begin

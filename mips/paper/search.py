@@ -50,10 +50,12 @@ def published_search(
 
 
 def better_search(*, inputs: int, outputs: int, largest: int = 8) -> Iterator[ReluConfig]:
-    """Linear networks with n = 1, 2, ... hidden units, then those with inner layers, by n as well."""
+    """Linear networks by n, then networks with inner layers in f, then in g: the published priorities.
+
+    Widths are few instead of all to 256, and n stays small.
+    """
     for n in range(1, largest + 1):
         yield ReluConfig(inputs, outputs, n)
-    shapes = ((2, 8, 1, 1), (1, 1, 2, 16), (2, 16, 2, 16), (2, 32, 2, 32))
-    for n in range(1, largest // 2 + 1):
-        for d_f, w_f, d_g, w_g in shapes:
+    for d_f, w_f, d_g, w_g in ((2, 8, 1, 1), (2, 32, 1, 1), (1, 1, 2, 16), (2, 16, 2, 16), (2, 32, 2, 32)):
+        for n in range(1, largest // 2 + 1):
             yield ReluConfig(inputs, outputs, n, d_f, w_f, d_g, w_g)
