@@ -65,7 +65,7 @@ class Machine:
 
     @classmethod
     def from_json(cls, data: Any) -> Machine:
-        """Inverse of `to_json`."""
+        """Inverse of `to_json`. Raises KeyError, TypeError or ValueError for anything else."""
         letters, following, output = (np.array(data[key], np.int64) for key in ("alphabet", "next", "output"))
         return cls(letters, following, output, tuple(tuple(w) for w in data["access"]))
 
@@ -125,6 +125,8 @@ def alphabet(low: int, high: int, inputs: int) -> np.ndarray:
 def encode(letters: np.ndarray, x: Sequences) -> np.ndarray:
     """Symbol numbers of inputs over a full alphabet."""
     low, width = letters[0, 0], letters[-1, 0] - letters[0, 0] + 1
+    if x.size and (x.min() < low or x.max() >= low + width):
+        raise ValueError(f"inputs from {x.min()} to {x.max()}; the alphabet is {low} to {low + width - 1}")
     symbols = np.zeros(x.shape[:-1], np.int64)
     for channel in range(x.shape[-1]):
         symbols = symbols * width + (x[..., channel] - low)
@@ -247,8 +249,10 @@ def extract_to_horizon(oracle: Oracle, letters: np.ndarray, *, depth: int, lengt
 def minimize(machine: Machine) -> Machine:
     """The smallest machine with the same behaviour, by automata-lib.
 
-    Canonical: states are numbered breadth-first.
+    Canonical: states are numbered breadth-first. Raises ValueError for a machine with unknown moves.
     """
+    if not machine.complete:
+        raise ValueError("a machine with unknown moves has no single smallest form")
     automaton = machine.to_automaton().minify()
     order = _breadth_first(automaton)
     number = {s: i for i, s in enumerate(order)}

@@ -126,65 +126,46 @@ def _prepare(cache: bool) -> None:
 def _load(what: str) -> Task:
     from mips.tasks import from_file, get_task
 
-    if "/" in what or what.endswith((".npz", ".csv")):
+    if _is_file(what):
         return from_file(what)
     return get_task(what)
 
 
-class BudgetExhaustedError(Exception):
-    """Raised between stages when the time is up."""
+def _made_with(config: SynthesisConfig, seed: int) -> dict[str, Any]:
+    return {"seed": seed, **dataclasses.asdict(config)}
 
 
 def _solve_one(
     what: str, config: SynthesisConfig, seed: int, deadline: float | None, notify=None
 ) -> dict[str, Any]:
-    """One task to plain data; a budget that runs out gives a result that says so."""
+    """One task to plain data; a budget that runs out keeps what was found, and says so."""
     import jax
 
     from mips import store
+    from mips.examination import BudgetExhaustedError
     from mips.synthesis import synthesize
 
     task = _load(what)
-    stages: list[str] = []
 
     def on_stage(stage: str, detail: str) -> None:
         if deadline is not None and time.time() > deadline:
             raise BudgetExhaustedError
-        stages.append(stage)
         if notify is not None:
             notify(stage, detail)
 
-    try:
-        result = store.to_json(synthesize(task, config, key=jax.random.key(seed), on_stage=on_stage))
-        if config.route == "paper":
-            # Its search compiles a network per architecture; thousands exhaust the process's memory maps.
-            jax.clear_caches()
-        return result
-    except BudgetExhaustedError:
-        return {
-            "format": store.FORMAT,
-            "task": task.name,
-            "status": "unfinished",
-            "provenance": "",
-            "network": "",
-            "accuracy": 0.0,
-            "agreement": None,
-            "seconds": {},
-            "notes": [
-                f"the budget ran out after {len(stages)} stages, in: {stages[-1] if stages else 'start'}"
-            ],
-            "program": None,
-            "source": "",
-            "kind": "",
-            "bits": None,
-            "latex": "",
-            "report": None,
-            "machine": None,
-            "dot": "",
-            "realization": None,
-            "baseline": None,
-            "baseline_source": "",
-        }
+    result = synthesize(task, config, key=jax.random.key(seed), on_stage=on_stage)
+    if config.route == "paper":
+        # Its search compiles a network per architecture; thousands exhaust the process's memory maps.
+        jax.clear_caches()
+    return store.to_json(result, origin=_origin(what), made_with=_made_with(config, seed))
+
+
+def _origin(what: str) -> str:
+    return str(Path(what).resolve()) if _is_file(what) else "benchmark"
+
+
+def _is_file(what: str) -> bool:
+    return "/" in what or what.endswith((".npz", ".csv"))
 
 
 def _work(arguments: tuple[str, SynthesisConfig, int, float | None, bool]) -> dict[str, Any]:
@@ -205,12 +186,11 @@ def _solve(command: Solve) -> None:
         raise ValueError("--resume needs the --out folder whose results it should keep")
     if command.workers < 1:
         raise ValueError(f"--workers {command.workers}: must be at least 1")
-    if command.budget_minutes is not None and command.budget_minutes <= 0:
+    if command.budget_minutes is not None and not command.budget_minutes > 0:
         raise ValueError(f"--budget-minutes {command.budget_minutes}: must be positive")
-    results: dict[str, dict[str, Any]] = {}
-    if command.resume and command.out is not None and command.out.is_dir():
-        kept = store.read_all(command.out)
-        results = {n: d for n, d in kept.items() if n in tasks and d["status"] != "unfinished"}
+    if not 0 <= command.seed < 1 << 32:
+        raise ValueError(f"--seed {command.seed}: must be from 0 to 2^32 - 1")
+    results = _kept(command, tasks)
     deadline = None if command.budget_minutes is None else time.time() + 60 * command.budget_minutes
     console = _console()
     if results:
@@ -218,7 +198,8 @@ def _solve(command: Solve) -> None:
     todo = [name for task, name in tasks.items() if task not in results]
     for data in _progress(command, todo, deadline, console):
         results[data["task"]] = data
-        if command.out is not None:
+        unfinished = data["status"] == "unfinished"
+        if command.out is not None and not (unfinished and _finished_before(command.out, data["task"])):
             store.write(command.out, data)
         _print_line(console, data)
     ordered = {name: results[name] for name in tasks if name in results}
@@ -226,6 +207,48 @@ def _solve(command: Solve) -> None:
         _print_result(console, next(iter(ordered.values())))
     else:
         _print_table(console, ordered)
+
+
+def _finished_before(folder: Path, task: str) -> bool:
+    """Whether a finished result is there, which one that a budget stopped must not replace."""
+    from mips import store
+
+    path = folder / f"{store.identifier(task)}.json"
+    return path.is_file() and store.read(path)["status"] != "unfinished"
+
+
+def _kept(command: Solve, tasks: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Finished results in --out that this run may keep.
+
+    Raises ValueError where --out is no folder, or holds results of other tasks under the same name, or
+    (with --resume) of another seed or other settings.
+    """
+    from mips import store
+
+    folder = command.out
+    if folder is None or not folder.exists():
+        return {}
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: --out must be a folder")
+    there = store.read_all(folder)
+    for name, what in tasks.items():
+        path = folder / f"{store.identifier(name)}.json"
+        for other in there.values():
+            same_file = store.identifier(other["task"]) == store.identifier(name)
+            if same_file and (other["task"], other["origin"]) != (name, _origin(what)):
+                raise ValueError(
+                    f"{path}: holds the result of another task ({other['origin']}); take another --out"
+                )
+    if not command.resume:
+        return {}
+    kept = {n: d for n, d in there.items() if n in tasks and d["status"] != "unfinished"}
+    ours = _made_with(command.config, command.seed)
+    for name, data in kept.items():
+        different = sorted(k for k in ours if data["made_with"].get(k) != ours[k])
+        if different:
+            said = ", ".join(f"{k}={data['made_with'].get(k)!r} (now {ours[k]!r})" for k in different)
+            raise ValueError(f"{folder}: the result of {name} was made with {said}; take another --out")
+    return kept
 
 
 def _progress(command: Solve, todo: list[str], deadline: float | None, console: Console):
@@ -273,10 +296,9 @@ def _progress(command: Solve, todo: list[str], deadline: float | None, console: 
 
 
 def _print_line(console: Console, data: dict[str, Any]) -> None:
-    from mips.report import STATUS
+    from mips.report import said
 
-    good = data["status"] == "formula"
-    text = STATUS.get(data["status"], data["status"]) if data["provenance"] != "data" else "formula from data"
+    good, text = data["status"] == "formula", said(data)
     seconds = sum(data["seconds"].values())
     console.print(f"[{'green' if good else 'yellow'}]{data['task']:28s}[/] {text:26s} {seconds:6.1f} s")
 
@@ -358,11 +380,17 @@ def _describe(task: Task) -> tuple[str, ...]:
     return task.name, str(task.inputs), str(task.outputs), values, str(task.length), task.description
 
 
+def _check_png(path: Path | None) -> None:
+    if path is not None and not path.resolve().parent.is_dir():
+        raise ValueError(f"{path}: there is no folder {path.resolve().parent}")
+
+
 def _show(command: Show) -> None:
     import json
 
     from mips import store
 
+    _check_png(command.png)
     data = store.read(command.result)
     console = _console()
     if command.png is not None:
@@ -434,6 +462,7 @@ def _report(command: Report) -> None:
 
 
 def _normalize(command: Normalize) -> None:
+    _check_png(command.png)
     _prepare(True)
     import jax
     import numpy as np

@@ -44,6 +44,9 @@ class SynthesisConfig:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            wanted = {"int": int, "bool": bool}.get(str(field.type), str)
+            if type(value) is not wanted:
+                raise TypeError(f"{field.name}={value!r}: {wanted.__name__} expected")
             if isinstance(value, int) and not isinstance(value, bool) and value < 1:
                 raise ValueError(f"{field.name}={value}: must be at least 1")
         routes = ("auto", "paper", "automaton", "linear", "data")

@@ -60,7 +60,15 @@ def window_program(
     names: tuple[str, ...], depth: int, padding: tuple[int, ...], outputs: tuple[Expr, ...], kind: str
 ) -> Program:
     """A program whose state is the last inputs: `x1` is the input one step ago. Unused ones are left out."""
-    used = set().union(*(ex.names(e) for e in outputs)) if outputs else set()
+    state, initial, updates = lag_registers(names, depth, padding, outputs)
+    return Program(names, tuple(state), tuple(initial), tuple(updates), outputs, kind=kind)
+
+
+def lag_registers(
+    names: tuple[str, ...], depth: int, padding: tuple[int, ...], outputs: tuple[Expr, ...]
+) -> tuple[list[str], list[int], list[Expr]]:
+    """State that keeps the last inputs, as far back as the outputs use them: names, starts, updates."""
+    used = set().union(*(ex.names(e) for e in outputs))
     state, initial, updates = [], [], []
     for name, pad in zip(names, padding, strict=True):
         deepest = max((k for k in range(1, depth + 1) if f"{name}{k}" in used), default=0)
@@ -68,7 +76,7 @@ def window_program(
             state.append(f"{name}{k}")
             initial.append(pad)
             updates.append(ex.var(f"{name}{k - 1}" if k > 1 else name))
-    return Program(names, tuple(state), tuple(initial), tuple(updates), outputs, kind=kind)
+    return state, initial, updates
 
 
 def definite_programs(machine: Machine, grammar: Grammar) -> Iterator[Program]:

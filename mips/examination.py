@@ -15,6 +15,10 @@ from mips.tasks.task import Sequences, Task
 from mips.verification import right
 
 
+class BudgetExhaustedError(Exception):
+    """Raised by a listener of stages to stop: what was found by then is kept."""
+
+
 class Examination:
     """Candidates for one task, judged on fixed fresh sequences at the training length and four times it."""
 
@@ -83,7 +87,7 @@ class Examination:
     def training_data(self, config, *, seed: int) -> tuple[Sequences, Sequences]:
         """Sequences to train on; the first `config.tests` are for judging networks."""
         if self.task.reference is not None:
-            return self.task.sample((seed, 100), config.sequences)
+            return self._fitting(*self.task.sample((seed, 100), config.sequences))
         assert self.task.records is not None
         held = len(self.short[0])
         x, y = (a[:-held] for a in self.task.records)
@@ -96,4 +100,13 @@ class Examination:
         # Judged on sequences that are not trained on.
         tests = np.random.default_rng(seed + 1).integers(held, size=config.tests)
         x_test, y_test = (a[tests] for a in self.short)
-        return np.concatenate([x_test, x[rows]]), np.concatenate([y_test, y[rows]])
+        return self._fitting(np.concatenate([x_test, x[rows]]), np.concatenate([y_test, y[rows]]))
+
+    def _fitting(self, x: Sequences, y: Sequences) -> tuple[Sequences, Sequences]:
+        for name, values in (("inputs", x), ("outputs", y)):
+            if values.min() < -(1 << 31) + 1 or values.max() >= 1 << 31:
+                raise ValueError(
+                    f"task {self.task.name!r}: {name} from {values.min()} to {values.max()}; "
+                    "networks take 32 bits"
+                )
+        return x, y

@@ -58,7 +58,7 @@ class _Operation:
     """How an operation is computed, and (for operators) written."""
 
     arity: int | None
-    compute: Callable[..., Value]
+    compute: Callable[..., Value] | None  # None: evaluated where rows can fail or be left out
     symbol: str | None = None
     precedence: int = 20  # calls and displays bind tightest
 
@@ -68,61 +68,40 @@ def _as_int(values: Value) -> Value:
 
 
 def _compare(compare: Callable) -> Callable[..., Value]:
-    def compute(a, b):
-        if np.ndim(a) == np.ndim(b) == 2:  # two lists
-            return _as_int(np.asarray(compare(a, b)).all(axis=-1))
-        return _as_int(np.asarray(compare(a, b)))
-
-    return compute
+    return lambda a, b: _as_int(np.asarray(compare(a, b)))
 
 
-def _divide(how: Callable) -> Callable[..., Value]:
-    def compute(a, b):
-        if np.any(np.asarray(b) == 0):
-            raise ZeroDivisionError("integer division or remainder by zero")
-        return how(a, b)
-
-    return compute
+def _equal(a: Value, b: Value) -> Value:
+    if np.ndim(a) == np.ndim(b) == 2:  # two lists
+        if a.shape[1] != b.shape[1]:
+            return np.zeros(len(a), np.int64)
+        return _as_int(np.asarray(a == b).all(axis=-1))
+    return _as_int(np.asarray(a == b))
 
 
 def _columns(*values: Value) -> Value:
     return np.stack(np.broadcast_arrays(*values), axis=-1)
 
 
-def _first_index(items: Value, wanted: Value) -> Value:
-    hits = items == np.asarray(wanted)[..., None]
-    if not hits.any(axis=-1).all():
-        raise ValueError("the value is not in the list")
-    return hits.argmax(axis=-1)
-
-
 def _append(items: Value, last: Value) -> Value:
     items, last = np.asarray(items), np.asarray(last)
-    if items.ndim == 1:
-        items = np.broadcast_to(items, (*last.shape, len(items)))
     return np.concatenate([items, last[..., None].astype(items.dtype)], axis=-1)
 
 
-def _choose(condition: Value, yes: Value, no: Value) -> Value:
-    return np.where(np.asarray(condition) != 0, yes, no)
-
-
-def _lookup(table: Value, *indices: Value) -> Value:
-    table = np.asarray(table)
-    for axis, index in enumerate(indices):
-        if np.any(index < 0) or np.any(index >= table.shape[axis]):
-            raise IndexError(f"table index out of range 0..{table.shape[axis] - 1}")
-    return table[tuple(np.asarray(index, np.int64) for index in indices)]
+def _distinct(items: Value) -> Value:
+    if not items.shape[-1]:
+        return np.zeros(items.shape[:-1], np.int64)
+    return (np.diff(np.sort(items, axis=-1), axis=-1) != 0).sum(axis=-1) + 1
 
 
 # The language. Symbols and precedences are Python's.
 OPERATIONS: dict[str, _Operation] = {
-    "if": _Operation(3, _choose, None, 1),
-    "or": _Operation(2, lambda a, b: np.where(np.asarray(a) != 0, a, b), "or", 2),
-    "and": _Operation(2, lambda a, b: np.where(np.asarray(a) != 0, b, a), "and", 3),
+    "if": _Operation(3, None, None, 1),
+    "or": _Operation(2, None, "or", 2),
+    "and": _Operation(2, None, "and", 3),
     "not": _Operation(1, lambda a: _as_int(np.asarray(a) == 0), "not ", 4),
-    "==": _Operation(2, _compare(operator.eq), "==", 5),
-    "!=": _Operation(2, lambda a, b: 1 - _compare(operator.eq)(a, b), "!=", 5),
+    "==": _Operation(2, _equal, "==", 5),
+    "!=": _Operation(2, lambda a, b: 1 - _equal(a, b), "!=", 5),
     "<": _Operation(2, _compare(operator.lt), "<", 5),
     "<=": _Operation(2, _compare(operator.le), "<=", 5),
     ">": _Operation(2, _compare(operator.gt), ">", 5),
@@ -134,17 +113,17 @@ OPERATIONS: dict[str, _Operation] = {
     "+": _Operation(2, operator.add, "+", 10),
     "-": _Operation(2, operator.sub, "-", 10),
     "*": _Operation(2, operator.mul, "*", 11),
-    "//": _Operation(2, _divide(operator.floordiv), "//", 11),
-    "%": _Operation(2, _divide(operator.mod), "%", 11),
+    "//": _Operation(2, operator.floordiv, "//", 11),
+    "%": _Operation(2, operator.mod, "%", 11),
     "neg": _Operation(1, operator.neg, "-", 12),
     "abs": _Operation(1, abs),
     "min": _Operation(2, np.minimum),
     "max": _Operation(2, np.maximum),
     "list": _Operation(None, _columns),
-    "lookup": _Operation(None, _lookup),
+    "lookup": _Operation(None, None),
     "append": _Operation(2, _append, None, 10),
     "reversed": _Operation(1, lambda a: a[..., ::-1]),
-    "index": _Operation(2, _first_index),
+    "index": _Operation(2, None),
     "count": _Operation(2, lambda a, b: (a == np.asarray(b)[..., None]).sum(axis=-1)),
     "largest": _Operation(1, lambda a: a.max(axis=-1)),
     "smallest": _Operation(1, lambda a: a.min(axis=-1)),
@@ -165,16 +144,159 @@ _CALLS = {
 }
 
 
-def evaluate(expr: Expr, values: Mapping[str, Value]) -> Value:
+OK, DIVISION, OUTSIDE, MISSING = range(4)  # what went wrong in a row
+ERRORS = {
+    DIVISION: ZeroDivisionError("integer division or remainder by zero"),
+    OUTSIDE: IndexError("table index out of range"),
+    MISSING: ValueError("the value is not in the list, or the list is empty"),
+}
+
+
+def evaluate(expr: Expr, values: Mapping[str, Value], tables: Mapping[str, Value] | None = None) -> Value:
     """The value of an expression over arrays of a common batch shape.
 
-    Raises ZeroDivisionError, IndexError, or KeyError (a name without a value), as Python would.
+    Args: values: by name, integers (rows,) or lists (rows, items). tables: by name.
+    Raises ZeroDivisionError, IndexError or ValueError where a row does in Python, KeyError for a name
+    without a value.
     """
-    if expr.op == "const":
-        return np.asarray(expr.value)
-    if expr.op == "var":
-        return values[expr.value]
-    return OPERATIONS[expr.op].compute(*(evaluate(a, values) for a in expr.args))
+    rows = max((len(v) for v in values.values() if np.ndim(v)), default=1)
+    failed = np.zeros(rows, np.int8)
+    result = attempt(expr, values, tables or {}, failed)
+    if failed.any():
+        raise ERRORS[int(failed[failed != OK][0])]
+    return result
+
+
+def attempt(
+    expr: Expr, values: Mapping[str, Value], tables: Mapping[str, Value], failed: np.ndarray
+) -> Value:
+    """Like `evaluate`, but marks the rows that fail in `failed` instead of raising."""
+    return _Rows(values, tables, failed, np.arange(len(failed))).value(expr)
+
+
+class _Rows:
+    """Evaluation over some rows; as in Python, what is not needed for a row is not evaluated for it."""
+
+    def __init__(self, values, tables, failed: np.ndarray, numbers: np.ndarray):
+        self.values, self.tables, self.failed, self.numbers = values, tables, failed, numbers
+
+    def part(self, mask: np.ndarray) -> _Rows:
+        values = {n: v[mask] if np.ndim(v) else v for n, v in self.values.items()}
+        return _Rows(values, self.tables, self.failed, self.numbers[mask])
+
+    def fail(self, where: Value, code: int) -> None:
+        rows = self.numbers[np.broadcast_to(where, len(self.numbers))]
+        self.failed[rows] = np.where(self.failed[rows] == OK, code, self.failed[rows])
+
+    def value(self, expr: Expr) -> Value:
+        op = expr.op
+        if op == "const":
+            return np.asarray(expr.value)
+        if op == "var":
+            return self.values[expr.value] if expr.value in self.values else self.tables[expr.value]
+        if op in {"if", "and", "or"}:
+            return self.choose(expr)
+        args = [self.value(a) for a in expr.args]
+        if op in {"//", "%"}:
+            zero = np.asarray(args[1] == 0)
+            if zero.any():
+                self.fail(zero, DIVISION)
+                args[1] = np.where(zero, 1, args[1])
+        elif op == "lookup":
+            return self.look_up(*args)
+        elif op == "index":
+            hits = args[0] == np.broadcast_to(args[1], len(self.numbers))[:, None]
+            self.fail(~hits.any(axis=1), MISSING)
+            return hits.argmax(axis=1) if hits.shape[1] else np.zeros(len(hits), np.int64)
+        elif op in {"largest", "smallest"} and not args[0].shape[-1]:
+            self.fail(np.True_, MISSING)
+            return np.zeros(len(self.numbers), np.int64)
+        if op in {"list", "append"}:
+            whole = [np.broadcast_to(a, len(self.numbers)) if np.ndim(a) == 0 else a for a in args]
+            args = whole
+        compute = OPERATIONS[op].compute
+        assert compute is not None
+        return compute(*args)
+
+    def choose(self, expr: Expr) -> Value:
+        first = np.broadcast_to(self.value(expr.args[0]), len(self.numbers))
+        true = np.asarray(first != 0, bool)
+        if expr.op == "if":
+            sides = [(true, expr.args[1]), (~true, expr.args[2])]
+            result = None
+        else:
+            sides = [(true if expr.op == "and" else ~true, expr.args[1])]
+            result = np.array(first)
+        for mask, side in sides:
+            if not mask.any():
+                continue
+            whole = bool(mask.all())
+            part = (self if whole else self.part(mask)).value(side)
+            if whole:
+                return np.broadcast_to(part, len(self.numbers))
+            if result is None:
+                result = np.zeros(
+                    len(self.numbers), np.result_type(part, np.int64) if first.dtype != object else object
+                )
+            result[mask] = part
+        assert result is not None
+        return result
+
+    def look_up(self, table: Value, *indices: Value) -> Value:
+        chosen = []
+        for axis, given in enumerate(indices):
+            index = np.asarray(given).astype(np.int64)
+            outside = (index < -table.shape[axis]) | (index >= table.shape[axis])
+            if outside.any():
+                self.fail(outside, OUTSIDE)
+            chosen.append(np.where(outside, 0, index))
+        return table[tuple(chosen)]
+
+
+_LISTED = {"largest", "smallest", "total", "length", "distinct"}
+
+
+def kind_of(expr: Expr, kinds: Mapping[str, str]) -> str:
+    """What an expression is: "int" or "list" (or "constant", a tuple that stands after `in`).
+
+    `kinds` says "int", "list" or "table N" (N indices) for each name. Raises ValueError where an operation
+    gets what it does not take.
+    """
+    op = expr.op
+    if op == "const":
+        _check_constant(expr.value)
+        return "constant" if isinstance(expr.value, tuple) else "int"
+    if op == "var":
+        return kinds[expr.value]
+    args = [kind_of(a, kinds) for a in expr.args]
+    good, result = all(a == "int" for a in args), "int"
+    if op in {"==", "!="} and args == ["list", "list"]:
+        good = True
+    elif op == "in":
+        good = args[0] == "int" and args[1] in {"list", "constant"}
+        if args[1] == "constant":
+            good &= all(isinstance(v, int) for v in expr.args[1].value)
+    elif op in {"append", "index", "count"}:
+        good = args == ["list", "int"]
+    elif op == "reversed" or op in _LISTED:
+        good = args == ["list"]
+    elif op == "lookup":
+        good = bool(args) and args[0] == f"table {len(args) - 1}" and all(a == "int" for a in args[1:])
+    elif op == "list":
+        good &= bool(args)
+    if op in {"list", "append", "reversed"}:
+        result = "list"
+    if not good:
+        raise ValueError(f"{to_python(expr)!r}: not for {', '.join(args) or 'nothing'}")
+    return result
+
+
+def _check_constant(value: Any) -> None:
+    for item in value if isinstance(value, tuple) else (value,):
+        if isinstance(item, tuple):
+            _check_constant(item)
+        elif type(item) is not int or abs(item) >= 1 << 62:
+            raise ValueError(f"{item!r}: constants are integers of less than 63 bits")
 
 
 def nodes(expr: Expr) -> Iterator[Expr]:
@@ -398,7 +520,10 @@ def from_ast(node: ast.expr) -> Expr:
 
 
 def to_sympy(expr: Expr) -> sympy.Basic:
-    """The expression in sympy; comparisons as Piecewise 0/1, lists as undefined functions."""
+    """The expression in sympy; comparisons as Piecewise 0/1, lists as undefined functions.
+
+    Raises ValueError for &, | and ^ with a constant other than 0 and 1: they are taken for truth values.
+    """
     import sympy as sp
 
     args = [to_sympy(a) for a in expr.args]
@@ -414,7 +539,9 @@ def to_sympy(expr: Expr) -> sympy.Basic:
             return sp.Integer(int(condition == sp.true))
         return sp.Piecewise((1, condition), (0, True))
 
-    if any(_is_list(a) for a in expr.args) and expr.op not in {"in"}:
+    if expr.op in {"&", "|", "^"} and any(c.op == "const" and c.value not in (0, 1) for c in expr.args):
+        raise ValueError(f"{to_python(expr)!r}: bits of numbers have no sympy form")
+    if any(_is_list(a) for a in expr.args) and (expr.op != "in" or expr.args[1].op != "const"):
         return sp.Function({"==": "equal", "!=": "unequal"}.get(expr.op, expr.op))(*args)
     # sympy types its numbers as Basic, which has no arithmetic.
     a: Any
@@ -437,11 +564,11 @@ def to_sympy(expr: Expr) -> sympy.Basic:
         ">": lambda: truth(sp.Gt(a, b)),
         ">=": lambda: truth(sp.Ge(a, b)),
         "not": lambda: truth(sp.Eq(a, 0)),
-        "and": lambda: truth(sp.And(sp.Ne(a, 0), sp.Ne(b, 0))),
-        "or": lambda: truth(sp.Or(sp.Ne(a, 0), sp.Ne(b, 0))),
+        "and": lambda: sp.Piecewise((b, sp.Ne(a, 0)), (0, True)),
+        "or": lambda: sp.Piecewise((a, sp.Ne(a, 0)), (b, True)),
         "if": lambda: sp.Piecewise((b, sp.Ne(a, 0)), (args[2], True)),
         "in": lambda: truth(sp.Or(*(sp.Eq(a, item) for item in b))),
-        # On truth values; the language has these for nothing else.
+        # On truth values; of other numbers sympy has no bits.
         "&": lambda: a * b,
         "^": lambda: sp.Mod(a + b, 2),
         "|": lambda: sp.Max(a, b),

@@ -148,7 +148,7 @@ def read_horizon(exam: Examination, oracle: Oracle, config: SynthesisConfig) -> 
     if task.symbols > config.most_symbols:
         return False
     letters = fsm.alphabet(task.low, task.high, task.inputs)
-    for depth in (task.length // 2, max(1, task.length // 3)):
+    for depth in dict.fromkeys(d for d in (task.length // 2, task.length // 3) if d):
         with exam.stage("horizon machine"):
             machine = fsm.extract_to_horizon(oracle, letters, depth=depth, length=task.length)
         if machine is None or machine.states > config.most_states:

@@ -17,8 +17,8 @@ UNKNOWN = np.iinfo(np.int64).min  # the label of a state without one
 
 
 def input_names(count: int) -> tuple[str, ...]:
-    """x, w for two inputs, as the paper has them; x1, x2, ... for more than four."""
-    return INPUT_NAMES[:count] if count <= len(INPUT_NAMES) else tuple(f"in{i}" for i in range(count))
+    """x, w for two inputs, as the paper has them; in0_, in1_, ... for more than four."""
+    return INPUT_NAMES[:count] if count <= len(INPUT_NAMES) else tuple(f"in{i}_" for i in range(count))
 
 
 def labelings(machine: Machine) -> Iterator[tuple[str, np.ndarray]]:

@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 
 from mips import expression as ex
-from mips.definite import window_program
+from mips.definite import lag_registers
 from mips.expression import Expr
 from mips.lifting import input_names
 from mips.networks.relu import ReluRNN
@@ -132,6 +132,8 @@ def realize(response: Response) -> Realization | None:
     The constant is an input of its own, 1 at every step. None when the response is too short to tell.
     """
     length, outputs, inputs = response.impulse.shape
+    if length < 2:
+        return None
     constant = np.diff(response.offset, axis=0, prepend=np.zeros((1, outputs), np.int64))
     markov = np.concatenate([response.impulse, constant[..., None]], axis=2)  # (length, outputs, inputs + 1)
     half = length // 2
@@ -148,7 +150,13 @@ def realize(response: Response) -> Realization | None:
     c = _express(hankel[:outputs], basis)
     if a is None or c is None:
         return None
-    return Realization(a, basis[:, : inputs + 1].astype(object) * Fraction(1), c)
+    b = basis[:, : inputs + 1].astype(object) * Fraction(1)
+    reach = b
+    for k in range(length):
+        if not (c @ reach == markov[k].astype(object)).all():
+            return None
+        reach = a @ reach
+    return Realization(a, b, c)
 
 
 def _independent_rows(matrix: np.ndarray) -> list[int]:
@@ -214,7 +222,7 @@ def state_space_program(system: Realization) -> Program | None:
     names = input_names(inputs)
     if system.order > 20:
         return None
-    state = tuple("abcdefghijklmnopqrst"[: system.order])
+    state = tuple([s for s in "abcdefghijklmnopqrstuvwxyz" if s not in names][: system.order])
 
     def line(of_state, of_input):
         terms = [(int(f), ex.var(s)) for f, s in zip(of_state, state, strict=True)]
@@ -256,6 +264,8 @@ def fit_recurrence(
     `tolerance`: share of rows that may be missed (a network's errors).
     """
     inputs, outputs = x.shape[2], y.shape[2]
+    if max(past_outputs, past_inputs) >= x.shape[1]:
+        return None
     columns = [lag_columns(x, k) for k in range(past_inputs + 1)]
     columns += [lag_columns(y, k) for k in range(1, past_outputs + 1)]
     design = np.concatenate([*columns, np.ones((*x.shape[:2], 1), np.int64)], axis=2)
@@ -283,7 +293,9 @@ def lag_columns(values: Sequences, lag: int) -> Sequences:
 
 def lag_names(outputs: int) -> tuple[str, ...]:
     """Names of past outputs without their lag."""
-    return ("y",) if outputs == 1 else tuple("pqrst"[:outputs])
+    if outputs == 1:
+        return ("y",)
+    return tuple("pqmnk"[:outputs]) if outputs <= 5 else tuple(f"out{i}_" for i in range(outputs))
 
 
 def lagged_program(
@@ -296,11 +308,8 @@ def lagged_program(
     output_start: int = 0,
 ) -> Program:
     """A program over past inputs (x1, x2, ...) and past outputs (y1, y2, ...); unused lags are left out."""
-    base = window_program(
-        names, past_inputs, (0,) * len(names), outputs_only(outputs, names, past_inputs), kind
-    )
-    used = set().union(*(ex.names(e) for e in outputs)) if outputs else set()
-    state, initial, updates = list(base.state), list(base.initial), list(base.updates)
+    state, initial, updates = lag_registers(names, past_inputs, (0,) * len(names), outputs)
+    used = set().union(*(ex.names(e) for e in outputs))
     for name, output in zip(lag_names(len(outputs)), outputs, strict=True):
         deepest = max((k for k in range(1, past_outputs + 1) if f"{name}{k}" in used), default=0)
         for k in range(1, deepest + 1):
@@ -308,13 +317,6 @@ def lagged_program(
             initial.append(output_start)
             updates.append(ex.var(f"{name}{k - 1}") if k > 1 else output)
     return Program(names, tuple(state), tuple(initial), tuple(updates), outputs, kind=kind)
-
-
-def outputs_only(outputs: tuple[Expr, ...], names: tuple[str, ...], depth: int) -> tuple[Expr, ...]:
-    """The inputs that occur in the outputs, as expressions (what `window_program` looks at)."""
-    allowed = {f"{n}{k}" if k else n for n in names for k in range(depth + 1)}
-    used = set().union(*(ex.names(e) for e in outputs)) if outputs else set()
-    return tuple(ex.var(n) for n in sorted(used & allowed))
 
 
 def linear_programs(response: Response, system: Realization | None) -> Iterator[Program]:

@@ -17,6 +17,7 @@ import numpy as np
 from mips.tasks.task import Sequences
 
 _LARGEST = 1 << 15
+_NOT_A_NUMBER = -(1 << 31)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,6 +57,8 @@ class Oracle:
             state, y = pieces[0]
         else:
             state, y = jax.tree.map(lambda *a: np.concatenate(a), *pieces)
+        if (y == _NOT_A_NUMBER).any():
+            raise ValueError(f"{self.description} gives outputs that are not finite")
         return state, y.astype(np.int64)
 
     def run(self, x: Sequences, states: Any = None) -> Sequences:
@@ -125,10 +128,11 @@ def from_step(
 
     Raises: ValueError when the returned state or output has another shape or type than expected.
     """
+    if inputs < 1 or outputs < 1:
+        raise ValueError(f"inputs={inputs}, outputs={outputs}: must be at least 1")
     state = jax.tree.map(jnp.asarray, state)
-
-    def whole(s, x):
-        return step(s, x)
+    if any(jnp.issubdtype(a.dtype, jax.dtypes.prng_key) for a in jax.tree.leaves(state)):
+        raise ValueError("a state with random keys: the network must be deterministic")
 
     shape = jax.ShapeDtypeStruct((inputs,), jnp.int32)
     scalar = False
@@ -151,16 +155,24 @@ def from_step(
 
     @jax.jit
     def advance(states, x):
-        states, y = jax.vmap(whole)(states, x[:, 0] if scalar else x)
-        return states, jnp.round(y).astype(jnp.int32).reshape(x.shape[0], outputs)
+        padding, states = states
+        states, y = jax.vmap(step)(states, x[:, 0] if scalar else x)
+        y = jnp.asarray(y, jnp.float32) if y.dtype == bool else y
+        rounded = jnp.where(jnp.isfinite(y), jnp.round(y), _NOT_A_NUMBER).astype(jnp.int32)
+        return (padding, states), rounded.reshape(x.shape[0], outputs)
 
-    return Oracle(advance, state, inputs, outputs, description or "the user's step function")
+    # One more array in the state, so that there is a batch axis also where the network has no state.
+    return Oracle(
+        advance, (np.zeros((), np.int32), state), inputs, outputs, description or "the user's step function"
+    )
 
 
 def _result(step, state, x):
     result = jax.eval_shape(step, state, x)
     if not isinstance(result, tuple) or len(result) != 2:
         raise ValueError("the step function must return (state, output)")
+    if not hasattr(result[1], "shape"):
+        raise ValueError(f"the step function's output must be one array, not {type(result[1]).__name__}")
     return result
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
+import keyword
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import sympy
 
     from mips.tasks.task import Sequences
+
+_LARGEST = 20_000  # parts of a formula read from text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,11 +51,33 @@ class Program:
     def __post_init__(self):
         if not len(self.state) == len(self.initial) == len(self.updates):
             raise ValueError("a program needs an initial value and an update for each state variable")
-        known = {*self.inputs, *self.state, *(name for name, _ in self.tables)}
+        if not self.inputs or not self.outputs:
+            raise ValueError("a program needs at least one input and one output")
+        kinds = dict.fromkeys(self.inputs, "int")
+        for name, value in zip(self.state, self.initial, strict=True):
+            kinds[name] = "list" if value == () else "int"
+            if value != ():
+                ex.kind_of(ex.const(value), {})
+        for name, table in self.tables:
+            kinds[name] = f"table {_depth(table)}"
+        names = [*self.inputs, *self.state, *(name for name, _ in self.tables)]
+        for name in names:
+            if not (isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)):
+                raise ValueError(f"{name!r} cannot be a name in a program")
+        if len(set(names)) < len(names):
+            raise ValueError(f"a name is used twice: {', '.join(n for n in names if names.count(n) > 1)}")
         for expr in (*self.updates, *self.outputs):
-            unknown = ex.names(expr) - known
+            unknown = ex.names(expr) - set(kinds)
             if unknown:
                 raise ValueError(f"unknown names in {expr}: {', '.join(sorted(unknown))}")
+        for name, update in zip(self.state, self.updates, strict=True):
+            if ex.kind_of(update, kinds) != kinds[name]:
+                raise ValueError(
+                    f"{name} begins as {kinds[name]} and becomes {ex.kind_of(update, kinds)}: {update}"
+                )
+        for output in self.outputs:
+            if ex.kind_of(output, kinds) != "int":
+                raise ValueError(f"an output must be an integer: {output}")
 
     @property
     def bits(self) -> float:
@@ -74,28 +99,39 @@ class Program:
         """Outputs (count, length, outputs) for inputs (count, length, inputs).
 
         Computed in int64; `exact` uses Python's unbounded integers instead (slower).
-        Raises ZeroDivisionError, IndexError or ValueError where the Python text would.
+        Raises ZeroDivisionError, IndexError or ValueError where the Python text would, ValueError or
+        TypeError for inputs of another shape or kind.
         """
+        outputs, failed = self.attempt(sequences, exact=exact)
+        if failed.any():
+            raise ex.ERRORS[int(failed[failed != ex.OK][0])]
+        return outputs
+
+    def attempt(self, sequences: Sequences, *, exact: bool = False) -> tuple[Sequences, np.ndarray]:
+        """Outputs, and for every step (count, length) a code that is 0 where all went well until then."""
         x = np.asarray(sequences)
         if x.ndim != 3 or x.shape[2] != len(self.inputs):
             raise ValueError(f"inputs of shape {x.shape}; (count, length, {len(self.inputs)}) was expected")
+        if not (np.issubdtype(x.dtype, np.integer) or x.dtype in (bool, object)):
+            raise TypeError(f"inputs of type {x.dtype}; integers were expected")
         x = x.astype(object if exact else np.int64)
-        count = len(x)
-        fixed: dict[str, np.ndarray] = {name: np.asarray(table) for name, table in self.tables}
+        count, length = x.shape[:2]
+        tables = {name: np.asarray(table) for name, table in self.tables}
         state = [
             np.empty((count, 0), x.dtype) if v == () else np.full(count, v, x.dtype) for v in self.initial
         ]
-        columns = []
-        for t in range(x.shape[1]):
-            values = fixed | dict(zip(self.state, state, strict=True))
+        outputs = np.zeros((count, length, len(self.outputs)), x.dtype)
+        failed = np.zeros(count, np.int8)
+        codes = np.zeros((count, length), np.int8)
+        for t in range(length):
+            values = dict(zip(self.state, state, strict=True))
             values |= {name: x[:, t, i] for i, name in enumerate(self.inputs)}
-            out = [np.broadcast_to(ex.evaluate(e, values), (count,)) for e in self.outputs]
-            columns.append(np.stack(out, axis=1))
-            new = [np.asarray(ex.evaluate(e, values)) for e in self.updates]
+            for i, e in enumerate(self.outputs):
+                outputs[:, t, i] = ex.attempt(e, values, tables, failed)
+            codes[:, t] = failed
+            new = [np.asarray(ex.attempt(e, values, tables, failed)) for e in self.updates]
             state = [v if v.ndim == 2 else np.broadcast_to(v, (count,)) for v in new]
-        if not columns:
-            return np.empty((count, 0, len(self.outputs)), np.int64)
-        return np.stack(columns, axis=1)
+        return outputs, codes
 
     def source(self, name: str = "program") -> str:
         """The program as a Python generator function."""
@@ -151,6 +187,17 @@ class Program:
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a stored program: {error!r}") from None
+
+
+def _depth(table: Any) -> int:
+    """Number of indices of a rectangular nested tuple of integers. Raises ValueError for anything else."""
+    try:
+        array = np.array(table)
+    except ValueError:
+        array = np.empty(0, object)
+    if not isinstance(table, tuple) or not array.size or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError("a table must be a rectangular tuple (of tuples) of integers")
+    return array.ndim
 
 
 def _output_names(count: int) -> list[str]:
@@ -251,46 +298,72 @@ def parse_program(text: str) -> Program:
     tables and initial values, then one `for ... in xs:` with assignments and one `yield`.
     """
     try:
-        module = ast.parse(text)
+        return _parse_module(ast.parse(text))
     except SyntaxError as error:
         raise ValueError(f"not Python: line {error.lineno}: {error.msg}") from None
-    functions = [n for n in module.body if isinstance(n, ast.FunctionDef)]
-    if len(functions) != 1:
-        raise ValueError(f"one function was expected, {len(functions)} found")
-    body = [
-        n for n in functions[0].body if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant))
-    ]
+    except RecursionError:
+        raise ValueError("the text is nested too deeply") from None
+
+
+def _parse_module(module: ast.Module) -> Program:
+    body = [n for n in module.body if not _is_text(n)]
+    if len(body) != 1 or not isinstance(body[0], ast.FunctionDef):
+        raise ValueError("one function was expected, and nothing beside it")
+    function = body[0]
+    given = ast.unparse(function.args)
+    if not given.isidentifier() or function.decorator_list:
+        raise ValueError(f"line {function.lineno}: a function of one argument was expected, not of ({given})")
+    body = [n for n in function.body if not _is_text(n)]
     if not body or not isinstance(body[-1], ast.For):
         raise ValueError("the function must end with a loop over its argument")
     loop = body[-1]
+    if ast.unparse(loop.iter) != given or loop.orelse:
+        raise ValueError(f"line {loop.lineno}: the loop must go over {given}, and have no else")
     starts: dict[str, Any] = {}
     tables: dict[str, Any] = {}
     for node in body[:-1]:
         name, value = _read_start(node)
+        if name in starts or name in tables:
+            raise ValueError(f"line {node.lineno}: {name} has a value already")
         (tables if isinstance(value, tuple) and value else starts)[name] = value
     target = loop.target
     inputs = [target] if isinstance(target, ast.Name) else getattr(target, "elts", [])
-    if not inputs or not all(isinstance(n, ast.Name) for n in inputs):
+    if not all(isinstance(n, ast.Name) for n in inputs) or (target not in inputs and len(inputs) < 2):
         raise ValueError(f"line {loop.lineno}: the loop must name its inputs")
-    names = tuple(n.id for n in inputs)  # pyright: ignore[reportAttributeAccessIssue]
+    names = tuple(n.id for n in inputs)
 
     current: dict[str, Expr] = {n: ex.var(n) for n in (*names, *starts, *tables)}
+    sizes = dict.fromkeys(current, 1)
+
+    def read(node: ast.expr) -> Expr:
+        text = ex.from_ast(node)
+        total = sum(sizes.get(n.value, 1) if n.op == "var" else 1 for n in ex.nodes(text))
+        if total > _LARGEST:
+            raise ValueError(
+                f"line {node.lineno}: the formula has more than {_LARGEST} parts when written out"
+            )
+        return ex.substitute(text, current)
+
+    def assign(name: str, value: Expr, line: int) -> None:
+        if name in tables or name == given:
+            raise ValueError(f"line {line}: {name} cannot be assigned in the loop")
+        current[name], sizes[name] = value, ex.size(value)
+
     outputs: tuple[Expr, ...] | None = None
     for node in loop.body:
         match node:
             case ast.Assign(targets=[ast.Name(id=name)]):
-                current[name] = _read(node.value, current)
+                assign(name, read(node.value), node.lineno)
             case ast.Assign(targets=[ast.Tuple(elts=left)], value=ast.Tuple(elts=right)) if len(left) == len(
                 right
             ):
-                new = [_read(r, current) for r in right]
-                for item, value in zip(left, new, strict=True):
+                for item, value in zip(left, [read(r) for r in right], strict=True):
                     if not isinstance(item, ast.Name):
                         raise ValueError(f"line {node.lineno}: only names can be assigned")
-                    current[item.id] = value
+                    assign(item.id, value, node.lineno)
             case ast.Expr(value=ast.Yield(value=value)) if value is not None and outputs is None:
                 items = value.elts if isinstance(value, ast.Tuple) else [value]
-                outputs = tuple(_read(v, current) for v in items)
+                outputs = tuple(read(v) for v in items)
             case _:
                 raise ValueError(
                     f"line {node.lineno}: {ast.unparse(node)!r} is not part of the language of programs"
@@ -308,6 +381,15 @@ def parse_program(text: str) -> Program:
     )
 
 
+def _is_text(node: ast.stmt) -> bool:
+    """Whether a statement is a doc string."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
 def _read_start(node: ast.stmt) -> tuple[str, Any]:
     if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
         if isinstance(node.value, ast.List) and not node.value.elts:
@@ -318,7 +400,3 @@ def _read_start(node: ast.stmt) -> tuple[str, Any]:
     raise ValueError(
         f"line {node.lineno}: {ast.unparse(node)!r}: an initial value must be an integer, a table or []"
     )
-
-
-def _read(node: ast.expr, current: dict[str, Expr]) -> Expr:
-    return ex.substitute(ex.from_ast(node), current)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
+import keyword
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +16,7 @@ from jaxtyping import PRNGKeyArray
 from mips import extraction, oracle
 from mips.automaton import Machine
 from mips.config import SynthesisConfig
-from mips.examination import Examination
+from mips.examination import BudgetExhaustedError, Examination
 from mips.linear import Realization, response_of_weights
 from mips.networks.relu import ReluConfig
 from mips.networks.tokens import TokenConfig
@@ -35,7 +37,8 @@ class Result:
 
     task: str
     status: str
-    """formula (exact at both lengths), table (exact, but tables), network (trained, not understood), none"""
+    """formula (exact at both lengths, or on what is recorded), table (exact, but tables), inexact, network
+    (trained, not understood), unfinished (stopped by a budget) or none"""
     program: Program | None
     provenance: str
     """network, table (of a machine read from a network), or data"""
@@ -67,7 +70,8 @@ class Result:
 def identifier(name: str) -> str:
     """A Python name for a task."""
     text = "".join(c if c.isalnum() else "_" for c in name).strip("_").lower()
-    return text if text.isidentifier() else f"task_{text}"
+    taken = keyword.iskeyword(text) or keyword.issoftkeyword(text) or hasattr(builtins, text)
+    return text if text.isidentifier() and not taken else f"task_{text}"
 
 
 def synthesize(
@@ -89,20 +93,36 @@ def synthesize(
     seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
     exam = Examination(task, seed=seed, on_stage=on_stage)
     baseline = None
-    if config.baseline or config.route == "data":
-        baseline = data_only(exam, config, seed=seed)
     network: Judged | None = None
-    if config.route == "data":
-        exam.formula = baseline
-    elif config.route == "paper":
-        from mips.paper.pipeline import solve_as_published
+    stopped = False
+    try:
+        if config.baseline or config.route == "data":
+            baseline = data_only(exam, config, seed=seed)
+        if config.route == "data":
+            exam.formula = baseline
+        elif config.route == "paper":
+            from mips.paper.pipeline import solve_as_published
 
-        network = solve_as_published(exam, config, key=key, seed=seed)
-    else:
-        for network in _networks(exam, config, key=key, seed=seed, devices=devices):
-            if exam.formula is not None or (exam.table is not None and network.finished):
-                break
-    return _conclude(exam, config, network, baseline)
+            network = solve_as_published(exam, config, key=key, seed=seed)
+        else:
+            network = _read_networks(exam, config, key=key, seed=seed, devices=devices)
+    except BudgetExhaustedError:
+        stopped = True
+        exam.note("the budget ran out")
+    return _conclude(exam, config, network, baseline, stopped=stopped)
+
+
+def _read_networks(exam: Examination, config: SynthesisConfig, *, key, seed, devices) -> Judged | None:
+    """Trains and reads until there is a formula; the network that the result came from."""
+    network = source_of_table = None
+    for network in _networks(exam, config, key=key, seed=seed, devices=devices):
+        if exam.formula is not None:
+            return network
+        if exam.table is not None and source_of_table is None:
+            source_of_table = network
+        if exam.table is not None and network.finished:
+            break
+    return source_of_table or network
 
 
 def synthesize_from_network(
@@ -114,6 +134,8 @@ def synthesize_from_network(
     truth is the network itself.
     """
     config = config or SynthesisConfig()
+    if config.route in {"paper", "data"}:
+        raise ValueError(f"route={config.route!r}: a given network can be read by auto, automaton or linear")
     exam = Examination(task, on_stage=on_stage)
     accuracy = oracle.agreement(network, *exam.short)[1]
     if config.route in {"auto", "linear"}:
@@ -129,14 +151,28 @@ def task_of_network(network: Oracle, name: str = "network", *, low: int, high: i
 
 
 def _conclude(
-    exam: Examination, config: SynthesisConfig, network: Judged | None, baseline: Program | None
+    exam: Examination,
+    config: SynthesisConfig,
+    network: Judged | None,
+    baseline: Program | None,
+    *,
+    stopped: bool = False,
 ) -> Result:
+    exam.on_stage = None  # the end is not interrupted
     program = exam.formula or exam.table
+    task = exam.task
+    if task.reference is None:
+        # Evidence is what no network was trained on.
+        task = dataclasses.replace(task, records=exam.short)
     report = None
     if program is not None:
         with exam.stage("verification"):
-            report = verify(program, exam.task)
-        if not report.exact and exam.long is not None:
+            report = verify(program, task)
+        if exam.long is None:
+            exam.note(
+                "no longer sequences are recorded: whether the program goes on beyond them was not tested"
+            )
+        elif not report.exact:
             exam.note("the program passed the quick checks and failed the full ones")
     status, provenance = "none", ""
     if program is not None and report is not None:
@@ -144,6 +180,8 @@ def _conclude(
         status = "table" if program.uses_table else "formula"
         if not report.exact and not (exam.long is None and report.fresh == 1.0):
             status = "inexact"
+    elif stopped:
+        status = "unfinished"
     elif network is not None:
         status = "network"
     agree = None
@@ -207,7 +245,7 @@ def _networks(
         if over_symbols and config.route != "linear":
             symbols = _symbols(task, x)
             for cell in ("affine", "gru"):
-                width = (config.hidden // 2 if cell == "affine" else config.hidden) * (
+                width = (max(1, config.hidden // 2) if cell == "affine" else config.hidden) * (
                     1 if attempt == 0 else 2
                 )
                 family = TokenConfig(_round_up(task.symbols), _round_up(len(values)), width, cell)

@@ -31,7 +31,7 @@ class Report:
     """What a program was checked on. Shares are of whole sequences; None: not checked."""
 
     fresh: float
-    """share right at the training length, on sequences not used before"""
+    """share right at the training length, on sequences that no network was trained on"""
     fresh_count: int
     long: float | None
     """share right at four times the length"""
@@ -43,7 +43,7 @@ class Report:
 
     @property
     def exact(self) -> bool:
-        """Right on everything, longer sequences included."""
+        """Right on everything that was checked, longer sequences included."""
         return self.fresh == 1.0 and self.long == 1.0 and self.exhaustive in (None, 1.0)
 
     def to_json(self) -> dict[str, Any]:
@@ -52,11 +52,20 @@ class Report:
 
 
 def right(program: Program, x: Sequences, y: Sequences) -> np.ndarray:
-    """Whether each sequence is right at every step; all wrong where the program fails with an error."""
-    try:
-        return (program.run(x) == y).all(axis=(1, 2))
-    except (ZeroDivisionError, IndexError, ValueError):
-        return np.zeros(len(x), bool)
+    """Whether each sequence is right at every step; a sequence on which the program fails is wrong."""
+    outputs, codes = _outcome(program, x)
+    return (outputs == y).all(axis=(1, 2)) & (codes == 0).all(axis=1)
+
+
+def _outcome(program: Program, x: Sequences) -> tuple[Sequences, np.ndarray]:
+    """Outputs and error codes; in unbounded integers where 64 bits turn out to be too few."""
+    outputs, codes = program.attempt(x)
+    if len(x):
+        probe = x[:: max(1, len(x) // 32)]
+        exact, _ = program.attempt(probe, exact=True)
+        if not (exact == outputs[:: max(1, len(x) // 32)]).all():
+            return program.attempt(x, exact=True)
+    return outputs, codes
 
 
 def all_sequences(task: Task, length: int) -> Sequences:
@@ -137,19 +146,10 @@ def _shortest(
 
 
 def _first_failure(program: Program, x: Sequences, y: Sequences) -> Counterexample | None:
-    for length in range(1, x.shape[1] + 1):
-        part, want = x[:, :length], y[:, length - 1]
-        try:
-            got = program.run(part)[:, -1]
-        except (ZeroDivisionError, IndexError, ValueError):
-            for i in range(len(part)):
-                try:
-                    program.run(part[i : i + 1])
-                except (ZeroDivisionError, IndexError, ValueError):
-                    return Counterexample(part[i].tolist(), want[i].tolist(), None)
-            raise
-        misses = np.flatnonzero((got != want).any(axis=1))
-        if len(misses):
-            i = misses[0]
-            return Counterexample(part[i].tolist(), want[i].tolist(), got[i].tolist())
+    outputs, codes = _outcome(program, x)
+    wrong = (outputs != y).any(axis=2) | (codes != 0)
+    for t in range(x.shape[1]):
+        for i in np.flatnonzero(wrong[:, t])[:1]:
+            got = None if codes[i, t] else outputs[i, t].tolist()
+            return Counterexample(x[i, : t + 1].tolist(), y[i, t].tolist(), got)
     return None

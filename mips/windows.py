@@ -46,6 +46,8 @@ def window_rules(
         grammar = dataclasses.replace(grammar, constants=constants)
     for total in range(most + 1):
         for back in range(total + 1):
+            if max(back, total - back) >= x.shape[1]:
+                continue
             leaves, targets = _windows(x, y, names, out, total - back, back)
             if contradicts(leaves, targets, tolerance):
                 continue

@@ -93,6 +93,9 @@ def linear_lattice(
     if not np.isfinite(vectors).all():
         return None
     if independent:
+        # What a network that forgets leaves of an input is noise, not a short lattice vector.
+        floor = 0.05 * float(np.linalg.norm(sources, axis=1).max())
+        vectors = vectors[np.linalg.norm(vectors, axis=1) > floor]
         chosen = _independent(vectors)
         if len(chosen) < n:
             return None
@@ -101,21 +104,21 @@ def linear_lattice(
         if n > len(vectors):
             return None
         basis = clean(vectors[np.argsort(-np.linalg.norm(vectors, axis=1), kind="stable")[:n]])
-    if abs(np.linalg.det(basis)) < 1e-9:
+    # Relative to the vectors' lengths: states may be small in scale.
+    if abs(np.linalg.det(basis)) < 1e-6 * np.prod(np.linalg.norm(basis, axis=1)):
         return None
     return _settle(after, basis)
 
 
-def _independent(vectors: np.ndarray, *, tolerance: float = 1e-3) -> list[int]:
+def _independent(vectors: np.ndarray, *, tolerance: float = 1e-2) -> list[int]:
     """Numbers of the shortest vectors that are independent of the shorter ones before."""
     chosen: list[int] = []
     directions = np.empty((0, vectors.shape[1]))
-    longest = np.linalg.norm(vectors, axis=1).max()
     for number in np.argsort(np.linalg.norm(vectors, axis=1), kind="stable"):
         vector = vectors[number]
         rest = vector - directions.T @ (directions @ vector)
         size = np.linalg.norm(rest)
-        if size > tolerance * np.linalg.norm(vector) and size > 1e-6 * longest:
+        if size > tolerance * np.linalg.norm(vector):
             directions = np.vstack([directions, rest / size])
             chosen.append(int(number))
     return chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from mips.tasks.task import Sequences, Task
+
+_LARGEST = 1 << 31  # values are below
 
 
 def from_callable(
@@ -36,21 +39,28 @@ def from_callable(
         rows = []
         for sequence in x:
             given = sequence[:, 0].tolist() if inputs == 1 else [tuple(step) for step in sequence.tolist()]
-            rows.append(_read_outputs(label, given, list(function(given)), outputs))
+            rows.append(_read_outputs(label, given, function(given), outputs))
         return np.array(rows, np.int64).reshape(*x.shape[:2], outputs)
 
     # A Python function takes a second for some 50,000 sequences.
+    for bound in (low, high):
+        if not isinstance(bound, int | np.integer):
+            raise TypeError(f"task {label!r}: low and high are integers, not {bound!r}")
     task = Task(label, reference, low, high, inputs, outputs, length, most_listed=1 << 16)
-    probe = task.draw(0, 4)
+    probe = task.draw(0, 64)
     whole = task.solve(probe)
-    if length > 1 and not np.array_equal(task.solve(probe[:, : length // 2]), whole[:, : length // 2]):
-        raise ValueError(
-            f"task {label!r} is not causal: outputs of a prefix change when inputs are added after it"
-        )
+    for part in range(1, length):
+        if not np.array_equal(task.solve(probe[:, :part]), whole[:, :part]):
+            raise ValueError(
+                f"task {label!r} is not causal: outputs of a prefix of {part} inputs change when more follow"
+            )
     return task
 
 
-def _read_outputs(label: str, given: list, result: list, outputs: int) -> list[list[int]]:
+def _read_outputs(label: str, given: list, outcome: Any, outputs: int) -> list[list[int]]:
+    if not isinstance(outcome, Iterable):
+        raise TypeError(f"task {label!r} gives {outcome!r}, not a sequence of outputs (inputs {given})")
+    result = list(outcome)
     if len(result) != len(given):
         raise ValueError(f"task {label!r} gives {len(result)} outputs for the {len(given)} inputs {given}")
     rows = []
@@ -62,6 +72,8 @@ def _read_outputs(label: str, given: list, result: list, outputs: int) -> list[l
             )
         if not all(isinstance(v, int | np.integer | np.bool_) for v in row):
             raise TypeError(f"task {label!r} gives {y!r}, which is not an integer (inputs {given})")
+        if any(abs(int(v)) >= 1 << 62 for v in row):
+            raise ValueError(f"task {label!r} gives {y!r}, which is beyond 62 bits (inputs {given})")
         rows.append([int(v) for v in row])
     return rows
 
@@ -72,7 +84,7 @@ def from_file(path: str | Path) -> Task:
     Raises ValueError, naming the file and what was wrong in it.
     """
     path = Path(path)
-    if not path.exists():
+    if not path.is_file():
         raise ValueError(f"{path}: no such file")
     if path.suffix == ".npz":
         return from_npz(path)
@@ -90,13 +102,18 @@ def from_npz(path: str | Path) -> Task:
     """
     path = Path(path)
     try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                raise ValueError("damaged")
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not a readable .npz file ({error})") from None
     for key in ("x", "y"):
         if key not in arrays:
             raise ValueError(f"{path}: no array {key!r}; there are {', '.join(arrays) or 'none'}")
+    if ("x_long" in arrays) != ("y_long" in arrays):
+        raise ValueError(f"{path}: x_long and y_long come together; one is missing")
     records = _records(path, arrays, "")
     long = _records(path, arrays, "_long") if "x_long" in arrays and "y_long" in arrays else None
     return _recorded(path, records, long)
@@ -123,7 +140,14 @@ def _integers(path: Path, key: str, values: np.ndarray) -> Sequences:
         )
     if values.dtype == bool:
         values = values.astype(np.int64)
-    if np.issubdtype(values.dtype, np.floating) and np.array_equal(values, np.round(values)):
+    whole = np.issubdtype(values.dtype, np.floating) and np.array_equal(values, np.round(values))
+    if (
+        values.size
+        and (whole or np.issubdtype(values.dtype, np.integer))
+        and not np.abs(values.astype(float)).max() < _LARGEST
+    ):
+        raise ValueError(f"{path}: {key} holds values of more than 31 bits")
+    if whole:
         values = values.astype(np.int64)
     if not np.issubdtype(values.dtype, np.integer):
         raise ValueError(f"{path}: {key} holds {values.dtype} values that are not integers")
@@ -141,26 +165,33 @@ def from_csv(path: str | Path) -> Task:
     import csv
 
     path = Path(path)
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, skipinitialspace=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a readable CSV file ({error})") from None
     if not rows:
         raise ValueError(f"{path}: no rows")
     columns = [c for c in rows[0] if c]
-    left = sorted(c for c in columns if c == "x" or (c[0] == "x" and c[1:].isdigit()))
-    right = sorted(c for c in columns if c == "y" or (c[0] == "y" and c[1:].isdigit()))
+    left, right = _channels(columns, "x"), _channels(columns, "y")
     if "sequence" not in columns or not left or not right:
         raise ValueError(
             f"{path}: columns sequence, x (or x1, x2, ...) and y were expected, not {', '.join(columns)}"
         )
     table: dict[str, list[list[int]]] = {}
+    last = None
     for line, row in enumerate(rows, start=2):
         try:
-            values = [int(row[c]) for c in (*left, *right)]
+            values = [_integer(row[c]) for c in (*left, *right)]
         except (TypeError, ValueError):
             raise ValueError(
                 f"{path}, line {line}: {[row[c] for c in (*left, *right)]} are not all integers"
             ) from None
-        table.setdefault(row["sequence"], []).append(values)
+        name = row["sequence"]
+        if name in table and name != last:
+            raise ValueError(f"{path}, line {line}: sequence {name!r} comes again after another one")
+        table.setdefault(name, []).append(values)
+        last = name
     lengths = {name: len(steps) for name, steps in table.items()}
     first = next(iter(lengths.values()))
     odd = next((n for n, count in lengths.items() if count != first), None)
@@ -173,6 +204,33 @@ def from_csv(path: str | Path) -> Task:
     return _recorded(path, (everything[..., : len(left)], everything[..., len(left) :]), None)
 
 
+def _channels(columns: list[str], letter: str) -> list[str]:
+    """The columns x, x1, x2, ... by number."""
+    found = [c for c in columns if c[0] == letter and (c[1:].isdigit() or not c[1:])]
+    return sorted(found, key=lambda c: int(c[1:] or 0))
+
+
+def _integer(text: str) -> int:
+    if "_" in text or abs(int(text)) >= _LARGEST:
+        raise ValueError(text)
+    return int(text)
+
+
+def _check_causal(path: Path, x: Sequences, y: Sequences) -> None:
+    """Raises ValueError where two sequences begin alike and their outputs do not."""
+    for t in range(x.shape[1]):
+        _, first, number = np.unique(x[:, : t + 1], axis=0, return_index=True, return_inverse=True)
+        other = first[number.ravel()]
+        wrong = np.flatnonzero((y[:, t] != y[other, t]).any(axis=1))
+        if len(wrong):
+            i, j = int(other[wrong[0]]), int(wrong[0])
+            raise ValueError(
+                f"{path}: sequences {i} and {j} have the same first {t + 1} inputs and differ in output "
+                f"{t + 1}: "
+                "an output may depend on the inputs up to it alone"
+            )
+
+
 def _recorded(
     path: Path, records: tuple[Sequences, Sequences], long: tuple[Sequences, Sequences] | None
 ) -> Task:
@@ -180,6 +238,9 @@ def _recorded(
     everything = [x] if long is None else [x, long[0]]
     if long is not None and (long[0].shape[2] != x.shape[2] or long[1].shape[2] != y.shape[2]):
         raise ValueError(f"{path}: the longer sequences have other numbers of channels")
+    if long is not None and long[0].shape[1] <= x.shape[1]:
+        raise ValueError(f"{path}: x_long has {long[0].shape[1]} steps, no more than x")
+    _check_causal(path, x, y)
     low, high = min(int(a.min()) for a in everything), max(int(a.max()) for a in everything) + 1
     return Task(
         path.stem,

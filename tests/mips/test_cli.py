@@ -71,6 +71,23 @@ def test_listing_is_complete_and_light(subprocess_env, tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_results_of_other_settings_or_tasks_are_not_taken_over(subprocess_env, tmp_path):
+    def run(*arguments, status=0):
+        return mips(*arguments, env=subprocess_env, cwd=tmp_path, status=status)
+
+    run("solve", "Bitwise_Xor", "--route", "data", "--out", "o")
+    assert "route='data' (now 'auto')" in run("solve", "Bitwise_Xor", "--out", "o", "--resume", status=2)
+    x = np.random.default_rng(0).integers(0, 2, (200, 6))
+    np.savez(tmp_path / "Bitwise_Xor.npz", x=x, y=x)
+    assert "another task" in run("solve", "Bitwise_Xor.npz", "--out", "o", "--route", "data", status=2)
+    run("solve", "Bitwise_Xor.npz", "--out", "mine", "--route", "data")
+    assert "MIPS (paper): 0" in run("report", "mine")
+    run("solve", "Bitwise_Xor", "--budget-minutes", "0.00001", "--out", "o")
+    assert json.loads((tmp_path / "o" / "bitwise_xor.json").read_text())["status"] == "formula"
+    (tmp_path / "file").write_text("")
+    assert "must be a folder" in run("solve", "Div_3", "--out", "file", status=2)
+
+
 def test_a_budget_that_runs_out_is_said(subprocess_env, tmp_path):
     mips("solve", "Div_3", "--budget-minutes", "0.0001", "--out", "o", env=subprocess_env, cwd=tmp_path)
     data = json.loads((tmp_path / "o" / "div_3.json").read_text())

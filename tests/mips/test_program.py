@@ -63,7 +63,7 @@ def test_sympy_means_the_same(seed):
     expr = random_expression(rng, 3)
     symbolic = ex.to_sympy(expr)
     for a, b in rng.integers(-9, 10, (5, 2)).tolist():
-        want = int(np.asarray(ex.evaluate(expr, {"x": np.int64(a), "s": np.int64(b)})))
+        want = int(np.ravel(ex.evaluate(expr, {"x": np.array([a]), "s": np.array([b])}))[0])
         import sympy as sp
 
         assert int(symbolic.subs({sp.Symbol("x", integer=True): a, sp.Symbol("s", integer=True): b})) == want
@@ -104,7 +104,7 @@ def test_programs_survive_text_and_json(name):
     assert Program.from_json(json.loads(json.dumps(program.to_json()))) == program
     x = np.random.default_rng(0).integers(0, 5, (20, 12, len(program.inputs)))
     namespace = {}
-    exec(program.source("f"), namespace)  # our own text, in a test
+    exec(program.source("f"), namespace)
     for sequence, row in zip(x, program.run(x), strict=True):
         steps = sequence[:, 0].tolist() if x.shape[2] == 1 else [tuple(s) for s in sequence.tolist()]
         assert [list(y) if isinstance(y, tuple) else [y] for y in namespace["f"](steps)] == row.tolist()
@@ -133,6 +133,32 @@ def test_big_numbers_are_exact_on_request():
         ("def f(xs):\n    for x in xs:\n        pass\n", "line 3"),
         ("def f(xs:\n", "not Python"),
         ("def f(xs):\n    return 3\n", "loop over its argument"),
+        ("def f(xs):\n    for x in xs[::-1]:\n        yield x\n", "must go over xs"),
+        ("def f(xs):\n    for x in xs:\n        yield x\n    else:\n        yield 5\n", "no else"),
+        ("y = 3\ndef f(xs):\n    for x in xs:\n        yield x\n", "nothing beside it"),
+        ("def f(xs, n):\n    for x in xs:\n        yield x\n", "one argument"),
+        (
+            "def f(xs):\n    T = (1, 2)\n    for x in xs:\n        yield T[0]\n        T = (9, 9)\n",
+            "T cannot be assigned",
+        ),
+        (
+            "def f(xs):\n    s = 0\n    s = (1, 2)\n    for x in xs:\n        yield s[1]\n",
+            "has a value already",
+        ),
+        ("def f(xs):\n    for x, in xs:\n        yield x\n", "must name its inputs"),
+        ("def f(xs):\n    for x in xs:\n        yield max(x)\n", "not for int"),
+        ("def f(xs):\n    for x in xs:\n        yield x[0]\n", "not for int"),
+        (
+            "def f(xs):\n    h = []\n    for x in xs:\n        h = h + [x]\n        yield len(h + h)\n",
+            "not for list, list",
+        ),
+        ("def f(xs):\n    for x in xs:\n        yield ()\n", "at least one"),
+        (
+            "def f(xs):\n    a = 1\n    for x in xs:\n" + "        a = a + a\n" * 40 + "        yield a\n",
+            "20000 parts",
+        ),
+        ("def f(xs):\n    for x in xs:\n        yield " + "-" * 3000 + "x\n", "nested too deeply"),
+        (f"def f(xs):\n    for x in xs:\n        yield x + {2**63}\n", "less than 63 bits"),
     ],
 )
 def test_other_text_is_refused_and_never_run(text, error):
@@ -144,6 +170,38 @@ def test_description_length_counts_nodes_and_constants():
     small, large = ex.parse("x % 5"), ex.parse("x % 500")
     assert ex.bits(large, variables=1) - ex.bits(small, variables=1) == pytest.approx(np.log2(501 / 6))
     assert ex.bits(ex.parse("x + x"), variables=1) > ex.bits(X, variables=1)
+
+
+GUARDED = (
+    "0 if x == 0 else 6 // x",
+    "x != 0 and 6 // x",
+    "x == 0 or 6 % x",
+    "T[x] if x < 2 else T[0 - 1]",
+    "T[x - 2]",
+    "(x and 3 // x) + (7 if x > 2 else 1 % (3 - x))",
+)
+
+
+@pytest.mark.parametrize("text", GUARDED)
+def test_what_is_not_needed_is_not_evaluated(text):
+    source = f"def f(xs):\n    T = (4, 5)\n    for x in xs:\n        yield int({text})\n"
+    namespace = {}
+    exec(source, namespace)
+    x = np.arange(4)[:, None, None]
+    want = [next(namespace["f"]([int(v)])) for v in x.ravel()]
+    assert parse_program(source).run(x).ravel().tolist() == want
+
+
+def test_names_and_values_in_json_are_checked():
+    data = parse_program(SOURCES["carry"]).to_json()
+    for change, error in (
+        ({"state": ["s=__import__('os');s"]}, "cannot be a name"),
+        ({"initial": ["a"]}, "less than 63 bits"),
+        ({"tables": [["T", 5]]}, "a table must be"),
+        ({"state": ["x"]}, "used twice"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            Program.from_json(data | change)
 
 
 def test_errors_in_a_program_are_errors():

@@ -1,6 +1,7 @@
 """From a task to a verified program, end to end; nothing depends on a task's name."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 import mips
 from mips import SynthesisConfig, store
 from mips.report import GPT4_PUBLISHED, GPT4_STRICT, PAPER_SOLVED, counts, write_page
+from mips.synthesis import identifier
 from mips.tasks import PUBLISHED
 
 KEY = jax.random.key(0)
@@ -115,7 +117,7 @@ def test_published_sets_have_the_published_sizes():
 
 def test_results_are_stored_and_reported(tmp_path):
     result = mips.synthesize(mips.get_task("Add_Mod_3"), key=KEY)
-    store.write(tmp_path, store.to_json(result))
+    store.write(tmp_path, store.to_json(result, origin="benchmark"))
     data = store.read_all(tmp_path)["Add_Mod_3"]
     assert data["report"]["exact"] and data["machine"]["next"] and data["latex"]
     assert store.read_program(tmp_path / "add_mod_3.py").outputs == result.program.outputs
@@ -124,6 +126,72 @@ def test_results_are_stored_and_reported(tmp_path):
     page = write_page({"Add_Mod_3": data}, tmp_path).read_text()
     assert "def add_mod_3" in page and "machines/add_mod_3.png" in page
     assert (tmp_path / "machines" / "add_mod_3.png").stat().st_size > 5_000
-    (tmp_path / "bad.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"bad\.json: not a result"):
-        store.read_all(tmp_path)
+    (tmp_path / "foreign.json").write_text('{"a": 1}')
+    assert list(store.read_all(tmp_path)) == ["Add_Mod_3"]
+    for text, error in (("{", "not a result"), ('{"format": 1, "task": "x"}', "not a whole result")):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(ValueError, match=rf"bad\.json: {error}"):
+            store.read_all(tmp_path)
+    for change, error in (
+        ({"report": {"fresh": 1}}, "damaged"),
+        ({"machine": {}}, "damaged"),
+        ({"notes": None}, "notes"),
+    ):
+        (tmp_path / "bad.json").write_text(json.dumps(data | change))
+        with pytest.raises(ValueError, match=rf"bad\.json: {error}"):
+            store.read(tmp_path / "bad.json")
+
+
+@pytest.mark.parametrize("name", ["<lambda>", "max", "class", "7up", "sum.csv"])
+def test_program_names_are_names(name):
+    text = f"def {identifier(name)}(xs):\n    for x in xs:\n        yield max(x, 1)\n"
+    namespace = {}
+    exec(text, namespace)
+    assert list(namespace[identifier(name)]([0, 5])) == [1, 5]
+
+
+def test_short_tasks_and_many_channels_are_no_trouble():
+    table = jnp.array([3, 1, 4, 1, 5, 9, 2, 6])
+    network = mips.from_step(lambda s, x: ((), table[x]), ())
+    for length in (1, 3):
+        task = mips.task_of_network(network, low=0, high=8, length=length)
+        assert mips.synthesize(task, SynthesisConfig(route="data"), key=KEY).program is None
+        read = mips.synthesize_from_network(network, task)
+        assert read.status == "table" and read.report.exact
+    wide = mips.from_callable(
+        lambda xs: [tuple(x * j + i for j in range(7)) for i, x in enumerate(xs)], low=0, high=5, outputs=7
+    )
+    alone = mips.synthesize(wide, SynthesisConfig(route="data"), key=KEY)
+    assert alone.status == "formula" and alone.report.exact
+
+
+class TestStepFunctions:
+    def read(self, step, state, **alphabet):
+        network = mips.from_step(step, state)
+        task = mips.task_of_network(network, **alphabet)
+        return mips.synthesize_from_network(network, task)
+
+    def test_no_state_at_all(self):
+        assert self.read(lambda s, x: ((), x * x % 5), (), low=0, high=5).report.exact
+
+    def test_a_delay_of_any_length(self):
+        for length in (1, 3):
+            result = self.read(lambda s, x: (x, s), jnp.int32(0), low=0, high=5, length=length)
+            assert result.realization is None or result.realization.order == 2 or length == 1
+            assert result.status in {"formula", "table"}
+
+    def test_what_is_not_a_number_is_refused(self):
+        with pytest.raises(ValueError, match="not finite"):
+            self.read(lambda s, x: (s, x / 0.0), jnp.int32(0), low=0, high=5)
+        with pytest.raises(ValueError, match="one array, not tuple"):
+            mips.from_step(lambda s, x: (s, (x, x)), jnp.int32(0))
+        with pytest.raises(ValueError, match="can be read by auto"):
+            network = mips.from_step(lambda s, x: (s, x), jnp.int32(0))
+            task = mips.task_of_network(network, low=0, high=3)
+            mips.synthesize_from_network(network, task, SynthesisConfig(route="data"))
+
+
+def test_settings_have_types():
+    for change in ({"steps": "x"}, {"hidden": None}, {"expression_nodes": 7.5}, {"baseline": "no"}):
+        with pytest.raises(TypeError, match=next(iter(change))):
+            SynthesisConfig(**change)

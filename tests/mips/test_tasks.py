@@ -110,6 +110,11 @@ def test_npz_files_round_trip_and_bad_ones_are_named(tmp_path):
         ({"x": x, "y": x[:, :5]}, "one output per step"),
         ({"x": x, "y": x + 0.5}, "not integers"),
         ({"x": x[0], "y": x[0]}, "1 axes"),
+        ({"x": np.full((30, 8), np.inf), "y": x}, "31 bits"),
+        ({"x": x, "y": x.astype(np.int64) + 2**40}, "31 bits"),
+        ({"x": x, "y": np.roll(x, -1, axis=1)}, "the same first"),
+        ({"x": x, "y": x, "x_long": x}, "one is missing"),
+        ({"x": x, "y": x, "x_long": x, "y_long": x}, "no more than x"),
     ):
         np.savez(path, **arrays)
         with pytest.raises(ValueError, match=error):
@@ -128,11 +133,19 @@ def test_csv_files_round_trip_and_bad_ones_are_named(tmp_path):
         ("sequence,x,y\na,1,1\nb,1,1\nb,2,2\n", "'b' has 2 steps, the first has 1"),
         ("sequence,x,y\na,1,one\n", "line 2"),
         ("sequence,x\na,1\n", "columns sequence, x"),
+        ("sequence,x,y\na,1,1\nb,1,1\na,2,2\n", "'a' comes again"),
+        ("sequence,x,y\na,1_0,1\n", "line 2"),
         ("", "no rows"),
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=error):
             mips.from_file(path)
+    header = ",".join(["sequence", *(f"x{i}" for i in range(1, 12)), "y"])
+    path.write_text("\ufeff" + header + "\na," + ",".join(map(str, range(12))) + "\n", encoding="utf-8")
+    assert mips.from_file(path).records[0].tolist() == [[list(range(11))]]
+    path.write_bytes(b"sequence,x,y\na,\xff,1\n")
+    with pytest.raises(ValueError, match="not a readable CSV"):
+        mips.from_file(path)
     with pytest.raises(ValueError, match="no such file"):
         mips.from_file(tmp_path / "absent.csv")
     with pytest.raises(ValueError, match=r"\.npz or \.csv"):

@@ -52,6 +52,18 @@ def test_a_rare_failure_gets_its_shortest_form():
 def test_errors_count_as_wrong():
     report = verify(program(["yield 6 // x"]), get_task("Parity_All"))
     assert report.fresh == 0.0 and report.counterexample.got is None
+    task = mips.Task("t", lambda x: x, 0, 100, length=1)
+    rare = verify(program(["yield x + 0 // (x - 50)"]), task)
+    assert rare.exhaustive == 0.99 and rare.counterexample.x == [[50]]
+
+
+def test_sixty_four_bits_are_not_taken_for_more():
+    task = mips.Task("t", lambda x: np.cumsum(x * 0 + 1, axis=1) * 0, 0, 2)
+    # In 64 bits the state comes back to zero after a few steps; in Python it does not.
+    report = verify(
+        program(["s = s * 65536 + 65536", "yield int(s == 0) * 0 + (s % 65536) * 0 + int(s < 0)"]), task
+    )
+    assert report.exact  # s is never below zero in Python
 
 
 def test_mismatched_programs_are_refused():

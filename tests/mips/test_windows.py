@@ -25,8 +25,9 @@ def test_linear_recurrences_from_sequences(name):
 )
 def test_window_formulas_from_sequences(name):
     task = get_task(name)
-    (program,) = window_rules(*task.sample(0, 1000), Grammar(largest=6))
-    assert verify(program, task).exact
+    # What stood before the first output is tried out: one of the programs is right.
+    found = [verify(p, task).exact for p in window_rules(*task.sample(0, 1000), Grammar(largest=6))]
+    assert found.count(True) >= 1
 
 
 @pytest.mark.parametrize("name", ["Div_5", "Base_3_Addition", "Bit_Palindrome", "Majority_0_2"])
