@@ -221,13 +221,15 @@ def find_lattice(
     before: Points, inputs: np.ndarray, after: Points, *, independent: bool = False
 ) -> tuple[Lattice | None, float, str]:
     """The linear or the GCD lattice, whichever describes the states in fewer bits; its length and name."""
+    # As published the residual counts in hundredths, whatever the scale of the states.
+    eps = 1e-3 * float(after.std()) if independent else 1e-2
     best: tuple[Lattice | None, float, str] = (None, np.inf, "none")
     for name, lattice in (
         ("linear", linear_lattice(before, inputs, after, independent=independent)),
         ("gcd", gcd_lattice(after)),
     ):
         if lattice is not None:
-            length = lattice.description_length(after)
+            length = lattice.description_length(after, eps=eps)
             if length < best[1]:
                 best = (lattice, length, name)
     return best

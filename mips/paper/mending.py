@@ -12,7 +12,8 @@ class Mending:
     initial_state: bool = False
     """9: try every way to round the initial lattice state, at any n up to 6"""
     independent_basis: bool = False
-    """10: the lattice that the Krylov vectors of all inputs generate, LLL-reduced"""
+    """10: the lattice that the Krylov vectors of all inputs generate, LLL-reduced; residuals are measured
+    against the spread of the states"""
     all_steps: bool = False
     """11: hidden states of all steps, not of the last two"""
     all_rows: bool = False
