@@ -23,18 +23,22 @@ class Clusters(NamedTuple):
     consistent: bool  # whether equal rows always had equal results
 
 
-def cluster(hidden: np.ndarray, count: int) -> np.ndarray:
-    """Spectral clustering of hidden states into `count` clusters, by scikit-learn.
+def require_clustering() -> None:
+    """Raises ModuleNotFoundError, naming the extra, where scikit-learn is missing."""
+    import importlib.util
 
-    Raises ModuleNotFoundError naming the extra where scikit-learn is missing.
-    """
-    try:
-        from sklearn.cluster import SpectralClustering
-    except ModuleNotFoundError:
+    if importlib.util.find_spec("sklearn") is None:
         raise ModuleNotFoundError(
             "the paper's Boolean route clusters with scikit-learn: pip install 'quintet-jax[mips]'"
-        ) from None
+        )
+
+
+def cluster(hidden: np.ndarray, count: int) -> np.ndarray:
+    """Spectral clustering of hidden states into `count` clusters, by scikit-learn."""
+    require_clustering()
     import warnings
+
+    from sklearn.cluster import SpectralClustering
 
     spread = hidden.std(axis=0).max() or 1.0
     with warnings.catch_warnings():

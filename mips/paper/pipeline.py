@@ -17,7 +17,7 @@ from mips.networks.relu import ReluConfig, ReluRNN
 from mips.networks.training import TrainConfig, network_of, place, train
 from mips.normalize import normalize
 from mips.normalize import pipeline as normalizers
-from mips.paper.boolean import boolean_programs
+from mips.paper.boolean import boolean_programs, require_clustering
 from mips.paper.lattice import find_lattice
 from mips.paper.mending import Mending
 from mips.paper.regression import initial_states, linear_regression, symbolic_regression
@@ -154,6 +154,7 @@ def solve_as_published(
     exam: Examination, config: SynthesisConfig, *, key: PRNGKeyArray, seed: int
 ) -> oracle.Judged | None:
     """Runs the whole pipeline; offers its programs to the examination and returns the network, if any."""
+    require_clustering()  # before minutes of training
     task = exam.task
     found = smallest_network(exam, config, key=key, seed=seed)
     if found is None:
