@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mips import expression as ex
+from mips.evaluation import evaluate
 from mips.expression import Expr
 
 _LIMIT = 1 << 15  # values beyond are dropped: products then fit int32, and hashes are exact in float64
@@ -323,7 +324,7 @@ def find(
                 done[i] = not tolerance
                 continue
             try:
-                misses = np.flatnonzero(np.broadcast_to(ex.evaluate(expr, leaves), total) != goals[i])
+                misses = np.flatnonzero(np.broadcast_to(evaluate(expr, leaves), total) != goals[i])
             except ZeroDivisionError:
                 misses = np.arange(total)
             if len(misses) > tolerance * total:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mips import evaluation as ev
 from mips import expression as ex
 from mips.expression import Expr
 
@@ -57,7 +58,7 @@ class Program:
         for name, value in zip(self.state, self.initial, strict=True):
             kinds[name] = "list" if value == () else "int"
             if value != ():
-                ex.kind_of(ex.const(value), {})
+                ev.kind_of(ex.const(value), {})
         for name, table in self.tables:
             kinds[name] = f"table {_depth(table)}"
         names = [*self.inputs, *self.state, *(name for name, _ in self.tables)]
@@ -71,12 +72,12 @@ class Program:
             if unknown:
                 raise ValueError(f"unknown names in {expr}: {', '.join(sorted(unknown))}")
         for name, update in zip(self.state, self.updates, strict=True):
-            if ex.kind_of(update, kinds) != kinds[name]:
+            if ev.kind_of(update, kinds) != kinds[name]:
                 raise ValueError(
-                    f"{name} begins as {kinds[name]} and becomes {ex.kind_of(update, kinds)}: {update}"
+                    f"{name} begins as {kinds[name]} and becomes {ev.kind_of(update, kinds)}: {update}"
                 )
         for output in self.outputs:
-            if ex.kind_of(output, kinds) != "int":
+            if ev.kind_of(output, kinds) != "int":
                 raise ValueError(f"an output must be an integer: {output}")
 
     @property
@@ -104,7 +105,7 @@ class Program:
         """
         outputs, failed = self.attempt(sequences, exact=exact)
         if failed.any():
-            raise ex.ERRORS[int(failed[failed != ex.OK][0])]
+            raise ev.ERRORS[int(failed[failed != ev.OK][0])]
         return outputs
 
     def attempt(self, sequences: Sequences, *, exact: bool = False) -> tuple[Sequences, np.ndarray]:
@@ -127,9 +128,9 @@ class Program:
             values = dict(zip(self.state, state, strict=True))
             values |= {name: x[:, t, i] for i, name in enumerate(self.inputs)}
             for i, e in enumerate(self.outputs):
-                outputs[:, t, i] = ex.attempt(e, values, tables, failed)
+                outputs[:, t, i] = ev.attempt(e, values, tables, failed)
             codes[:, t] = failed
-            new = [np.asarray(ex.attempt(e, values, tables, failed)) for e in self.updates]
+            new = [np.asarray(ev.attempt(e, values, tables, failed)) for e in self.updates]
             state = [v if v.ndim == 2 else np.broadcast_to(v, (count,)) for v in new]
         return outputs, codes
 

@@ -66,3 +66,41 @@ def eight_devices(subprocess_env):
         return done.stdout.strip()
 
     return run
+
+
+@pytest.fixture
+def two_processes(subprocess_env):
+    """Runs Python code in two processes of two virtual devices each; the code gets a port and its rank as
+    arguments and must print "ok" at its end."""
+    import socket
+    import subprocess
+    import sys
+
+    def run(code: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("localhost", 0))
+            port = probe.getsockname()[1]
+        environment = subprocess_env | {
+            "XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=2",
+            "JAX_PLATFORMS": "cpu",
+        }
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", code, str(port), str(rank)],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(2)
+        ]
+        try:
+            for process in processes:
+                out, error = process.communicate(timeout=200)
+                assert process.returncode == 0, error[-3000:]
+                assert out.strip().endswith("ok")
+        finally:
+            for process in processes:
+                process.kill()
+
+    return run

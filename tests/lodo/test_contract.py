@@ -413,36 +413,8 @@ print("ok")
 """
 
 
-def test_theta_is_split_over_processes(subprocess_env):
-    import socket
-    import subprocess
-    import sys
-
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    environment = subprocess_env | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "JAX_PLATFORMS": "cpu",
-    }
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", DISTRIBUTED, str(port), str(rank)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        for process in processes:
-            out, error = process.communicate(timeout=200)
-            assert process.returncode == 0, error[-3000:]
-            assert out.strip().endswith("ok")
-    finally:
-        for process in processes:
-            process.kill()
+def test_theta_is_split_over_processes(two_processes):
+    two_processes(DISTRIBUTED)
 
 
 def test_mesh_axis_must_exist():

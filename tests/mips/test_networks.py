@@ -1,9 +1,5 @@
 """Networks and their training: shapes, snapshots, seeds, devices, lowering."""
 
-import socket
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -198,32 +194,8 @@ print("ok")
 """
 
 
-def test_two_processes_train_the_same_networks(subprocess_env):
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    environment = subprocess_env | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_cpu_multi_thread_eigen=false",
-        "JAX_PLATFORMS": "cpu",
-    }
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", DISTRIBUTED, str(port), str(rank)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        for process in processes:
-            out, error = process.communicate(timeout=200)
-            assert process.returncode == 0, error[-3000:]
-            assert out.strip().endswith("ok")
-    finally:
-        for process in processes:
-            process.kill()
+def test_two_processes_train_the_same_networks(two_processes):
+    two_processes(DISTRIBUTED)
 
 
 def test_settings_that_make_no_sense_are_refused():

@@ -104,7 +104,7 @@ def test_reduction_shortens_and_keeps_the_lattice():
     ],
 )
 def test_formulas_of_truth_tables(table, text):
-    from mips.expression import evaluate
+    from mips.evaluation import evaluate
 
     expr = formula(np.array(table), ("a", "b"))
     bits = {"a": np.array([0, 0, 1, 1]), "b": np.array([0, 1, 0, 1])}
