@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import copy
 import dataclasses
 import keyword
 import math
@@ -211,8 +212,9 @@ def _conclude(
 def data_only(exam: Examination, config: SynthesisConfig, *, seed: int) -> Program | None:
     """The network-free baseline (spec 11.7): a rule over windows of inputs and outputs, from data."""
     task = exam.task
-    scratch = Examination.__new__(Examination)
-    scratch.__dict__.update(exam.__dict__ | {"formula": None, "table": None, "notes": []})
+    # The same checks, but what is found here must not count as the network's.
+    scratch = copy.copy(exam)
+    scratch.formula, scratch.table, scratch.notes = None, None, []
     with exam.stage("data alone"):
         if task.reference is None:
             x, y = exam.training_data(config, seed=seed)
@@ -284,18 +286,19 @@ def _train_symbols(exam, config, family, symbols, number, values, key, devices, 
     rungs = list(_RUNGS)
     data = place(symbols, number, config.tests)
     chunks = train(family, data, fitted, key=key, devices=devices)
-    share = 0.0
+    highest = 0.0
     while True:
         with exam.stage("training", family.describe()):
             item = next(chunks, None)
         if item is None:
-            if share < 0.9:
+            if highest < 0.9:
                 exam.note(
-                    f"{family.describe()} did not learn it: at best {100 * share:.1f} % of sequences right"
+                    f"{family.describe()} did not learn it: at best {100 * highest:.1f} % of sequences right"
                 )
             return
         run, seen = item
         share = float(np.nanmax(seen.sequences))
+        highest = max(highest, share)
         final = share >= _RUNGS[-1] or seen.step >= fitted.steps
         if not (final and share > 0.2) and not (rungs and share >= rungs[0]):
             continue
