@@ -254,6 +254,31 @@ def advance(
     return stream._replace(x=jax.lax.fori_loop(start, stop, body, stream.x))
 
 
+def record(
+    model: Decoder, tokens: Int[Array, "batch tokens"], mask: Bool[Array, "batch tokens"] | None, site: Site
+) -> Float[Array, "layer batch tokens *size"]:
+    """Activations of one site in every layer."""
+    stream = embed(model, tokens, mask)
+    config = model.config
+    angles = _angles(config, stream.positions) if config.positions == "rope" else None
+    seen = _attention_mask(config, stream)
+
+    def body(x, layer):
+        kept = []
+
+        def keep(where, _, value):
+            if where == site:
+                kept.append(value)
+            return value
+
+        y, _ = _block(
+            config, _at(model.blocks, layer), stream._replace(x=x), angles, seen, None, layer, keep
+        )
+        return y, kept[0]
+
+    return jax.lax.scan(body, stream.x, jnp.arange(config.num_layers))[1]
+
+
 class Trace(NamedTuple):
     """Everything a run leaves behind."""
 

@@ -1,0 +1,251 @@
+"""One call from an autoencoder and activations to a ranked table of candidate features (sections 5 and 6)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from features import circles
+from features.clusters import ClusterConfig, cluster
+from features.irreducibility import FEWEST_POINTS, Irreducibility, _pooled, measure_many, rank_of
+from features.reconstruction import FiringIndex, Reconstruction, planes, reconstruct_group
+from features.sae.model import SAE, Firing, firings
+
+Ranking = Literal["paper", "reference", "best plane"]
+RANKINGS = ("paper", "reference", "best plane")
+
+
+@dataclasses.dataclass(frozen=True)
+class DiscoverConfig:
+    """How candidates are found, measured and ranked.
+
+    Raises: ValueError for values out of range.
+    """
+
+    clusters: ClusterConfig = ClusterConfig()
+    ranking: Ranking = "paper"  # mean over planes of (1 - M) S; reference: with a zero more in the mean
+    activation_threshold: float = 0.0  # activations up to it count as zero
+    radius: float = 0.0  # points of a plane nearer than this to the origin are left out
+    most_points: int = 20_000  # per cluster, as in the paper
+    least_points: int = 200  # clusters with fewer are not measured
+    components: int = 5  # principal ones: planes (1,2) ... (4,5)
+    bias_correction: bool = True
+    bootstrap: int = 40  # resamples for intervals of the first `detailed` candidates
+    permutations: int = 200  # for their p-values
+    detailed: int = 50
+
+    def __post_init__(self):
+        if self.ranking not in RANKINGS:
+            raise ValueError(f"ranking={self.ranking!r}: expected one of {', '.join(RANKINGS)}")
+        if self.least_points < FEWEST_POINTS:
+            raise ValueError(f"least_points={self.least_points}: indices need at least {FEWEST_POINTS}")
+        if self.components < 2:
+            raise ValueError(f"components={self.components}: a plane needs two")
+
+
+class Candidate(NamedTuple):
+    """A group of latents and how irreducible its planes are."""
+
+    latents: np.ndarray
+    score: float
+    planes: dict[tuple[int, int], Irreducibility]  # principal components, counted from 0
+    reconstruction: Reconstruction
+    p_value: float | None = None  # of separability in the best plane: coordinates permuted independently
+
+    @property
+    def best_plane(self) -> tuple[int, int]:
+        return max(self.planes, key=lambda plane: self.planes[plane].score)
+
+    @property
+    def separability(self) -> float:
+        """Mean over planes, in bits; what the paper plots."""
+        return float(np.mean([p.separability for p in self.planes.values()]))
+
+    @property
+    def mixture(self) -> float:
+        """Mean over planes."""
+        return float(np.mean([p.mixture for p in self.planes.values()]))
+
+
+class Discovery(NamedTuple):
+    """Ranked candidates, best first."""
+
+    candidates: list[Candidate]
+    groups: int  # found by clustering, measured or not
+    tokens: int
+
+    def table(self, first: int = 20) -> list[dict[str, object]]:
+        """Plain rows of the first candidates, for printing or JSON."""
+        return [
+            {
+                "rank": rank,
+                "latents": [int(j) for j in c.latents],
+                "score": round(c.score, 4),
+                "S": round(c.separability, 4),
+                "M": round(c.mixture, 4),
+                "best plane": [i + 1 for i in c.best_plane],
+                "S best": round(c.planes[c.best_plane].separability, 4),
+                "S interval": c.planes[c.best_plane].separability_interval,
+                "M best": round(c.planes[c.best_plane].mixture, 4),
+                "M interval": c.planes[c.best_plane].mixture_interval,
+                "p": c.p_value,
+                "points": len(c.reconstruction.points),
+            }
+            for rank, c in enumerate(self.candidates[:first], 1)
+        ]
+
+
+def score(found: Sequence[Irreducibility], ranking: Ranking) -> float:
+    """(1 - M) S over the planes of a cluster: "paper" the mean, "reference" with an extra zero in it and
+    planes of M < 0.01 left out, "best plane" the largest."""
+    if ranking == "best plane":
+        return max(p.score for p in found)
+    if ranking == "paper":
+        return float(np.mean([p.score for p in found]))
+    kept = [p.score for p in found if p.mixture >= 0.01]
+    return float(np.sum(kept) / (len(kept) + 1))
+
+
+def _plane(points: np.ndarray, plane: tuple[int, int], radius: float) -> np.ndarray:
+    flat = points[:, list(plane)]
+    return flat[np.linalg.norm(flat, axis=1) >= radius] if radius > 0 else flat
+
+
+def discover(
+    sae: SAE,
+    activations: Float[Array, "tokens d_in"] | None = None,
+    config: DiscoverConfig = DiscoverConfig(),  # noqa: B008  (frozen)
+    *,
+    key: PRNGKeyArray,
+    firing: Firing | None = None,
+    tokens: int | None = None,
+) -> Discovery:
+    """Groups the dictionary, measures every group's planes and ranks them. Nothing about the text is used.
+
+    Args: activations: what the autoencoder reads; or `firing` and `tokens`, where they were encoded before.
+    Raises: ValueError for activations of another width, not finite or constant, and where no group has points
+      enough to be measured.
+    """
+    if firing is None:
+        if activations is None:
+            raise ValueError("discover needs activations, or firing and tokens")
+        firing, tokens = firings(sae, activations), len(activations)
+    tokens = tokens if tokens is not None else int(firing.token.max()) + 1
+    directions = np.asarray(sae.W_dec)
+    groups = cluster(directions, config.clusters, firing=firing, tokens=tokens)
+    index = FiringIndex(firing, len(directions))
+    drafts, clouds, owners = [], [], []
+    for latents in groups:
+        found = reconstruct_group(
+            index, directions, latents,
+            threshold=config.activation_threshold, most=config.most_points, components=config.components,
+        )  # fmt: skip
+        if len(found.points) < config.least_points:
+            continue
+        for plane in planes(found.points.shape[1]):
+            cloud = _plane(found.points, plane, config.radius)
+            flat = len(cloud) < FEWEST_POINTS or (cloud == cloud[:1]).all()
+            if not flat:
+                clouds.append(cloud)
+                owners.append((len(drafts), plane))
+        drafts.append((latents, found))
+    if not clouds:
+        raise ValueError(
+            f"none of {len(groups)} groups fires on {config.least_points} tokens: lower least_points, "
+            "give more activations, or lower the threshold of the graph"
+        )
+    measured: list[dict[tuple[int, int], Irreducibility]] = [{} for _ in drafts]
+    results = measure_many(clouds, bias_correction=config.bias_correction)
+    for (owner, plane), result in zip(owners, results, strict=True):
+        measured[owner][plane] = result
+    candidates = [
+        Candidate(latents, score(list(per_plane.values()), config.ranking), per_plane, found)
+        for (latents, found), per_plane in zip(drafts, measured, strict=True)
+        if per_plane
+    ]
+    candidates.sort(key=lambda c: -c.score)
+    seeds = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
+    for number, candidate in enumerate(candidates[: config.detailed]):
+        candidates[number] = _with_details(candidate, config, seeds)
+    return Discovery(candidates, len(groups), tokens)
+
+
+def _with_details(candidate: Candidate, config: DiscoverConfig, rng: np.random.Generator) -> Candidate:
+    """Intervals and a permutation p-value for the best plane."""
+    plane = candidate.best_plane
+    cloud = _plane(candidate.reconstruction.points, plane, config.radius)
+    found = candidate.planes[plane]
+    if rank_of(cloud) < 2:
+        return candidate
+    p_value = None
+    if config.permutations:
+        # Each coordinate keeps its distribution and loses the other: a separable feature would look alike.
+        shuffled = [np.stack([rng.permutation(cloud[:, 0]), rng.permutation(cloud[:, 1])], 1)
+                    for _ in range(config.permutations)]  # fmt: skip
+        null = np.array(_separabilities(shuffled, config.bias_correction))
+        p_value = float((1 + (null >= found.separability).sum()) / (1 + config.permutations))
+    if config.bootstrap:
+        n = len(cloud)
+        drawn = np.array(
+            _pooled([cloud[rng.integers(0, n, n)] for _ in range(config.bootstrap)], config.bias_correction)
+        )
+        shifted = drawn - drawn.mean(0) + np.array([found.separability, found.mixture])
+        low, high = np.quantile(shifted, [0.025, 0.975], axis=0)
+        found = found._replace(
+            separability_interval=(round(max(float(low[0]), 0.0), 4), round(float(high[0]), 4)),
+            mixture_interval=(round(max(float(low[1]), 0.0), 4), round(min(float(high[1]), 1.0), 4)),
+        )
+    return candidate._replace(planes={**candidate.planes, plane: found}, p_value=p_value)
+
+
+def _separabilities(clouds: list[np.ndarray], bias_correction: bool) -> list[float]:
+    from features.separability import separability
+
+    return [float(separability(cloud, bias_correction=bias_correction)) for cloud in clouds]
+
+
+class Annotation(NamedTuple):
+    """How a candidate relates to a cyclic concept, by the tokens on which it fires."""
+
+    share: float  # of its tokens that name the concept
+    covered: int  # members of the concept among its tokens
+    plane: tuple[int, int] | None
+    order: circles.NullTest | None  # cyclic order of the members' means in that plane
+    fit: circles.NullTest | None  # r^2 of their circle, against relabellings
+    labels: np.ndarray  # (n,) member of each token, -1 for other tokens
+
+
+def annotate(candidate: Candidate, labels: np.ndarray, period: int, *, key: PRNGKeyArray) -> Annotation:
+    """Looks at a candidate with labels in hand; nothing of it enters the ranking.
+
+    Args: labels: (tokens,) for the whole stream: 0 ... period - 1 for the concept's members, else -1.
+    The plane is the candidate's plane with the best cyclic order, ties going to the better fit; the p-value of
+    the order accounts for that choice, its null taking the best of all planes too.
+    """
+    here = np.asarray(labels)[candidate.reconstruction.tokens]
+    share = float((here >= 0).mean())
+    covered = len(set(here[here >= 0].tolist()))
+    if covered < period or period < 4:
+        return Annotation(share, covered, None, None, None, here)
+    points, members = candidate.reconstruction.points[here >= 0], here[here >= 0]
+    means = circles.class_means(points, members, period)
+    options = planes(points.shape[1])
+    values = {plane: circles.order_score(means[:, list(plane)]) for plane in options}
+    fits = {
+        plane: float(circles.fit_circle(points[:, list(plane)], members, period, k=2).r_squared)
+        for plane in options
+    }
+    plane = max(options, key=lambda option: (values[option], fits[option]))
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
+    null = np.empty(2000)
+    for draw in range(len(null)):
+        shuffled = means[rng.permutation(period)]
+        null[draw] = max(circles.order_score(shuffled[:, list(option)]) for option in options)
+    p_value = float((1 + (null >= values[plane] - 1e-9).sum()) / (1 + len(null)))
+    fit = circles.circle_fit_test(points[:, list(plane)], members, period, k=2, key=key)
+    return Annotation(share, covered, plane, circles.NullTest(values[plane], null, p_value), fit, here)
