@@ -1,9 +1,9 @@
 """The soft calendar: a tiny transformer trained from scratch whose days and months lie on circles.
 
-"two days from Monday is" -> Wednesday, with targets softened around the right answer, q(c) proportional to
-exp(kappa cos(2 pi (c - gamma) / m)). The smooth target *induces* the circle: this is a positive control for the
-whole pipeline (probe, patch, regression, sweep), not evidence about language models. With hard targets the
-same network memorises, and circles fail.
+"two days from Monday is" -> Wednesday, with targets softened around the right answer, q(c)
+proportional to exp(kappa cos(2 pi (c - gamma) / m)). The smooth target *induces* the circle: this is a
+positive control for the whole pipeline (probe, patch, regression, sweep), not evidence about language
+models. With hard targets the same network memorises, and circles fail.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ class CalendarConfig:
     def decoder(self) -> DecoderConfig:
         """Its transformer: no norms, ReLU, learned positions, untied."""
         return DecoderConfig(
-            num_layers=self.num_layers, width=self.width, num_heads=self.num_heads, num_kv_heads=self.num_heads,
-            head_size=self.width // self.num_heads, mlp_width=self.mlp_width, vocab_size=VOCABULARY, context=5,
-            norm="none", activation="relu", positions="learned", bias=True, tied=False,
+            num_layers=self.num_layers, width=self.width, num_heads=self.num_heads,
+            num_kv_heads=self.num_heads, head_size=self.width // self.num_heads,
+            mlp_width=self.mlp_width, vocab_size=VOCABULARY, context=5, norm="none", activation="relu", positions="learned", bias=True, tied=False,
         )  # fmt: skip
 
 
@@ -107,7 +107,9 @@ class CalendarState(NamedTuple):
 
 
 def _optimizer(config: CalendarConfig) -> optax.GradientTransformation:
-    rate = optax.linear_schedule(config.learning_rate / max(config.warmup, 1), config.learning_rate, config.warmup)
+    rate = optax.linear_schedule(
+        config.learning_rate / max(config.warmup, 1), config.learning_rate, config.warmup
+    )
     return optax.adamw(rate, 0.9, 0.98, weight_decay=config.weight_decay)
 
 
@@ -168,7 +170,7 @@ class Calendar(NamedTuple):
 
 
 def train_calendar(
-    config: CalendarConfig = CalendarConfig(),  # noqa: B008  (frozen)
+    config: CalendarConfig = CalendarConfig(),
     *,
     key: PRNGKeyArray,
     chunk: int = 250,

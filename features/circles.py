@@ -55,7 +55,7 @@ def fit_circle(
 ) -> CircleProbe:
     """Least squares from the k first principal coordinates to circle(labels), without an intercept.
 
-    Args: centered: coordinates are of x - mean (the code); otherwise of x (the paper's formula, read literally).
+    Args: centered: coordinates are of x - mean (the code); else of x (the paper's formula, literally).
     Raises: ValueError if k exceeds the number of points or their width.
     """
     points = jnp.asarray(points, jnp.float32)
@@ -143,11 +143,11 @@ def order_score(means: Float[Array, "m 2"]) -> float:
     return float(np.mean((steps == 1) | (steps == m - 1)))
 
 
-def order_test(
-    means: Float[Array, "m 2"], *, permutations: int = 2000, seed: int = 0
-) -> NullTest:
+def order_test(means: Float[Array, "m 2"], *, permutations: int = 2000, seed: int = 0) -> NullTest:
     """`order_score` against random orders of the classes."""
     value = order_score(means)
     rng = np.random.default_rng(seed)
-    null = np.array([order_score(np.asarray(means)[rng.permutation(len(means))]) for _ in range(permutations)])
+    null = np.array(
+        [order_score(np.asarray(means)[rng.permutation(len(means))]) for _ in range(permutations)]
+    )
     return NullTest(value, null, float((1 + (null >= value - 1e-9).sum()) / (1 + permutations)))

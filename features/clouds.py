@@ -1,4 +1,4 @@
-"""Point clouds whose indices are known: the paper's four demonstrations and the analytic anchors (section 3)."""
+"""Point clouds whose indices are known: the paper's demonstrations and analytic anchors (section 3)."""
 
 from __future__ import annotations
 

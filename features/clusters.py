@@ -46,7 +46,9 @@ class ClusterConfig:
             raise ValueError("frequencies must satisfy 0 <= least_frequency <= most_frequency <= 1")
 
 
-def spectral(directions: np.ndarray, count: int, *, affinity: Affinity = "cosine", seed: int = 0) -> np.ndarray:
+def spectral(
+    directions: np.ndarray, count: int, *, affinity: Affinity = "cosine", seed: int = 0
+) -> np.ndarray:
     """Labels (n,) of spectral clustering with k-means, by scikit-learn.
 
     The published affinity, 1 - arccos(cos) / pi, gives orthogonal elements 0.5 and opposite ones of the same
@@ -90,7 +92,7 @@ def frequencies(firing: Firing, d_sae: int, tokens: int) -> np.ndarray:
 
 def cluster(
     directions: np.ndarray,
-    config: ClusterConfig = ClusterConfig(),  # noqa: B008  (frozen)
+    config: ClusterConfig = ClusterConfig(),
     *,
     firing: Firing | None = None,
     tokens: int | None = None,
@@ -109,7 +111,9 @@ def cluster(
         raise ValueError("pruning by frequency and co-activation edges need `firing` and `tokens`")
     if firing is not None and tokens is not None:
         share = frequencies(firing, d_sae, tokens)
-        kept = np.flatnonzero((share >= config.least_frequency) & (share <= config.most_frequency) & (share > 0))
+        kept = np.flatnonzero(
+            (share >= config.least_frequency) & (share <= config.most_frequency) & (share > 0)
+        )
     if len(kept) <= max(config.neighbors, 2):
         raise ValueError(f"{len(kept)} of {d_sae} latents fire often enough: too few to group")
     if config.method == "spectral":

@@ -23,7 +23,9 @@ class Concept:
 
     def __post_init__(self):
         if len(self.members) < 3 or len(set(self.members)) < len(self.members):
-            raise ValueError(f"concept {self.name!r}: expected at least three different names, got {self.members}")
+            raise ValueError(
+                f"concept {self.name!r}: expected at least three different names, got {self.members}"
+            )
 
     @property
     def period(self) -> int:
@@ -121,13 +123,15 @@ def _day_words() -> tuple[str, ...]:
 def _tasks() -> dict[str, Task]:
     days, months = CONCEPTS["days"], CONCEPTS["months"]
     seven, twelve = tuple(range(1, 8)), tuple(range(1, 13))
+    asked, words = "{beta} from {alpha} is", _day_words()
+    month_words = tuple(f"{number} months" for number in NUMBERS)  # "One months", as published
     return {
         task.name: task
         for task in (
             # The published numbers come from the code's wording; the paper prints "day of the week".
-            Task("weekdays", days, "Let's do some days of the week math. {beta} from {alpha} is", seven, _day_words()),
-            Task("weekdays-paper", days, "Let's do some day of the week math. {beta} from {alpha} is", seven, _day_words()),
-            Task("months", months, "Let's do some calendar math. {beta} months from {alpha} is", twelve, NUMBERS),
+            Task("weekdays", days, f"Let's do some days of the week math. {asked}", seven, words),
+            Task("weekdays-paper", days, f"Let's do some day of the week math. {asked}", seven, words),
+            Task("months", months, f"Let's do some calendar math. {asked}", twelve, month_words),
             Task("next-month", months, "This month: {alpha}. Next month:"),
             Task("next-month-be", months, "This month is {alpha}. Next month will be"),
             Task("following-month", months, "This month is {alpha}. The following month is"),

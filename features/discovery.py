@@ -27,7 +27,7 @@ class DiscoverConfig:
     Raises: ValueError for values out of range.
     """
 
-    clusters: ClusterConfig = ClusterConfig()
+    clusters: ClusterConfig = ClusterConfig()  # noqa: RUF009  (frozen)
     ranking: Ranking = "paper"  # mean over planes of (1 - M) S; reference: with a zero more in the mean
     activation_threshold: float = 0.0  # activations up to it count as zero
     radius: float = 0.0  # points of a plane nearer than this to the origin are left out
@@ -101,8 +101,11 @@ class Discovery(NamedTuple):
 
 
 def score(found: Sequence[Irreducibility], ranking: Ranking) -> float:
-    """(1 - M) S over the planes of a cluster: "paper" the mean, "reference" with an extra zero in it and
-    planes of M < 0.01 left out, "best plane" the largest."""
+    """(1 - M) S over the planes of a cluster.
+
+    "paper": the mean; "reference": with an extra zero in it and planes of M < 0.01 left out; "best
+    plane": the largest.
+    """
     if ranking == "best plane":
         return max(p.score for p in found)
     if ranking == "paper":
@@ -119,7 +122,7 @@ def _plane(points: np.ndarray, plane: tuple[int, int], radius: float) -> np.ndar
 def discover(
     sae: SAE,
     activations: Float[Array, "tokens d_in"] | None = None,
-    config: DiscoverConfig = DiscoverConfig(),  # noqa: B008  (frozen)
+    config: DiscoverConfig = DiscoverConfig(),
     *,
     key: PRNGKeyArray,
     firing: Firing | None = None,
@@ -216,36 +219,56 @@ class Annotation(NamedTuple):
     covered: int  # members of the concept among its tokens
     plane: tuple[int, int] | None
     order: circles.NullTest | None  # cyclic order of the members' means in that plane
-    fit: circles.NullTest | None  # r^2 of their circle, against relabellings
+    fit: circles.NullTest | None  # r^2 of a circle through them
     labels: np.ndarray  # (n,) member of each token, -1 for other tokens
 
 
-def annotate(candidate: Candidate, labels: np.ndarray, period: int, *, key: PRNGKeyArray) -> Annotation:
+def _best_circle(inverses: list[np.ndarray], flats: list[np.ndarray], target: np.ndarray):
+    """Plane whose centered class means map best onto the target circle, and that r^2."""
+    errors = [
+        ((target - flat @ (inverse @ target)) ** 2).sum()
+        for flat, inverse in zip(flats, inverses, strict=True)
+    ]
+    best = int(np.argmin(errors))
+    return best, 1 - errors[best] / (target**2).sum()
+
+
+def annotate(
+    candidate: Candidate, labels: np.ndarray, period: int, *, permutations: int = 2000, key: PRNGKeyArray
+) -> Annotation:
     """Looks at a candidate with labels in hand; nothing of it enters the ranking.
 
     Args: labels: (tokens,) for the whole stream: 0 ... period - 1 for the concept's members, else -1.
-    The plane is the candidate's plane with the best cyclic order, ties going to the better fit; the p-value of
-    the order accounts for that choice, its null taking the best of all planes too.
+    The plane is the one whose class means fit a circle best. Both p-values account for that choice:
+    their nulls relabel the members at random and choose the plane anew.
     """
     here = np.asarray(labels)[candidate.reconstruction.tokens]
     share = float((here >= 0).mean())
     covered = len(set(here[here >= 0].tolist()))
-    if covered < period or period < 4:
+    options = planes(candidate.reconstruction.points.shape[1])
+    if covered < period or period < 4 or not options:
         return Annotation(share, covered, None, None, None, here)
     points, members = candidate.reconstruction.points[here >= 0], here[here >= 0]
-    means = circles.class_means(points, members, period)
-    options = planes(points.shape[1])
-    values = {plane: circles.order_score(means[:, list(plane)]) for plane in options}
-    fits = {
-        plane: float(circles.fit_circle(points[:, list(plane)], members, period, k=2).r_squared)
-        for plane in options
-    }
-    plane = max(options, key=lambda option: (values[option], fits[option]))
+    means = np.float64(circles.class_means(points, members, period))
+    means = means - means.mean(0)
+    flats = [means[:, list(option)] for option in options]
+    inverses = [np.linalg.pinv(flat) for flat in flats]
+    target = np.float64(circles.circle(np.arange(period), period))
+    best, r_squared = _best_circle(inverses, flats, target)
+    order = circles.order_score(flats[best])
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
-    null = np.empty(2000)
-    for draw in range(len(null)):
-        shuffled = means[rng.permutation(period)]
-        null[draw] = max(circles.order_score(shuffled[:, list(option)]) for option in options)
-    p_value = float((1 + (null >= values[plane] - 1e-9).sum()) / (1 + len(null)))
-    fit = circles.circle_fit_test(points[:, list(plane)], members, period, k=2, key=key)
-    return Annotation(share, covered, plane, circles.NullTest(values[plane], null, p_value), fit, here)
+    orders, fits = np.empty(permutations), np.empty(permutations)
+    for draw in range(permutations):
+        relabelled = rng.permutation(period)
+        chosen, fits[draw] = _best_circle(inverses, flats, target[relabelled])
+        orders[draw] = circles.order_score(flats[chosen][np.argsort(relabelled)])
+
+    def p_value(null, value):
+        return float((1 + (null >= value - 1e-9).sum()) / (1 + permutations))
+
+    return Annotation(
+        share, covered, options[best],
+        circles.NullTest(order, orders, p_value(orders, order)),
+        circles.NullTest(float(r_squared), fits, p_value(fits, r_squared)),
+        here,
+    )  # fmt: skip

@@ -15,6 +15,4 @@ def require(module: str, extra: str = "features") -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         library = module.partition(".")[0]
-        raise ImportError(
-            f"this needs the library {library}: pip install 'quintet-jax[{extra}]'"
-        ) from error
+        raise ImportError(f"this needs the library {library}: pip install 'quintet-jax[{extra}]'") from error

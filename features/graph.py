@@ -49,9 +49,7 @@ def _block_neighbors(block, first, rows, k, tile):
     return jax.lax.scan(merge, empty, jnp.arange(tiles))[0]
 
 
-def nearest(
-    directions: Float[Array, "n d"], k: int = 2, *, block: int = 1024, tile: int = 8192
-) -> Neighbors:
+def nearest(directions: Float[Array, "n d"], k: int = 2, *, block: int = 1024, tile: int = 8192) -> Neighbors:
     """The k nearest elements by cosine, without ever holding more than block x tile cosines.
 
     65,536 elements need 70 MB beside the dictionary itself, where all cosines would be 17 GB.

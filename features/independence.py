@@ -1,8 +1,8 @@
 """Mutual information in more than two dimensions, where histograms have too few points.
 
-Kraskov, Stoegbauer and Grassberger's first estimator (2004), over nearest neighbours found by scipy. Its least
-value over rotations and splits estimates S; candidates are the axes of an independent component analysis
-(which separates what is separable), the principal axes and random rotations, each refined by turns.
+Kraskov, Stoegbauer and Grassberger's first estimator (2004), over nearest neighbours found by scipy. Its
+least value over rotations and splits estimates S; candidates are the axes of an independent component
+analysis (which separates what is separable), principal axes and random rotations, refined by turns.
 """
 
 from __future__ import annotations

@@ -94,9 +94,9 @@ def circle_writer(
 ) -> Writer:
     """The affine map from the circle into the residual stream.
 
-    centered: x* = mean + W^T P^+ t, with P fitted to W (x - mean): consistent, and the strongest. paper: fitted to
-    W x, x* = mean + W^T P^+ (t - P W mean). code: P fitted to centered coordinates, but the mean's own
-    part is removed from the uncentered mean, as the reference does. evr: least squares from (cos, sin) to
+    centered: x* = mean + W^T P^+ t, with P fitted to W (x - mean): consistent, and the strongest. paper:
+    fitted to W x, x* = mean + W^T P^+ (t - P W mean). code: P fitted to centered coordinates, but the mean's
+    own part is removed from the uncentered mean, as the reference does. evr: least squares from (cos, sin) to
     x - mean, without principal coordinates.
     Args: basis: rows that replace the principal directions W, e.g. the plane of a group of SAE latents.
     """
@@ -190,8 +190,11 @@ def _at_embedding(cached: Cached, pairs: Pairs, values, method: str, batch: int)
     """Layer 0: nothing but alpha's own state depends on alpha, so equal values need one run per step."""
     if method in {"none", "pca", "zero circle", "keep rest"}:
         return patched_logits(cached, 0, pairs.row, values, batch=batch)
-    same = "average" == method
-    keys = [(int(cached.encoded.beta[i]), 0 if same else int(s)) for i, s in zip(pairs.row, pairs.start, strict=True)]
+    same = method == "average"
+    keys = [
+        (int(cached.encoded.beta[i]), 0 if same else int(s))
+        for i, s in zip(pairs.row, pairs.start, strict=True)
+    ]
     first: dict[tuple[int, int], int] = {}
     for number, key in enumerate(keys):
         first.setdefault(key, number)
@@ -243,7 +246,9 @@ def causal_null(
     """
     period = cached.encoded.period
     if period < 5:
-        raise ValueError(f"period {period}: with fewer than five members most relabellings are the circle itself")
+        raise ValueError(
+            f"period {period}: with fewer than five members most relabellings are the circle itself"
+        )
     rng = np.random.default_rng(seed)
     true = intervene(cached, layer, method, k=k, batch=batch).logit_difference
     null = []
@@ -305,4 +310,6 @@ def polar_sweep(
     step = (e.gamma[rows] - e.alpha[rows]) % e.period
     expected = (sector[None, :] + step[:, None]) % e.period
     top = np.sort(logits, -1)
-    return PolarSweep(r, theta, logits.argmax(-1), expected[:, None], top[..., -1] - top[..., -2], top[..., -1])
+    return PolarSweep(
+        r, theta, logits.argmax(-1), expected[:, None], top[..., -1] - top[..., -2], top[..., -1]
+    )

@@ -60,7 +60,7 @@ def sweep(
     offsets: int = 801,
     epsilon: float = EPSILON,
 ) -> Band:
-    """The fullest band over `directions` in half a turn and `offsets` along each; deterministic, exact counts."""
+    """The fullest band over `directions` in half a turn and `offsets` along each; exact counts."""
     if valid is None:
         valid = jnp.ones(len(points), bool)
     centered, n = _centered(points, valid)

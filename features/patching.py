@@ -1,4 +1,4 @@
-"""Activation patching from clean to corrupted prompts: blocks per layer and position, and heads (section 5.3)."""
+"""Activation patching from clean to corrupted prompts: blocks and heads (section 5.3)."""
 
 from __future__ import annotations
 
@@ -78,7 +78,9 @@ def _setting(decoder: Decoder, encoded: Encoded, pairs: PromptPairs) -> _Setting
     before = _difference(logits(pairs.corrupted), pairs, encoded.gamma)
     after = _difference(logits(pairs.clean), pairs, encoded.gamma)
     rows = pairs.corrupted
-    return _Setting(jnp.asarray(encoded.tokens[rows]), jnp.asarray(encoded.mask[rows]), answers, before, after)
+    return _Setting(
+        jnp.asarray(encoded.tokens[rows]), jnp.asarray(encoded.mask[rows]), answers, before, after
+    )
 
 
 def _score(setting: _Setting, difference) -> float:

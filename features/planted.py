@@ -1,7 +1,7 @@
 """Synthetic activations whose features are known: circles alone, and circles among many other features.
 
-`toy_circles` is the paper's toy (appendix on toy autoencoders); `Planted` has three circles, a separable decoy
-plane and sixty lines in 64 dimensions.
+`toy_circles` is the paper's toy (appendix on toy autoencoders); `Planted` has three circles, a separable
+decoy plane and sixty lines in 64 dimensions.
 """
 
 from __future__ import annotations

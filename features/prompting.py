@@ -1,7 +1,7 @@
 """A task run once through a model: states of the concept's token, and all that patching reuses.
 
-A patch at layer l and the position of alpha changes nothing below l and nothing to its left. What lies there is
-computed once: keys and values of the tokens to the left, residual states of the others at every layer.
+A patch at layer l and the position of alpha changes nothing below l and nothing to its left. What lies
+there is computed once: keys and values of the tokens to the left, residual states of the rest at every layer.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Cached(NamedTuple):
 
     @property
     def correct(self) -> Bool[np.ndarray, " prompts"]:
-        """Is the right answer the likeliest of the possible ones?"""
+        """Whether the right answer is the likeliest of the possible ones."""
         return self.logits.argmax(1) == self.encoded.gamma
 
     @property
@@ -93,7 +93,9 @@ def encode_task(model: LanguageModel, task: Task, spelling: Spelling = "space") 
             raise ValueError(f"the token of {task.concept.members[prompt.alpha]!r} is not in {prompt.text!r}")
         places.add(found[-1])
     if len(places) != 1:
-        raise ValueError(f"task {task.name!r}: alpha stands {sorted(places)} tokens from the end; expected one place")
+        raise ValueError(
+            f"task {task.name!r}: alpha stands {sorted(places)} tokens from the end; expected one place"
+        )
     tokens, mask = pad_left(rows)
     column = tokens.shape[1] - places.pop()
     fields = (np.array([getattr(p, f) for p in prompts]) for f in ("alpha", "beta", "gamma"))

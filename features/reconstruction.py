@@ -51,7 +51,7 @@ def reconstruct_group(
     most: int = 20_000,
     components: int = 5,
 ) -> Reconstruction:
-    """sum over the group of a_j D_j, without the decoder's bias, on tokens where one of them fires.
+    """Sum over the group of a_j D_j, without the decoder's bias, on tokens where one of them fires.
 
     Args: threshold: activations up to it count as zero. most: tokens kept, the first ones.
       components: principal ones kept, at most as many as latents.
@@ -78,5 +78,5 @@ def reconstruct_group(
 
 
 def planes(components: int) -> list[tuple[int, int]]:
-    """Neighbouring principal components, counted from 0: the first is mostly intensity, so circles lie later."""
+    """Neighbouring principal components, from 0; the first is mostly intensity, so circles lie later."""
     return [(i, i + 1) for i in range(max(components - 1, 0))]

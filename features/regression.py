@@ -107,7 +107,7 @@ def explain(
 ) -> tuple[list[Step], Fit]:
     """r^2 as the named functions are added one by one, and the last fit.
 
-    Args: functions: e.g. of `library`. components: principal coordinates regressed (None: the states themselves).
+    Args: functions: e.g. of `library`. components: principal coordinates regressed (None: all).
     Raises: ValueError for a name that `functions` lacks.
     """
     unknown = [name for name in names if name not in functions]

@@ -1,0 +1,1 @@
+"""Language models: weights, tokenizers, residual streams that can be read and edited."""

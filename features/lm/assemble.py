@@ -113,19 +113,21 @@ def partition_specs(config: DecoderConfig, parts: int, axis: str = "model") -> D
     words = axis if config.vocab_size % parts == 0 else None
     spec = PartitionSpec
 
-    def divided_outputs(name):
+    def split_out(name):
         return Linear(spec(None, name, None), spec(None, name) if config.bias else None)
 
-    def divided_inputs(name):
+    def split_in(name):
         return Linear(spec(None, None, name), spec() if config.bias else None)
 
-    norm = Norm(None, None) if config.norm == "none" else Norm(
-        spec(), spec() if config.norm == "layer" else None
+    norm = (
+        Norm(None, None)
+        if config.norm == "none"
+        else Norm(spec(), spec() if config.norm == "layer" else None)
     )
     block = Block(
-        norm, divided_outputs(heads), divided_outputs(shared), divided_outputs(shared), divided_inputs(heads), norm,
-        divided_outputs(hidden) if config.activation == "swiglu" else None,
-        divided_outputs(hidden), divided_inputs(hidden),
+        norm, split_out(heads), split_out(shared), split_out(shared), split_in(heads), norm,
+        split_out(hidden) if config.activation == "swiglu" else None,
+        split_out(hidden), split_in(hidden),
     )  # fmt: skip
     return Decoder(
         spec(words, None),
@@ -167,7 +169,9 @@ def _place(shape, dtype, sharding, read: Callable[[int | None], np.ndarray], sta
     return jax.make_array_from_single_device_arrays(shape, sharding, arrays)
 
 
-def assemble(source: Source, config: DecoderConfig, *, dtype=jnp.float32, mesh: Mesh | None = None) -> Decoder:
+def assemble(
+    source: Source, config: DecoderConfig, *, dtype=jnp.float32, mesh: Mesh | None = None
+) -> Decoder:
     """Reads a model; over a mesh with an axis "model", divided as in `partition_specs`.
 
     Raises: ValueError naming a tensor that is missing or of another shape than `config` implies.

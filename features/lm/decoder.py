@@ -271,9 +271,7 @@ def record(
                 kept.append(value)
             return value
 
-        y, _ = _block(
-            config, _at(model.blocks, layer), stream._replace(x=x), angles, seen, None, layer, keep
-        )
+        y, _ = _block(config, _at(model.blocks, layer), stream._replace(x=x), angles, seen, None, layer, keep)
         return y, kept[0]
 
     return jax.lax.scan(body, stream.x, jnp.arange(config.num_layers))[1]

@@ -1,5 +1,7 @@
-"""Edits of activations as pytrees: patch, ablate, steer at a layer and position. Compiled functions take
-them as arguments, so that another layer, position or value is no new program."""
+"""Edits of activations as pytrees: patch, ablate, steer at a layer and position.
+
+Compiled functions take them as arguments, so that another layer, position or value is no new program.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ class Patch(eqx.Module):
 
     layer: Int[Array, ""]
     position: Int[Array, " *batch"]  # column in the batch of tokens, one or one per row
-    value: Float[Array, "batch *size"]
+    value: Float[Array, " *rows_and_size"]
     site: Site = eqx.field(static=True, default="resid")
     head: Int[Array, ""] | None = None
 

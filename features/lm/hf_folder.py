@@ -57,15 +57,21 @@ class HFSource:
             others = sorted(p.name for p in path.iterdir() if p.suffix in {".bin", ".pt", ".pth"})
             raise ValueError(
                 f"{path} holds no *.safetensors file"
-                + (f"; {others} are pickles, which can run code when read and are not read here. "
-                   "Convert them with `safetensors.torch.save_file`" if others else "")
+                + (
+                    f"; {others} are pickles, which can run code when read and are not read here. "
+                    "Convert them with `safetensors.torch.save_file`"
+                    if others
+                    else ""
+                )
             )
         self._files = {}
         for file in files:
             handle = open_safetensors(file)
             for name in handle.keys():  # noqa: SIM118  (no mapping)
                 self._files[name.removeprefix("transformer.") if self.architecture == "gpt2" else name] = (
-                    handle, name)
+                    handle,
+                    name,
+                )
 
     def key(self, name: str, default: Any = ...) -> Any:
         """A value of config.json."""
@@ -83,11 +89,20 @@ class HFSource:
         if self.architecture == "gpt2":
             width, heads = self.key("n_embd"), self.key("n_head")
             return DecoderConfig(
-                num_layers=self.key("n_layer"), width=width, num_heads=heads, num_kv_heads=heads,
-                head_size=width // heads, mlp_width=self.key("n_inner", 4 * width),
-                vocab_size=self.key("vocab_size"), context=self.key("n_positions", 1024),
-                norm="layer", norm_eps=self.key("layer_norm_epsilon", 1e-5), activation="gelu",
-                positions="learned", bias=True, tied=bool(self.settings.get("tie_word_embeddings", True)),
+                num_layers=self.key("n_layer"),
+                width=width,
+                num_heads=heads,
+                num_kv_heads=heads,
+                head_size=width // heads,
+                mlp_width=self.key("n_inner", 4 * width),
+                vocab_size=self.key("vocab_size"),
+                context=self.key("n_positions", 1024),
+                norm="layer",
+                norm_eps=self.key("layer_norm_epsilon", 1e-5),
+                activation="gelu",
+                positions="learned",
+                bias=True,
+                tied=bool(self.settings.get("tie_word_embeddings", True)),
             )
         if self.settings.get("attention_bias") or self.settings.get("mlp_bias"):
             raise ValueError(f"{self.path / 'config.json'}: Llama weights with biases are not supported")
@@ -96,10 +111,14 @@ class HFSource:
         width, heads = self.key("hidden_size"), self.key("num_attention_heads")
         rope = self.settings.get("rope_parameters") or self.settings.get("rope_scaling") or {}
         return DecoderConfig(
-            num_layers=self.key("num_hidden_layers"), width=width, num_heads=heads,
+            num_layers=self.key("num_hidden_layers"),
+            width=width,
+            num_heads=heads,
             num_kv_heads=self.key("num_key_value_heads", heads),
-            head_size=self.key("head_dim", width // heads), mlp_width=self.key("intermediate_size"),
-            vocab_size=self.key("vocab_size"), context=self.key("max_position_embeddings", 2048),
+            head_size=self.key("head_dim", width // heads),
+            mlp_width=self.key("intermediate_size"),
+            vocab_size=self.key("vocab_size"),
+            context=self.key("max_position_embeddings", 2048),
             norm_eps=self.key("rms_norm_eps", 1e-6),
             rope_base=float(rope.get("rope_theta") or self.key("rope_theta", 10_000.0)),
             rope_scaling=self._scaling(rope),
@@ -114,7 +133,9 @@ class HFSource:
         if kind != "llama3":
             raise ValueError(f"{self.path / 'config.json'}: rope_type {kind!r}; supported: default, llama3")
         return RopeScaling(
-            float(rope["factor"]), float(rope["low_freq_factor"]), float(rope["high_freq_factor"]),
+            float(rope["factor"]),
+            float(rope["low_freq_factor"]),
+            float(rope["high_freq_factor"]),
             int(rope["original_max_position_embeddings"]),
         )
 

@@ -94,7 +94,9 @@ def from_gguf(source: GGUFSource) -> Tokenizer:
     words = source.key("tokenizer.ggml.tokens")
     merges = [tuple(pair.split(" ", 1)) for pair in source.key("tokenizer.ggml.merges")]
     vocabulary = {word: number for number, word in enumerate(words)}
-    backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, merges, ignore_merges=pre == "llama-bpe"))
+    backend = tokenizers.Tokenizer(
+        tokenizers.models.BPE(vocabulary, merges, ignore_merges=pre == "llama-bpe")
+    )
     backend.pre_tokenizer = steps.Sequence(known[pre])
     backend.decoder = tokenizers.decoders.ByteLevel()
     types = source.key("tokenizer.ggml.token_type")

@@ -127,7 +127,7 @@ def decode(sae: SAE, latents: Float[Array, "*batch d_sae"], undo: Scale | None =
 
 
 def reconstruct(sae: SAE, x: Float[Array, "*batch d_in"]) -> Float[Array, "*batch d_in"]:
-    """x through the autoencoder, in the scale of x."""
+    """Sends x through the autoencoder, in the scale of x."""
     seen, undo = normalize(sae, x)
     return decode(sae, activate(sae, pre_activations(sae, seen)), undo)
 
@@ -143,7 +143,13 @@ def fold_scale(sae: SAE) -> SAE:
 
     config = dataclasses.replace(sae.config, normalize_activations="none")
     return SAE(
-        sae.W_enc * sae.scale, sae.b_enc, sae.W_dec / sae.scale, sae.b_dec / sae.scale, sae.threshold, None, config
+        sae.W_enc * sae.scale,
+        sae.b_enc,
+        sae.W_dec / sae.scale,
+        sae.b_dec / sae.scale,
+        sae.threshold,
+        None,
+        config,
     )
 
 

@@ -44,7 +44,7 @@ def _scatter_outer(values, indices, rows, length):
 def decode_sparse(
     values: Float[Array, "batch k"], indices: Int[Array, "batch k"], W_dec: Float[Array, "d_sae d_in"]
 ) -> Float[Array, "batch d_in"]:
-    """latents W_dec for latents that are `values` at `indices` and zero elsewhere."""
+    """Product of W_dec with latents that are `values` at `indices` and zero elsewhere."""
     return _gather_sum(values, indices, W_dec)
 
 
@@ -66,7 +66,10 @@ decode_sparse.defvjp(_decode_forward, _decode_backward)
 
 @jax.custom_vjp
 def encode_top(
-    x: Float[Array, "batch d_in"], W_enc: Float[Array, "d_in d_sae"], b_enc: Float[Array, " d_sae"], k_like: Array
+    x: Float[Array, "batch d_in"],
+    W_enc: Float[Array, "d_in d_sae"],
+    b_enc: Float[Array, " d_sae"],
+    k_like: Array,
 ) -> tuple[Float[Array, "batch k"], Int[Array, "batch k"]]:
     """The k largest of x W_enc + b_enc and their indices; k is the length of `k_like`."""
     return jax.lax.top_k(x @ W_enc + b_enc, k_like.shape[0])

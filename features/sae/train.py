@@ -364,7 +364,7 @@ class Trained(NamedTuple):
 def train(
     source: ActivationSource,
     sae_config: SAEConfig,
-    config: TrainConfig = TrainConfig(),  # noqa: B008  (frozen)
+    config: TrainConfig = TrainConfig(),
     *,
     key: PRNGKeyArray,
     checkpoint: Path | str | None = None,
@@ -391,7 +391,9 @@ def train(
     done = int(run.step)
     resample_at = {s for s in config.resample_at if s < config.steps}
     while done < config.steps:
-        end = min([config.steps, (done // config.chunk + 1) * config.chunk, *(s for s in resample_at if s > done)])
+        end = min(
+            [config.steps, (done // config.chunk + 1) * config.chunk, *(s for s in resample_at if s > done)]
+        )
         batches = source.batches(done, end - done, config.batch)
         run, info = run_chunk(config, run, jnp.asarray(batches, jnp.float32))
         infos.append(jax.tree.map(np.asarray, info))

@@ -1,0 +1,269 @@
+"""Autoencoders on disk: SAELens folders (read and written), GemmaScope npz, EleutherAI TopK folders (read).
+
+Keys and defaults that older SAELens versions wrote are understood. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from features.extras import require
+from features.lm.hf_folder import open_safetensors, read_json
+from features.sae.config import NORMALIZATIONS, SAEConfig
+from features.sae.model import SAE
+
+_RENAMED = {
+    "hook_point": "hook_name",
+    "hook_point_head_index": "hook_head_index",
+    "activation_fn_str": "activation_fn",
+}
+_ARCHITECTURES = {"standard": "relu", "topk": "topk", "batchtopk": "batchtopk", "jumprelu": "jumprelu"}
+_PICKLES = {".pt", ".pth", ".pkl", ".bin", ".ckpt"}
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    found = {_RENAMED.get(key, key): value for key, value in read_json(path).items()}
+    metadata = found.get("metadata")
+    if isinstance(metadata, dict):  # from version 6 on, facts about the model stand there
+        found = {**metadata, **found}
+    return found
+
+
+def _normalization(value: Any, path: Path) -> str:
+    if value is None or value is False:
+        return "none"
+    if value is True:
+        return "expected_average_only_in"
+    if value not in NORMALIZATIONS:
+        raise ValueError(
+            f"{path}: normalize_activations {value!r}; supported are {', '.join(NORMALIZATIONS)}"
+        )
+    return value
+
+
+def _saelens_config(path: Path, d_in: int, d_sae: int) -> SAEConfig:
+    found = _settings(path)
+    for key, actual in (("d_in", d_in), ("d_sae", d_sae)):
+        if key in found and found[key] != actual:
+            raise ValueError(f"{path}: {key} is {found[key]}, but W_enc says {actual}")
+    kwargs = found.get("activation_fn_kwargs") or {}
+    activation = found.get("activation_fn", "relu")
+    architecture = found.get("architecture", "standard")
+    if architecture == "standard" and activation == "topk":
+        architecture = "topk"
+    if architecture not in _ARCHITECTURES:
+        raise ValueError(f"{path}: architecture {architecture!r}; supported are {', '.join(_ARCHITECTURES)}")
+    if architecture == "standard" and activation != "relu":
+        raise ValueError(f"{path}: activation_fn {activation!r} in a standard SAE; supported is relu")
+    kind = _ARCHITECTURES[architecture]
+    k = found.get("k", kwargs.get("k")) if kind in {"topk", "batchtopk"} else None
+    if kind in {"topk", "batchtopk"} and k is None:
+        raise ValueError(f"{path}: a {kind} SAE needs the key 'k' (or activation_fn_kwargs.k)")
+    return SAEConfig(
+        d_in, d_sae, kind, None if k is None else int(k),  # type: ignore[arg-type]
+        apply_b_dec_to_input=bool(found.get("apply_b_dec_to_input", True)),
+        normalize_activations=_normalization(found.get("normalize_activations"), path),  # type: ignore[arg-type]
+        hook_name=str(found.get("hook_name") or ""), model_name=str(found.get("model_name") or ""),
+    )  # fmt: skip
+
+
+def _tensors(path: Path) -> dict[str, np.ndarray]:
+    handle = open_safetensors(path)
+    return {name: handle.get_tensor(name).astype(np.float32) for name in handle.keys()}  # noqa: SIM118
+
+
+def _check(path: Path, tensors: dict[str, np.ndarray], expected: dict[str, tuple[int, ...]]) -> None:
+    for name, shape in expected.items():
+        if name not in tensors:
+            raise ValueError(f"{path}: tensor {name!r} is missing; it holds {sorted(tensors)}")
+        if tensors[name].shape != shape:
+            raise ValueError(f"{path}: tensor {name!r} has shape {tensors[name].shape}, expected {shape}")
+        if not np.isfinite(tensors[name]).all():
+            raise ValueError(f"{path}: tensor {name!r} is not finite")
+
+
+def _build(config: SAEConfig, t: dict[str, np.ndarray], scale: float | None = None) -> SAE:
+    threshold = t.get("threshold")
+    if config.activation == "batchtopk" and threshold is not None:
+        threshold = threshold.reshape(())
+    return SAE(
+        *(jnp.asarray(t[name]) for name in ("W_enc", "b_enc", "W_dec", "b_dec")),
+        None if threshold is None else jnp.asarray(threshold),
+        None if scale is None else jnp.asarray(scale, jnp.float32),
+        config,
+    )
+
+
+def _load_saelens(folder: Path) -> SAE:
+    file = folder / "sae_weights.safetensors"
+    if not file.exists():
+        raise ValueError(f"{folder}: sae_weights.safetensors is missing; {_pickle_hint(folder)}")
+    t = _tensors(file)
+    if "W_enc" not in t:
+        raise ValueError(f"{file}: tensor 'W_enc' is missing; it holds {sorted(t)}")
+    d_in, d_sae = t["W_enc"].shape
+    config = _saelens_config(folder / "cfg.json", d_in, d_sae)
+    if "log_threshold" in t:  # what early JumpReLU trainings stored
+        t["threshold"] = np.exp(t.pop("log_threshold"))
+    factor = t.pop("scaling_factor", None)
+    if factor is not None and not np.allclose(factor, 1):
+        raise ValueError(
+            f"{file}: scaling_factor is not 1 everywhere; gated or rescaled SAEs are not supported"
+        )
+    # SAELens saves a trained BatchTopK as a JumpReLU whose thresholds are all alike.
+    expected = {"W_enc": (d_in, d_sae), "b_enc": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
+    if config.activation == "jumprelu":
+        expected["threshold"] = (d_sae,)
+    _check(file, t, expected)
+    if config.activation == "batchtopk" and "threshold" not in t:
+        raise ValueError(f"{file}: a BatchTopK SAE needs its 'threshold'")
+    scale = None
+    if config.normalize_activations == "expected_average_only_in":
+        kept = read_json(folder / "cfg.json").get("expected_average_scale")
+        scale = 1.0 if kept is None else float(kept)
+    return _build(config, t, scale)
+
+
+def _load_gemmascope(file: Path) -> SAE:
+    try:
+        with np.load(file, allow_pickle=False) as data:
+            t = {name: np.asarray(data[name], np.float32) for name in data.files}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{file} is no npz of plain arrays: {error}") from error
+    names = {"w_enc": "W_enc", "w_dec": "W_dec"}
+    t = {names.get(name, name): value for name, value in t.items()}
+    if "W_enc" not in t or t["W_enc"].ndim != 2:
+        raise ValueError(f"{file}: array 'W_enc' (d_in, d_sae) is missing; it holds {sorted(t)}")
+    d_in, d_sae = t["W_enc"].shape
+    shapes = {"b_enc": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,), "threshold": (d_sae,)}
+    _check(file, t, {"W_enc": (d_in, d_sae), **shapes})
+    return _build(SAEConfig(d_in, d_sae, "jumprelu", apply_b_dec_to_input=False), t)
+
+
+def _load_eleuther(folder: Path) -> SAE:
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) != 1:
+        raise ValueError(f"{folder}: expected one .safetensors file, found {[f.name for f in files]}")
+    t = _tensors(files[0])
+    found = read_json(folder / "cfg.json")
+    if "encoder.weight" not in t:
+        raise ValueError(f"{files[0]}: tensor 'encoder.weight' is missing; it holds {sorted(t)}")
+    d_sae, d_in = t["encoder.weight"].shape
+    _check(files[0], t, {"encoder.bias": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)})
+    if "k" not in found:
+        raise ValueError(f"{folder / 'cfg.json'}: key 'k' is missing")
+    if found.get("num_latents") not in {None, 0, d_sae}:
+        raise ValueError(
+            f"{folder / 'cfg.json'}: num_latents is {found['num_latents']}, the weights say {d_sae}"
+        )
+    t = {**t, "W_enc": t["encoder.weight"].T, "b_enc": t["encoder.bias"]}
+    return _build(SAEConfig(d_in, d_sae, "topk", int(found["k"])), t)
+
+
+def _pickle_hint(folder: Path) -> str:
+    found = sorted(p.name for p in folder.glob("*") if p.suffix in _PICKLES)
+    if not found:
+        return "expected cfg.json and sae_weights.safetensors, or an EleutherAI folder, or params.npz"
+    return f"{found} are pickles, which can run code when read and are not read here"
+
+
+def load_sae(path: str | Path) -> SAE:
+    """Reads an autoencoder.
+
+    Args: path: a SAELens folder (cfg.json, sae_weights.safetensors), an EleutherAI TopK folder (cfg.json,
+      sae.safetensors), or a GemmaScope params.npz (or its folder).
+    Raises: ValueError naming the file, key or tensor that is missing, misshapen or unsupported; for pickles.
+    """
+    path = Path(path)
+    if path.suffix in _PICKLES:
+        raise ValueError(
+            f"{path} is a pickle: reading one can run any code, so it is refused. Save it as a SAELens "
+            "folder with sae_weights.safetensors"
+        )
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or folder")
+    if path.is_file():
+        if path.suffix == ".npz":
+            return _load_gemmascope(path)
+        raise ValueError(f"{path}: expected a folder, or a GemmaScope .npz file")
+    if (path / "params.npz").exists():
+        return _load_gemmascope(path / "params.npz")
+    if not (path / "cfg.json").exists():
+        raise ValueError(f"{path}: cfg.json is missing; {_pickle_hint(path)}")
+    if (path / "sae_weights.safetensors").exists() or not list(path.glob("*.safetensors")):
+        return _load_saelens(path)
+    return _load_eleuther(path)
+
+
+def saelens_settings(sae: SAE) -> dict[str, Any]:
+    """cfg.json as SAELens (6 and later) writes it."""
+    config = sae.config
+    architecture = {"relu": "standard"}.get(config.activation, config.activation)
+    settings: dict[str, Any] = {
+        "architecture": architecture,
+        "d_in": config.d_in,
+        "d_sae": config.d_sae,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": config.apply_b_dec_to_input,
+        "normalize_activations": config.normalize_activations,
+        "reshape_activations": "none",
+        "metadata": {
+            "model_name": config.model_name,
+            "hook_name": config.hook_name,
+            "prepend_bos": False,
+            "sae_lens_training_version": None,
+        },
+    }
+    if config.activation == "topk":
+        settings["k"] = config.k
+        settings["rescale_acts_by_decoder_norm"] = False
+    if config.activation == "batchtopk":
+        # A trained BatchTopK encodes by its threshold: for SAELens that is a JumpReLU.
+        settings["architecture"] = "jumprelu"
+    return settings
+
+
+def save_sae(sae: SAE, folder: str | Path, *, frequency: np.ndarray | None = None) -> Path:
+    """Writes a SAELens folder: cfg.json, sae_weights.safetensors, and sparsity.safetensors given frequencies.
+
+    The folder appears whole or not at all. A scalar input scale is folded into the weights first.
+    Raises: ValueError if the folder exists and holds something else.
+    """
+    from features.sae.model import fold_scale
+
+    numpy_files = require("safetensors.numpy")
+    sae = fold_scale(sae)
+    folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()) and not (folder / "sae_weights.safetensors").exists():
+        raise ValueError(f"{folder} exists and is no SAELens folder; choose another")
+    t = {name: np.ascontiguousarray(getattr(sae, name)) for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
+    if sae.threshold is not None:
+        t["threshold"] = (
+            np.broadcast_to(np.asarray(sae.threshold), (sae.config.d_sae,)).astype(np.float32).copy()
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    (draft / "cfg.json").write_text(json.dumps(saelens_settings(sae), indent=1))
+    numpy_files.save_file(t, draft / "sae_weights.safetensors")
+    if frequency is not None:
+        log = np.log10(np.maximum(np.asarray(frequency, np.float32), 1e-10))
+        numpy_files.save_file({"sparsity": log}, draft / "sparsity.safetensors")
+    draft.chmod(0o755)
+    if folder.exists():
+        old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-old-"))
+        folder.replace(old / "was")
+        draft.replace(folder)
+        import shutil
+
+        shutil.rmtree(old)
+    else:
+        draft.replace(folder)
+    return folder
