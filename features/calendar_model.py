@@ -54,10 +54,20 @@ class CalendarConfig:
     def decoder(self) -> DecoderConfig:
         """Its transformer: no norms, ReLU, learned positions, untied."""
         return DecoderConfig(
-            num_layers=self.num_layers, width=self.width, num_heads=self.num_heads,
-            num_kv_heads=self.num_heads, head_size=self.width // self.num_heads,
-            mlp_width=self.mlp_width, vocab_size=VOCABULARY, context=5, norm="none", activation="relu", positions="learned", bias=True, tied=False,
-        )  # fmt: skip
+            num_layers=self.num_layers,
+            width=self.width,
+            num_heads=self.num_heads,
+            num_kv_heads=self.num_heads,
+            head_size=self.width // self.num_heads,
+            mlp_width=self.mlp_width,
+            vocab_size=VOCABULARY,
+            context=5,
+            norm="none",
+            activation="relu",
+            positions="learned",
+            bias=True,
+            tied=False,
+        )
 
 
 class Problems(NamedTuple):

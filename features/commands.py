@@ -229,7 +229,7 @@ def intervene(command: Intervene) -> None:
     with _CONSOLE.status(f"loading {command.model}"):
         model = load(command.model)
     depth = model.decoder.config.num_layers
-    layers = command.layers or tuple(range(depth))
+    layers = list(command.layers) or list(range(depth))
     wrong = [layer for layer in layers if not 0 <= layer < depth]
     if wrong:
         raise ValueError(f"--layers {wrong}: the model has layers 0 to {depth - 1}")
@@ -258,7 +258,8 @@ def intervene(command: Intervene) -> None:
         draw_null(null.value, null.null, out / "null.png", title=f"{task.template}, layer {layers[0]}")
         _CONSOLE.print(
             f"layer {layers[0]}: the ordered circle reaches {null.value:+.2f}, {command.relabellings} "
-            f"relabelled ones {null.null.mean():+.2f} on average, {null.null.min():+.2f} at best; p = {null.p_value:.4f}"
+            f"relabelled ones {null.null.mean():+.2f} on average, {null.null.min():+.2f} at best; "
+            f"p = {null.p_value:.4f}"
         )
     write_json(out / "result.json", result)
     _CONSOLE.print(f"wrote {out}/layers.png, {'null.png, ' if command.relabellings else ''}result.json")

@@ -249,11 +249,11 @@ def annotate(
     if covered < period or period < 4 or not options:
         return Annotation(share, covered, None, None, None, here)
     points, members = candidate.reconstruction.points[here >= 0], here[here >= 0]
-    means = np.float64(circles.class_means(points, members, period))
+    means = np.asarray(circles.class_means(points, members, period), np.float64)
     means = means - means.mean(0)
     flats = [means[:, list(option)] for option in options]
     inverses = [np.linalg.pinv(flat) for flat in flats]
-    target = np.float64(circles.circle(np.arange(period), period))
+    target = np.asarray(circles.circle(np.arange(period), period), np.float64)
     best, r_squared = _best_circle(inverses, flats, target)
     order = circles.order_score(flats[best])
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -129,18 +129,15 @@ def measure(
         return Irreducibility(0.0, 1.0, 1, n, protocol)
     if d > 2 and protocol != "X":
         raise ValueError(f"protocol {protocol!r} is defined in the plane only; points have {d} dimensions")
-    estimate: Callable
-    if d > 2:
+
+    def estimate(cloud: np.ndarray) -> tuple[float, float]:
+        if d == 2:
+            flat = indices(jnp.asarray(cloud), protocol=protocol, key=key, bias_correction=bias_correction)
+            return float(flat[0]), float(flat[1])
         from features.independence import least_information
 
-        def estimate(cloud):
-            band = mixture.sweep_any_dimension(jnp.asarray(cloud), key=key)
-            return least_information(cloud, seed=0), float(band.share)
-    else:
-
-        def estimate(cloud):
-            found = indices(jnp.asarray(cloud), protocol=protocol, key=key, bias_correction=bias_correction)
-            return tuple(map(float, found))
+        band = mixture.sweep_any_dimension(jnp.asarray(cloud), key=key)
+        return least_information(cloud), float(band.share)
 
     s, m = estimate(points)
     if not bootstrap:

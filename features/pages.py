@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def token_contexts(words: Sequence[str], tokens: np.ndarray, *, before: int = 8,
 
 def write_page(
     discovery: Discovery,
-    words: Sequence[str],
+    words: list[str],
     path: Path,
     *,
     first: int = 30,
@@ -41,9 +42,9 @@ def write_page(
         tokens, points = candidate.reconstruction.tokens, candidate.reconstruction.points
         step = max(1, len(points) // most_points)
         shown, places = tokens[::step], points[::step][:, [a, b]]
-        kinds, counts = np.unique([words[t].strip().lower() for t in tokens], return_counts=True)
-        common = [kinds[i] for i in np.argsort(-counts)[:12]]
-        color = [common.index(w) if (w := words[t].strip().lower()) in common else -1 for t in shown]
+        counts = Counter(words[t].strip().lower() for t in tokens.tolist())
+        common = [word for word, _ in counts.most_common(12)]
+        color = [common.index(w) if (w := words[t].strip().lower()) in common else -1 for t in shown.tolist()]
         figure = graph_objects.Figure(
             graph_objects.Scattergl(
                 x=places[:, 0], y=places[:, 1], mode="markers", hoverinfo="text",
@@ -61,7 +62,8 @@ def write_page(
             f"<section><h2>{rank}. score {candidate.score:.3f}</h2>"
             f"<p>{len(candidate.latents)} latents {html.escape(str(candidate.latents.tolist()[:20]))}, "
             f"{len(points)} tokens; principal components {a + 1} and {b + 1}: "
-            f"S = {found.separability:.3f} bits, M = {found.mixture:.3f}{p}</p><p>commonest tokens: {html.escape(', '.join(common))}</p>"
+            f"S = {found.separability:.3f} bits, M = {found.mixture:.3f}{p}</p>"
+            f"<p>commonest tokens: {html.escape(', '.join(common))}</p>"
             f"{figure.to_html(full_html=False, include_plotlyjs=False)}</section>"
         )
     text = (

@@ -98,8 +98,8 @@ def encode_task(model: LanguageModel, task: Task, spelling: Spelling = "space") 
         )
     tokens, mask = pad_left(rows)
     column = tokens.shape[1] - places.pop()
-    fields = (np.array([getattr(p, f) for p in prompts]) for f in ("alpha", "beta", "gamma"))
-    return Encoded(tokens, mask, column, np.array(answers), *fields, task.concept.period)
+    alpha, beta, gamma = (np.array([getattr(p, f) for p in prompts]) for f in ("alpha", "beta", "gamma"))
+    return Encoded(tokens, mask, column, np.array(answers), alpha, beta, gamma, task.concept.period)
 
 
 @functools.partial(jax.jit, static_argnames="column")

@@ -28,7 +28,8 @@ def log_capacity(
     """Logarithms (nats) of the theorem's bounds on how many delta-orthogonal subspaces fit.
 
     At least exp(c1 width delta^2 / largest^2) / largest, at most
-    exp(c2 (width - largest) delta^2 log(1 / delta)), of dimension <= largest in R^width. The constants are not given by the theorem.
+    exp(c2 (width - largest) delta^2 log(1 / delta)), of dimension <= largest in R^width. The constants
+    are not given by the theorem.
     """
     if not 0 < delta < 1 or not 1 <= largest <= width:
         raise ValueError(f"expected 0 < delta < 1 and 1 <= largest <= width, got {delta}, {largest}, {width}")

@@ -184,7 +184,7 @@ def _attend(config: DecoderConfig, query, key, value, mask):
 
 def _mlp(config: DecoderConfig, block: Block, x):
     up = block.up(x)
-    if config.activation == "swiglu":
+    if block.gate is not None:
         up = jax.nn.silu(block.gate(x)) * up
     elif config.activation == "gelu":
         up = jax.nn.gelu(up, approximate=True)

@@ -139,7 +139,8 @@ class StreamedActivations:
         held = self._per_buffer * self.d_in * 4 / 1e9
         return (
             f"{self.tokens.size:,} tokens in sequences of {self.tokens.shape[1]}, run as training goes: "
-            f"a buffer of {self._per_buffer:,} activations of width {self.d_in}, {held:.2f} GB; nothing on disk"
+            f"a buffer of {self._per_buffer:,} activations of width {self.d_in}, {held:.2f} GB; "
+            "nothing on disk"
         )
 
 

@@ -94,7 +94,10 @@ def _build(config: SAEConfig, t: dict[str, np.ndarray], scale: float | None = No
     if config.activation == "batchtopk" and threshold is not None:
         threshold = threshold.reshape(())
     return SAE(
-        *(jnp.asarray(t[name]) for name in ("W_enc", "b_enc", "W_dec", "b_dec")),
+        jnp.asarray(t["W_enc"]),
+        jnp.asarray(t["b_enc"]),
+        jnp.asarray(t["W_dec"]),
+        jnp.asarray(t["b_dec"]),
         None if threshold is None else jnp.asarray(threshold),
         None if scale is None else jnp.asarray(scale, jnp.float32),
         config,

@@ -179,7 +179,7 @@ def _penalty(sae: SAE, latents, pre, config: TrainConfig):
     if sae.config.activation == "jumprelu":
         if config.tanh_penalty:
             return jnp.tanh(4 * latents * _row_norms(sae)).sum(-1).mean()
-        return _count(pre, sae.threshold, config.bandwidth).sum(-1).mean()
+        return jnp.asarray(_count(pre, sae.threshold, config.bandwidth)).sum(-1).mean()
     if config.p == 1:
         return (latents * norms).sum(-1).mean()
     # |a|^p has an infinite slope at 0: smoothed there.
@@ -222,7 +222,7 @@ def loss(sae: SAE, x: Float[Array, "batch d_in"], quiet, step, config: TrainConf
         elif kind == "batchtopk":
             latents, least = keep_top_of_batch(dense, sae.config.k or 1)
         elif kind == "jumprelu":
-            latents = _jump(dense, sae.threshold, config.bandwidth)
+            latents = jnp.asarray(_jump(dense, sae.threshold, config.bandwidth))
         else:
             latents = jax.nn.relu(dense)
         out = latents @ sae.W_dec + sae.b_dec
@@ -257,7 +257,7 @@ def step(run: Run, x: Float[Array, "batch d_in"], config: TrainConfig) -> tuple[
         sae = eqx.tree_at(lambda s: s.W_dec, sae, sae.W_dec / _row_norms(sae)[:, None])
     if sae.config.activation == "jumprelu":
         sae = eqx.tree_at(lambda s: s.threshold, sae, jnp.maximum(sae.threshold, 0))
-    elif sae.config.activation == "batchtopk":
+    elif run.sae.threshold is not None:  # batchtopk
         moved = 0.99 * run.sae.threshold + 0.01 * aside.least
         sae = eqx.tree_at(lambda s: s.threshold, sae, jnp.where(run.step == 0, aside.least, moved))
     if sae.scale is not None:  # a property of the data, not trained
