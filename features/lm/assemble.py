@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from features.lm.config import DecoderConfig
 from features.lm.decoder import Block, Decoder, Linear, Norm
@@ -139,8 +139,17 @@ def partition_specs(config: DecoderConfig, parts: int, axis: str = "model") -> D
     )
 
 
+def automatic(mesh: Mesh) -> Mesh:
+    """The same devices, with the compiler choosing where intermediate values lie.
+
+    `jax.make_mesh` makes axes "explicit" by default, which asks every operation for its output's sharding.
+    """
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
+
+
 def shard(model: Decoder, mesh: Mesh, axis: str = "model") -> Decoder:
     """The same model with its weights divided over a mesh axis (tensor parallelism)."""
+    mesh = automatic(mesh)
     specs = partition_specs(model.config, mesh.shape[axis], axis)
     is_spec = lambda leaf: isinstance(leaf, PartitionSpec)  # noqa: E731
     return jax.tree.map(
@@ -180,6 +189,10 @@ def assemble(
     if config.tied:
         layout.pop("unembedding", None)
     dtype = np.dtype(dtype)
+    if mesh is not None:
+        if "model" not in mesh.axis_names:
+            raise ValueError(f"the mesh has the axes {mesh.axis_names}; one must be called 'model'")
+        mesh = automatic(mesh)
     parts = 1 if mesh is None else mesh.shape["model"]
     shapes = eqx.filter_eval_shape(_empty, config)
     specs = partition_specs(config, parts)

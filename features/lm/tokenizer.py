@@ -94,9 +94,11 @@ def from_gguf(source: GGUFSource) -> Tokenizer:
     words = source.key("tokenizer.ggml.tokens")
     merges = [tuple(pair.split(" ", 1)) for pair in source.key("tokenizer.ggml.merges")]
     vocabulary = {word: number for number, word in enumerate(words)}
-    backend = tokenizers.Tokenizer(
-        tokenizers.models.BPE(vocabulary, merges, ignore_merges=pre == "llama-bpe")
-    )
+    try:
+        model = tokenizers.models.BPE(vocabulary, merges, ignore_merges=pre == "llama-bpe")
+    except Exception as error:  # the library raises bare Exception
+        raise ValueError(f"{source.path}: tokens and merges don't fit each other: {error}") from error
+    backend = tokenizers.Tokenizer(model)
     backend.pre_tokenizer = steps.Sequence(known[pre])
     backend.decoder = tokenizers.decoders.ByteLevel()
     types = source.key("tokenizer.ggml.token_type")

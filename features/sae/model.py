@@ -66,8 +66,8 @@ def normalize(sae: SAE, x: Float[Array, "*batch d_in"]) -> tuple[Float[Array, "*
         return x / norm, Scale(0.0, norm)
     if mode == "layer_norm":
         mean = x.mean(-1, keepdims=True)
-        deviation = jnp.std(x - mean, axis=-1, keepdims=True, ddof=1) + 1e-5  # as SAELens does
-        return (x - mean) / deviation, Scale(mean, deviation)
+        deviation = jnp.std(x - mean, axis=-1, keepdims=True, ddof=1)
+        return (x - mean) / (deviation + 1e-5), Scale(mean, deviation)  # as SAELens does
     return x, Scale(0.0, 1.0)
 
 
