@@ -67,7 +67,7 @@ def effect(cached: Cached, pairs: Pairs, logits: Float[np.ndarray, "patches peri
 
 
 def _student_98(degrees: int) -> float:
-    """98 % quantile of Student's t, by Cornish and Fisher's expansion (1e-3 from 5 degrees on)."""
+    """98 % quantile of Student's t, by Cornish and Fisher's expansion (to 2e-3 from 8 degrees on)."""
     z = 2.053749
     g1 = (z**3 + z) / 4
     g2 = (5 * z**5 + 16 * z**3 + 3 * z) / 96
