@@ -10,6 +10,7 @@ its regressions, and the same network on hard labels.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -130,7 +131,7 @@ def planted(report: Report, seeds: int, steps: int) -> None:
             best = max(found, key=lambda g, inside=inside: len(inside & set(g.tolist())))
             jaccard = len(inside & set(best.tolist())) / len(inside | set(best.tolist()))
             jaccards.append(jaccard)
-            top = np.linalg.svd(rows[best], full_matrices=False)[2][:2]
+            top = reconstruct_group(FiringIndex(firing, 192), rows, best).components[:2]
             report.add(
                 f"planted, seed {seed}: {name}, plane's least cosine",
                 features.principal_cosines(top.T, plane.T).min(), 0.999, note=f"Jaccard {jaccard:.2f}",
@@ -195,7 +196,9 @@ def calendar(report: Report, seeds: int) -> None:
 
 def hard_labels(report: Report) -> None:
     """(d) 9: one-hot targets memorise."""
-    config = CalendarConfig(kappa=None, width=64, mlp_width=256, weight_decay=1.0, steps=4000)
+    config = CalendarConfig(
+        kappa=None, width=64, mlp_width=256, weight_decay=1.0, steps=4000, names_only=False
+    )
     found = features.train_calendar(config, key=jax.random.key(0))
     cached = features.run_prompts(found.decoder, found.encoded("months"))
     report.add("hard labels: train months", found.accuracy("months", held_out=False), 0.95)
@@ -203,6 +206,8 @@ def hard_labels(report: Report) -> None:
     report.add(
         "hard labels: f = 1 success, months", features.intervene(cached, 0, "circle").success, most=0.3
     )
+    other = features.train_calendar(dataclasses.replace(config, names_only=True), key=jax.random.key(0))
+    report.add("hard labels, names only: held-out months", other.accuracy("months", held_out=True))
 
 
 def main() -> int:
@@ -213,7 +218,7 @@ def main() -> int:
     quick, report = arguments.quick, Report()
     demos(report, 1 if quick else 4)
     circles_in_autoencoders(report, 1 if quick else 5)
-    planted(report, 1 if quick else 3, 8000)
+    planted(report, 1 if quick else 5, 8000)
     calendar(report, 1 if quick else 3)
     hard_labels(report)
     output = arguments.json or (None if quick else OUTPUT)

@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from features.between import Continuity, continuity
     from features.calendar_model import Calendar, CalendarConfig, train_calendar
     from features.circles import (
         circle,
@@ -64,6 +65,7 @@ _HOMES = {
     ),
     "features.clusters": ("ClusterConfig", "cluster", "spectral"),
     "features.concepts": ("Concept", "Task", "get_concept", "get_task"),
+    "features.between": ("Continuity", "continuity"),
     "features.discovery": ("Candidate", "DiscoverConfig", "Discovery", "annotate", "discover"),
     "features.graph": ("coactivation", "components", "nearest"),
     "features.intervention": (
@@ -103,6 +105,7 @@ __all__ = [
     "Candidate",
     "ClusterConfig",
     "Concept",
+    "Continuity",
     "Decoder",
     "DiscoverConfig",
     "Discovery",
@@ -124,6 +127,7 @@ __all__ = [
     "cluster",
     "coactivation",
     "components",
+    "continuity",
     "decode",
     "discover",
     "draw_pairs",
