@@ -106,8 +106,8 @@ def ours(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def theirs(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """The same from transformers; its last state is after the final norm and is left out."""
-    import torch
-    from transformers import AutoModelForCausalLM
+    import torch  # pyright: ignore[reportMissingImports]
+    from transformers import AutoModelForCausalLM  # pyright: ignore[reportMissingImports]
 
     model = AutoModelForCausalLM.from_pretrained(
         folder, attn_implementation="eager", dtype=torch.float32

@@ -43,7 +43,7 @@ def example(kind: str) -> SAE:
 
 def compare(title: str, sae: SAE, other) -> list[Check]:
     """Latents and reconstructions of ours and theirs."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     with torch.no_grad():
         x = torch.as_tensor(X)
@@ -62,7 +62,7 @@ def compare(title: str, sae: SAE, other) -> list[Check]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.parse_args()
-    from sae_lens import SAE as Theirs  # noqa: N811
+    from sae_lens import SAE as Theirs  # noqa: N811  # pyright: ignore[reportMissingImports]
 
     def rows():
         for kind in KINDS:

@@ -43,7 +43,8 @@ def seconds(function: Callable[[], Any]) -> float:
 
 def paired(ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int) -> tuple[float, float, float]:
     """Median seconds of both, and median of theirs / ours, after one warm-up of each."""
-    ours(), theirs()
+    for warm_up in (ours, theirs):
+        warm_up()
     pairs = [(seconds(ours), seconds(theirs)) for _ in range(repeats)]
     mine, other = (float(np.median(column)) for column in zip(*pairs, strict=True))
     return mine, other, float(np.median([b / a for a, b in pairs]))
@@ -51,8 +52,8 @@ def paired(ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int) -> 
 
 def torch_llama(model: features.LanguageModel):
     """Transformers' Llama with our weights."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    import torch  # pyright: ignore[reportMissingImports]
+    from transformers import LlamaConfig, LlamaForCausalLM  # pyright: ignore[reportMissingImports]
 
     c, d = model.decoder.config, model.decoder
     settings = LlamaConfig(
@@ -83,7 +84,7 @@ def torch_llama(model: features.LanguageModel):
 
 
 def forward_row(model: features.LanguageModel, repeats: int) -> dict[str, Any]:
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     tokens = np.random.default_rng(0).integers(0, model.decoder.config.vocab_size, (8, 128))
     theirs = torch_llama(model)
@@ -134,7 +135,7 @@ def sweep_row(model: features.LanguageModel, layers: int) -> dict[str, Any]:
 
 def torch_trainer(sae: features.SAE, kind: str, k: int, sparsity: float):
     """The same autoencoder, loss and optimizer in eager torch, as SAELens trains them."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     names = ("W_enc", "b_enc", "W_dec", "b_dec")
     p = {n: torch.nn.Parameter(torch.as_tensor(np.array(getattr(sae, n)))) for n in names}
@@ -165,7 +166,7 @@ def torch_trainer(sae: features.SAE, kind: str, k: int, sparsity: float):
 
 
 def training_row(kind: str, steps: int, batch: int, latents: int) -> dict[str, Any]:
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     k = 32 if kind == "topk" else None
     x = np.random.default_rng(0).normal(size=(steps, batch, 576)).astype(np.float32)

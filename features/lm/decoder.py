@@ -7,6 +7,7 @@ compiled loop with traced bounds, so that one program starts or stops at any lay
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Literal, NamedTuple, Protocol
 
@@ -159,11 +160,30 @@ def _keys_and_values(config, block: Block, x, angles):
     return key, value
 
 
+_BLOCK = 64  # queries of one causal block
+
+
 def _attend(config: DecoderConfig, query, key, value, mask):
     """What each head reads; softmax in float32. Query heads of a group share a key head.
 
-    One batched product per key head, group and tokens side by side: einsum over the five axes leaves XLA
-    on CPUs with slower products (30 % of the attention's time).
+    Long inputs go in blocks of queries that skip the keys after them: fewer products, the same sums.
+    """
+    tokens, past = query.shape[1], key.shape[1] - query.shape[1]
+    blocks = max(tokens // _BLOCK, 1)
+    edges = [tokens * i // blocks for i in range(blocks + 1)]
+    read = [
+        _attend_block(
+            config, query[:, a:b], key[:, : past + b], value[:, : past + b], mask[:, :, a:b, : past + b]
+        )
+        for a, b in itertools.pairwise(edges)
+    ]
+    return read[0] if blocks == 1 else jnp.concatenate(read, 1)
+
+
+def _attend_block(config: DecoderConfig, query, key, value, mask):
+    """One batched product per key head, group and tokens side by side.
+
+    Einsum over the five axes leaves XLA on CPUs with slower products.
     """
     batch, tokens, heads, size = query.shape
     shared, keys = config.num_kv_heads, key.shape[1]

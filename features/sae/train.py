@@ -62,6 +62,7 @@ class TrainConfig:
     bandwidth: float = 0.05  # of jumprelu's straight-through gradients
     tanh_penalty: bool = False  # jumprelu: sum tanh(4 a |D|) in place of the count
     products: Literal["auto", "sparse", "dense"] = "auto"  # of topk; auto: dense on TPUs
+    microbatch: int | None = None  # tokens at a time of relu and jumprelu; None: 1024 on CPUs, else all
     chunk: int = 100  # steps per compiled call
 
     def __post_init__(self):
@@ -119,6 +120,7 @@ def _project_decoder(sae: SAE, gradient):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _jump(pre, threshold, bandwidth):
+    """JumpReLU of pre-activations (batch, d_sae)."""
     return jnp.where(pre > threshold, jax.nn.relu(pre), 0)
 
 
@@ -131,7 +133,7 @@ def _jump_backward(bandwidth, saved, gradient):
     near = jnp.abs(pre - threshold) < bandwidth / 2
     return (
         jnp.where((pre > threshold) & (pre > 0), gradient, 0),
-        (-(threshold / bandwidth) * near * gradient).sum(0),
+        -(threshold / bandwidth) * (near * gradient).sum(0),
     )
 
 
@@ -140,6 +142,7 @@ _jump.defvjp(_jump_forward, _jump_backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _count(pre, threshold, bandwidth):
+    """Which latents (batch, d_sae) fire, as numbers."""
     return (pre > threshold).astype(pre.dtype)
 
 
@@ -150,7 +153,7 @@ def _count_forward(pre, threshold, bandwidth):
 def _count_backward(bandwidth, saved, gradient):
     pre, threshold = saved
     near = jnp.abs(pre - threshold) < bandwidth / 2
-    return jnp.zeros_like(pre), (-(1 / bandwidth) * near * gradient).sum(0)
+    return jnp.zeros_like(pre), -(1 / bandwidth) * (near * gradient).sum(0)
 
 
 _count.defvjp(_count_forward, _count_backward)
@@ -164,6 +167,18 @@ def _row_norms(sae: SAE):
     return jnp.linalg.norm(sae.W_dec, axis=-1)
 
 
+def _pre_activations_cheap_bias(sae: SAE, seen: Float[Array, "batch d_in"]) -> Float[Array, "batch d_sae"]:
+    """`pre_activations` whose gradient to b_dec is one product with a vector.
+
+    As written, (x - b_dec) W_enc sends a gradient to every x - b_dec, a sixth of all products, only to
+    sum it. The second term is zero and carries that sum.
+    """
+    if not sae.config.apply_b_dec_to_input:
+        return seen @ sae.W_enc + sae.b_enc
+    held = jax.lax.stop_gradient(sae.b_dec)
+    return (seen - held) @ sae.W_enc + ((held - sae.b_dec) @ sae.W_enc + sae.b_enc)
+
+
 class _Aside(NamedTuple):
     """What the loss leaves behind besides its value."""
 
@@ -174,7 +189,7 @@ class _Aside(NamedTuple):
 
 
 def _penalty(sae: SAE, latents, pre, config: TrainConfig):
-    """Sparsity per token, averaged."""
+    """Sparsity per token, averaged; latents and pre-activations are (batch, d_sae)."""
     norms = 1.0 if config.unit_norm else _row_norms(sae)
     if sae.config.activation == "jumprelu":
         if config.tanh_penalty:
@@ -214,23 +229,29 @@ def loss(sae: SAE, x: Float[Array, "batch d_in"], quiet, step, config: TrainConf
         # Computed only where some latent is dead: the branch of `cond` holds it.
         pre = lambda: pre_activations(sae, seen)  # noqa: E731
         penalty = 0.0
-    else:
+    elif kind in {"topk", "batchtopk"}:
         dense = pre_activations(sae, seen)
         pre = lambda: dense  # noqa: E731
         if kind == "topk":
             latents = keep_top(dense, sae.config.k or 1)
-        elif kind == "batchtopk":
+        else:
             latents, least = keep_top_of_batch(dense, sae.config.k or 1)
-        elif kind == "jumprelu":
+        out = latents @ sae.W_dec + sae.b_dec
+        counts = (latents > 0).sum(0, dtype=jnp.float32)
+        fired, l0 = counts > 0, counts.sum() / len(x)
+        penalty = 0.0
+    else:
+        dense = _pre_activations_cheap_bias(sae, seen)
+        pre = lambda: dense  # noqa: E731
+        if kind == "jumprelu":
             latents = jnp.asarray(_jump(dense, sae.threshold, config.bandwidth))
         else:
             latents = jax.nn.relu(dense)
         out = latents @ sae.W_dec + sae.b_dec
-        fired = (latents > 0).any(0)
-        l0 = (latents > 0).sum(-1).mean(dtype=jnp.float32)
+        counts = (latents > 0).sum(0, dtype=jnp.float32)
+        fired, l0 = counts > 0, counts.sum() / len(x)
         rise = jnp.minimum(1.0, (step + 1) / max(config.sparsity_warmup, 1))
-        strength = config.sparsity * rise
-        penalty = 0.0 if kind in {"topk", "batchtopk"} else strength * _penalty(sae, latents, dense, config)
+        penalty = config.sparsity * rise * _penalty(sae, latents, dense, config)
     residual = seen - out
     mse = (residual**2).sum(-1).mean()
     total = mse + penalty
@@ -244,11 +265,43 @@ def loss(sae: SAE, x: Float[Array, "batch d_in"], quiet, step, config: TrainConf
     return total, _Aside(mse, l0, fired, least)
 
 
+def _microbatch(sae: SAE, size: int, config: TrainConfig) -> int:
+    """Tokens whose gradients are computed together: on CPUs, few enough to stay in the cache.
+
+    Losses of relu and jumprelu are means over tokens, so parts may be averaged; the others look at the batch.
+    """
+    if sae.config.activation not in {"relu", "jumprelu"}:
+        return size
+    part = config.microbatch or (1024 if jax.default_backend() == "cpu" else size)
+    return part if size % part == 0 else size
+
+
+def _gradient(run: Run, x, config: TrainConfig):
+    """Loss, what it leaves behind, and its gradient, summed over parts of the batch."""
+    part = _microbatch(run.sae, len(x), config)
+    function = eqx.filter_value_and_grad(loss, has_aux=True)
+    if part == len(x):
+        return function(run.sae, x, run.quiet, run.step, config)
+    parts = x.reshape(-1, part, x.shape[-1])
+    count = len(parts)
+    arrays, static = eqx.partition(run.sae, eqx.is_array)
+
+    def add(total, rows):
+        (value, aside), gradient = function(run.sae, rows, run.quiet, run.step, config)
+        return jax.tree.map(lambda t, g: t + g / count, total, eqx.filter(gradient, eqx.is_array)), (
+            value,
+            aside,
+        )
+
+    zero = jax.tree.map(jnp.zeros_like, arrays)
+    total, (values, asides) = jax.lax.scan(add, zero, parts)
+    aside = _Aside(asides.mse.mean(), asides.l0.mean(), asides.fired.any(0), asides.least[-1])
+    return (values.mean(), aside), eqx.combine(total, static)
+
+
 def step(run: Run, x: Float[Array, "batch d_in"], config: TrainConfig) -> tuple[Run, Info]:
     """One update from one batch."""
-    (value, aside), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(
-        run.sae, x, run.quiet, run.step, config
-    )
+    (value, aside), gradient = _gradient(run, x, config)
     if config.unit_norm:
         gradient = _project_decoder(run.sae, gradient)
     updates, opt = optimizer(config).update(gradient, run.opt, eqx.filter(run.sae, eqx.is_array))
