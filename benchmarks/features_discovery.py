@@ -26,6 +26,7 @@ import numpy as np
 import features
 from benchmarks.features_corpus import token_rows
 from features.concepts import CONCEPTS, label_tokens
+from features.draw import draw_circles
 from features.sae.activations import CachedActivations
 
 OUTPUT = Path(__file__).parent / "results" / "features_discovery.json"
@@ -78,7 +79,9 @@ def judge(found: features.Discovery, labels: dict[str, np.ndarray]) -> dict[str,
     return said
 
 
-def attempt(x, labels, *, k: int, seed: int, latents: int, steps: int, tokens: int) -> list[dict[str, Any]]:
+def attempt(
+    x, labels, *, k: int, seed: int, latents: int, steps: int, tokens: int, on_found=None
+) -> list[dict[str, Any]]:
     """Trains one autoencoder and looks at it with every threshold."""
     config = features.SAEConfig(x.shape[1], latents, "topk", k, normalize_activations="constant_norm_rescale")
     recipe = features.TrainConfig(
@@ -103,6 +106,8 @@ def attempt(x, labels, *, k: int, seed: int, latents: int, steps: int, tokens: i
             "first": found.table(10),
         }  # fmt: skip
         rows.append(row)
+        if on_found is not None and threshold == 0.5:
+            on_found(trained, found)
         line = f"k={k} seed={seed} threshold={threshold}: FVE {row['FVE']}, {row['measured']} groups"
         for name in labels:
             r = row[name]
@@ -117,11 +122,52 @@ def attempt(x, labels, *, k: int, seed: int, latents: int, steps: int, tokens: i
     return rows
 
 
+def through_the_plane(model, trained, found, labels, layer: int, output: Path | None) -> dict[str, Any]:
+    """The paper's last step: interventions written through the discovered plane of weekdays.
+
+    The plane comes from the autoencoder of one layer alone; at each layer two numbers per day are fitted in it.
+    Compared are the circular probe refitted at every layer, and the probe of the autoencoder's layer reused.
+    """
+    marks = labels["days"]
+    candidate, note = next(
+        (c, n)
+        for c in found.candidates
+        if (n := features.annotate(c, marks, 7, key=jax.random.key(0))).order is not None
+        and n.share > 0.3
+        and n.order.value == 1
+    )
+    plane = candidate.reconstruction.components[list(note.plane or (0, 1))]
+    cached = features.run_task(model, features.get_task("same-day"))
+    e = cached.encoded
+    own = features.circle_writer(cached.alpha_states(layer), e.alpha, 7)
+    rows = {}
+    for at in range(max(layer - 4, 0), layer + 5):
+        states = cached.alpha_states(at)
+        through = features.circle_writer(states, e.alpha, 7, basis=plane)
+        reused = own._replace(base=states.mean(0))
+        rows[at] = {
+            "refitted probe": features.intervene(cached, at, "circle").logit_difference,
+            "reused probe": features.intervene(cached, at, "circle", writer=reused).logit_difference,
+            "SAE plane": features.intervene(cached, at, "circle", writer=through).logit_difference,
+        }
+        print(f"  layer {at}: " + ", ".join(f"{k} {v:+.2f}" for k, v in rows[at].items()), flush=True)
+    if output:
+        points = candidate.reconstruction.points[:, list(note.plane or (0, 1))]
+        draw_circles(
+            [("weekdays, found by the autoencoder", points, note.labels, CONCEPTS["days"].members)], output
+        )
+    return rows
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--layer", type=int, default=6)
     parser.add_argument("--attempts", type=int, default=len(ATTEMPTS), help="first so many")
+    parser.add_argument(
+        "--plane", action="store_true", help="the chosen setting, then write through its plane"
+    )
+    parser.add_argument("--picture", type=Path, help="draw that plane here")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     size, latents, steps = (250_000, 2048, 700) if arguments.quick else (1_000_000, 4096, 1500)
@@ -136,6 +182,18 @@ def main() -> int:
     for name, marks in labels.items():
         print(f"{name}: {100 * (marks >= 0).mean():.2f} % of tokens")
     table = []
+    if arguments.plane:
+        done: dict[str, Any] = {}
+
+        def write(trained, found):
+            done.update(through_the_plane(model, trained, found, labels, arguments.layer, arguments.picture))
+
+        k, seed = ATTEMPTS[0]
+        attempt(x, labels, k=k, seed=seed, latents=latents, steps=steps, tokens=tokens, on_found=write)
+        output = arguments.json or (None if arguments.quick else OUTPUT.with_name("features_sae_plane.json"))
+        if output:
+            output.write_text(json.dumps(done, indent=1))
+        return 0
     for k, seed in attempts:
         table += attempt(x, labels, k=k, seed=seed, latents=latents, steps=steps, tokens=tokens)
         output = arguments.json or (None if arguments.quick else OUTPUT)

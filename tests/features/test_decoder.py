@@ -203,3 +203,28 @@ def test_bfloat16_weights(tmp_path):
 
 def test_public_names_are_these():
     assert features.forward is forward and features.residuals is residuals
+
+
+def test_a_model_over_two_processes(two_processes, tmp_path):
+    """Each process reads and holds only the parts of its own devices."""
+    big = {**FAMILIES["llama"], "num_attention_heads": 8, "num_key_value_heads": 4, "intermediate_size": 64}
+    write_model(tmp_path, big)
+    two_processes(f"""
+import sys
+import jax
+jax.distributed.initialize(f"localhost:{{sys.argv[1]}}", 2, int(sys.argv[2]))
+import numpy as np
+from jax.experimental import multihost_utils
+from benchmarks.features_hf import TOKENS
+from features.lm.assemble import assemble
+from features.lm.decoder import forward
+from features.lm.hf_folder import HFSource
+source = HFSource(__import__("pathlib").Path({str(tmp_path)!r}))
+spread = assemble(source, source.config(), mesh=jax.make_mesh((4,), ("model",)))
+weight = spread.blocks.up.weight
+assert len(weight.addressable_shards) == 2 and weight.addressable_shards[0].data.shape == (2, 16, 24)
+found = multihost_utils.process_allgather(forward(spread, TOKENS), tiled=True)
+alone = assemble(source, source.config())
+np.testing.assert_allclose(found, forward(alone, TOKENS), atol=2e-5)
+print("ok")
+""")
