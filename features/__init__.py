@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from features.concepts import Concept, Task, get_concept, get_task
     from features.discovery import Candidate, DiscoverConfig, Discovery, annotate, discover
     from features.graph import coactivation, components, nearest
+    from features.information import mutual_information_curve, separability
     from features.intervention import (
         Effect,
         causal_null,
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from features.sae.model import SAE, decode, encode, firings, reconstruct
     from features.sae.storage import load_sae, save_sae
     from features.sae.train import TrainConfig, train
-    from features.separability import mutual_information_curve, separability
     from features.superposition import overlap, principal_cosines
 
 _HOMES = {
@@ -90,7 +90,7 @@ _HOMES = {
     "features.sae.model": ("SAE", "decode", "encode", "firings", "reconstruct"),
     "features.sae.storage": ("load_sae", "save_sae"),
     "features.sae.train": ("TrainConfig", "train"),
-    "features.separability": ("mutual_information_curve", "separability"),
+    "features.information": ("mutual_information_curve", "separability"),
     "features.superposition": ("overlap", "principal_cosines"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

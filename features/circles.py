@@ -21,6 +21,17 @@ def circle(values: Float[Array, " n"], period: int, frequency: int = 1) -> Float
     return jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
 
 
+def check_labels(points, labels, period: int) -> None:
+    """Raises ValueError for labels outside 0 ... period - 1 or of another length, or non-finite points."""
+    labels = np.asarray(labels)
+    if labels.shape != (len(points),):
+        raise ValueError(f"{labels.shape} labels for {len(points)} points")
+    if labels.min() < 0 or labels.max() >= period:
+        raise ValueError(f"labels {labels.min()} to {labels.max()}: expected classes 0 to {period - 1}")
+    if not bool(jnp.isfinite(points).all()):
+        raise ValueError("points are not finite")
+
+
 class CircleProbe(NamedTuple):
     """A linear map from a few principal coordinates to the unit circle (paper, section 5).
 
@@ -56,9 +67,13 @@ def fit_circle(
     """Least squares from the k first principal coordinates to circle(labels), without an intercept.
 
     Args: centered: coordinates are of x - mean (the code); else of x (the paper's formula, literally).
-    Raises: ValueError if k exceeds the number of points or their width.
+    Raises: ValueError if k exceeds the number of points or their width, for a frequency without a circle,
+      labels outside 0 ... period - 1, or points that are not finite.
     """
     points = jnp.asarray(points, jnp.float32)
+    check_labels(points, labels, period)
+    if not 1 <= frequency <= (period - 1) // 2:
+        raise ValueError(f"frequency={frequency}: {period} classes have circles of 1 to {(period - 1) // 2}")
     if not 1 <= k <= min(points.shape):
         raise ValueError(f"k={k}: expected 1 to {min(points.shape)} coordinates for points {points.shape}")
     W, mean = principal(points, k)
@@ -103,6 +118,8 @@ def circle_fit_test(
     key: PRNGKeyArray,
 ) -> NullTest:
     """r^2 of `fit_circle` against fits to random relabellings of the classes."""
+    if permutations < 1:
+        raise ValueError(f"permutations={permutations}: expected at least 1")
     probe = fit_circle(points, labels, period, k=k, frequency=frequency)
     coordinates = (jnp.asarray(points, jnp.float32) - probe.mean) @ probe.W.T
     null = np.asarray(_null_fits(coordinates, jnp.asarray(labels), period, permutations, frequency, key))

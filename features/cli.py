@@ -149,8 +149,8 @@ class SaeDiscover:
     """or a text file, with --model and --layer"""
     model: str = "smollm2"
     """model that reads the text"""
-    layer: int = 6
-    """residual state that the autoencoder reads"""
+    layer: int | None = None
+    """residual state that the autoencoder reads; default: what its file says"""
     length: int = 128
     """tokens per sequence"""
     threshold: float = 0.5
@@ -220,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 commands.sae_train(inner)
             case Sae(SaeDiscover() as inner):
                 commands.sae_discover(inner)
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         print(f"features: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,8 @@ def _effects_table(table: dict[int, dict[str, Any]], title: str) -> Table:
 
 def demo(command: Demo) -> None:
     """The soft calendar from training to intervention."""
+    if command.relabellings < 1:
+        raise ValueError(f"--relabellings {command.relabellings}: must be at least 1")
     _cache()
     import jax
 
@@ -165,6 +168,8 @@ def _concept_task(command: Circles):
 def circles(command: Circles) -> None:
     """A concept's circle in every layer."""
     task = _concept_task(command)
+    if command.permutations < 1:
+        raise ValueError(f"--permutations {command.permutations}: must be at least 1")
     _cache()
     import jax
 
@@ -281,7 +286,7 @@ def evr(command: Evr) -> None:
     from features.regression import (
         explain,
         explain_automatically,
-        hidden_circle,
+        hidden_circle_null,
         library,
         regress,
         residual_colors,
@@ -304,7 +309,7 @@ def evr(command: Evr) -> None:
         else cached.alpha_states(command.layer)
     )
     states = np.asarray(states)
-    functions = library(e.alpha, e.beta, e.period, offset=task.steps[0])
+    functions = library(e.alpha, e.beta, e.period, steps=task.steps)
     if command.functions:
         steps, fit = explain(states, functions, command.functions)
     else:
@@ -316,9 +321,11 @@ def evr(command: Evr) -> None:
         shown.add_row(step.name, f"{step.r_squared:.4f}", f"{step.adjusted:.4f}")
     _CONSOLE.print(shown)
     left = regress(states, functions["alpha, beta"]).residual
-    circle = hidden_circle(states, functions["alpha, beta"], e.gamma, e.period)
+    circle = hidden_circle_null(states, functions["alpha, beta"], e.gamma, e.period)
     _CONSOLE.print(
-        f"after alpha and beta are removed, two components predict circle(gamma) with r² = {circle:.3f}"
+        "after alpha and beta are removed, two components predict circle(gamma) "
+        f"with r² = {circle.value:.3f}; "
+        f"relabelled 95 %: {circle.quantile_95:.3f}, p = {circle.p_value:.3f}"
     )
     images = [
         ("states", residual_colors(states, e.alpha, e.beta)),
@@ -329,7 +336,9 @@ def evr(command: Evr) -> None:
     write_json(
         out / "result.json",
         {"model": model.name, "task": task.name, "layer": command.layer, "position": command.position,
-         "steps": steps, "gamma circle after alpha, beta": circle},
+         "steps": steps, "gamma circle after alpha, beta": {
+                "r2": circle.value, "95 % of relabellings": circle.quantile_95, "p": circle.p_value,
+            }},
     )  # fmt: skip
     _CONSOLE.print(f"wrote {out}/residual.png, result.json")
 
@@ -353,10 +362,10 @@ def irreducible(command: Irreducible) -> None:
     import jax
 
     from features.draw import draw_cloud
+    from features.information import mutual_information_curve
     from features.irreducibility import check_points, measure
     from features.mixture import sweep
     from features.results import write_json
-    from features.separability import mutual_information_curve
 
     points = check_points(points)
     if command.png is not None and points.shape[1] != 2:
@@ -385,7 +394,9 @@ def irreducible(command: Irreducible) -> None:
         _CONSOLE.print(f"wrote {command.out}")
 
 
-def _token_rows(text: Path, tokenizer, length: int) -> np.ndarray:
+def _token_rows(text: Path, tokenizer, length: int, context: int) -> np.ndarray:
+    if not 2 <= length <= context:
+        raise ValueError(f"--length {length}: expected 2 to {context} tokens, the model's context")
     if not text.is_file():
         raise ValueError(f"{text}: no such file")
     try:
@@ -402,7 +413,7 @@ def _token_rows(text: Path, tokenizer, length: int) -> np.ndarray:
     return np.asarray(ids[: rows * length], np.int32).reshape(rows, length)
 
 
-def _reader(command: SaeTrain | SaeDiscover):
+def _reader(command: SaeTrain | SaeDiscover, state: int):
     """Compiled function from tokens to one residual state, the model, and the text's token rows."""
     import jax.numpy as jnp
 
@@ -412,10 +423,15 @@ def _reader(command: SaeTrain | SaeDiscover):
     with _CONSOLE.status(f"loading {command.model}"):
         model = load(command.model)
     depth = model.decoder.config.num_layers
-    if not 0 <= command.layer <= depth:
-        raise ValueError(f"--layer {command.layer}: the model has states 0 to {depth}")
-    rows = _token_rows(command.text, model.tokenizer, command.length)  # type: ignore[arg-type]
-    layer = jnp.asarray(command.layer)
+    if not 0 <= state <= depth:
+        raise ValueError(f"--layer {state}: the model has states 0 to {depth}")
+    rows = _token_rows(
+        command.text,
+        model.tokenizer,
+        command.length,
+        model.decoder.config.context,  # type: ignore[arg-type]
+    )
+    layer = jnp.asarray(state)
     return (lambda tokens: residual(model.decoder, tokens, layer)), model, rows
 
 
@@ -427,6 +443,9 @@ def _one_source(command: SaeTrain | SaeDiscover) -> None:
 def sae_train(command: SaeTrain) -> None:
     """Trains an autoencoder and writes a SAELens folder."""
     _one_source(command)
+    from features.sae.storage import check_destination
+
+    check_destination(command.out)
     _cache()
     import jax
 
@@ -443,7 +462,7 @@ def sae_train(command: SaeTrain) -> None:
         source = CachedActivations(_array(command.activations), seed=command.seed)
         names = {"hook_name": "", "model_name": ""}
     else:
-        run, model, rows = _reader(command)
+        run, model, rows = _reader(command, command.layer)
         source = StreamedActivations(
             run, rows, model.decoder.config.width, seed=command.seed, buffer=min(256, len(rows))
         )
@@ -469,7 +488,7 @@ def sae_train(command: SaeTrain) -> None:
 
         trained = train(
             source, sae_config, config, key=jax.random.key(command.seed), checkpoint=state,
-            resume=command.resume, on_chunk=on_chunk,
+            resume=command.resume, save_every=5, on_chunk=on_chunk,
         )  # fmt: skip
     from features.sae.metrics import evaluate
 
@@ -485,6 +504,17 @@ def sae_train(command: SaeTrain) -> None:
     _CONSOLE.print(f"wrote {command.out}")
 
 
+def _hooked_layer(hook: str, wanted: int | None) -> int:
+    """The residual state that an autoencoder reads, from its file; ValueError where --layer says another."""
+    found = re.fullmatch(r"blocks\.(\d+)\.hook_resid_(pre|post)", hook)
+    stated = None if found is None else int(found[1]) + (found[2] == "post")
+    if stated is not None and wanted is not None and stated != wanted:
+        raise ValueError(f"--layer {wanted}: the autoencoder was trained on {hook}, which is state {stated}")
+    if stated is None and wanted is None:
+        raise ValueError("--layer is needed: the autoencoder does not say what it reads")
+    return stated if wanted is None else wanted  # type: ignore[return-value]
+
+
 def sae_discover(command: SaeDiscover) -> None:
     """Ranks groups of latents and draws their planes."""
     _one_source(command)
@@ -495,6 +525,7 @@ def sae_discover(command: SaeDiscover) -> None:
     if concept is not None and command.text is None:
         raise ValueError("--concept needs --text: labels come from its tokens")
     sae = load_sae(command.sae)
+    layer = _hooked_layer(sae.config.hook_name, command.layer) if command.text is not None else 0
     _cache()
     import jax
 
@@ -517,7 +548,7 @@ def sae_discover(command: SaeDiscover) -> None:
     else:
         import jax.numpy as jnp
 
-        run, model, rows = _reader(command)
+        run, model, rows = _reader(command, layer)
         parts = []
         with _bar("running the model", len(rows)) as advance:
             for start in range(0, len(rows), 32):

@@ -97,6 +97,13 @@ class Task:
     step_words: tuple[str, ...] = ("",)
 
     def __post_init__(self):
+        try:
+            self.template.format(alpha="", beta="")
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(
+                f"task {self.name!r}: the template {self.template!r} may hold {{alpha}} and {{beta}} only "
+                f"({error!r})"
+            ) from error
         if "{alpha}" not in self.template:
             raise ValueError(f"task {self.name!r}: the template {self.template!r} lacks {{alpha}}")
         if len(self.steps) != len(self.step_words):

@@ -12,7 +12,15 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from features import circles
 from features.clusters import ClusterConfig, cluster
-from features.irreducibility import FEWEST_POINTS, Irreducibility, _pooled, measure_many, rank_of
+from features.information import separability
+from features.irreducibility import (
+    FEWEST_POINTS,
+    Irreducibility,
+    _padded_length,
+    _pooled,
+    measure_many,
+    rank_of,
+)
 from features.reconstruction import FiringIndex, Reconstruction, planes, reconstruct_group
 from features.sae.model import SAE, Firing, firings
 
@@ -55,7 +63,9 @@ class Candidate(NamedTuple):
     score: float
     planes: dict[tuple[int, int], Irreducibility]  # principal components, counted from 0
     reconstruction: Reconstruction
-    p_value: float | None = None  # of separability in the best plane: coordinates permuted independently
+    # Of the largest S of its planes, coordinates permuted independently: small where the group is not
+    # separable. One test per candidate, not corrected for their number.
+    p_value: float | None = None
 
     @property
     def best_plane(self) -> tuple[int, int]:
@@ -137,7 +147,12 @@ def discover(
     if firing is None:
         if activations is None:
             raise ValueError("discover needs activations, or firing and tokens")
+        activations = activations if isinstance(activations, np.ndarray) else np.asarray(activations)
         firing, tokens = firings(sae, activations), len(activations)
+    if not len(firing.latent):
+        raise ValueError("no latent fires on these activations")
+    if firing.latent.max() >= sae.config.d_sae:
+        raise ValueError(f"latent {firing.latent.max()} fires, but the SAE has d_sae={sae.config.d_sae}")
     tokens = tokens if tokens is not None else int(firing.token.max()) + 1
     directions = np.asarray(sae.W_dec)
     groups = cluster(directions, config.clusters, firing=firing, tokens=tokens)
@@ -159,8 +174,9 @@ def discover(
         drafts.append((latents, found))
     if not clouds:
         raise ValueError(
-            f"none of {len(groups)} groups fires on {config.least_points} tokens: lower least_points, "
-            "give more activations, or lower the threshold of the graph"
+            f"none of {len(groups)} groups ({sum(len(g) < 2 for g in groups)} of a single latent, which has "
+            f"no plane) fires on {config.least_points} tokens: lower least_points, give more activations, or "
+            "lower the threshold of the graph"
         )
     measured: list[dict[tuple[int, int], Irreducibility]] = [{} for _ in drafts]
     results = measure_many(clouds, bias_correction=config.bias_correction)
@@ -178,8 +194,38 @@ def discover(
     return Discovery(candidates, len(groups), tokens)
 
 
+_MOST_TESTED = 4096  # points of a candidate that the permutation test looks at
+
+
+@jax.jit
+def _largest_separability(planes_of_points, valid):
+    """Largest S over planes (k, n, 2), of n points of which some are valid."""
+    return jax.lax.map(lambda plane: separability(plane, valid, bias_correction=True), planes_of_points).max()
+
+
+def _separability_test(points: np.ndarray, permutations: int, rng: np.random.Generator) -> float:
+    """p-value of the largest S among a group's planes, each coordinate permuted by itself in the null.
+
+    A separable feature keeps its S when its principal coordinates are permuted independently. The largest of
+    all planes is compared with the largest, so that the choice of the best plane costs nothing.
+    """
+    points = points[rng.choice(len(points), min(len(points), _MOST_TESTED), replace=False)]
+    length = _padded_length(len(points))
+    valid = np.arange(length) < len(points)
+
+    def largest(cloud: np.ndarray) -> float:
+        padded = np.zeros((length, cloud.shape[1]), np.float32)
+        padded[: len(cloud)] = cloud
+        flat = np.stack([padded[:, list(p)] for p in planes(cloud.shape[1])])
+        return float(_largest_separability(flat, valid))
+
+    true = largest(points)
+    null = np.array([largest(rng.permuted(points, axis=0)) for _ in range(permutations)])
+    return float((1 + (null >= true).sum()) / (1 + permutations))
+
+
 def _with_details(candidate: Candidate, config: DiscoverConfig, rng: np.random.Generator) -> Candidate:
-    """Intervals and a permutation p-value for the best plane."""
+    """Intervals of the best plane and a permutation p-value."""
     plane = candidate.best_plane
     cloud = _plane(candidate.reconstruction.points, plane, config.radius)
     found = candidate.planes[plane]
@@ -187,11 +233,7 @@ def _with_details(candidate: Candidate, config: DiscoverConfig, rng: np.random.G
         return candidate
     p_value = None
     if config.permutations:
-        # Each coordinate keeps its distribution and loses the other: a separable feature would look alike.
-        shuffled = [np.stack([rng.permutation(cloud[:, 0]), rng.permutation(cloud[:, 1])], 1)
-                    for _ in range(config.permutations)]  # fmt: skip
-        null = np.array(_separabilities(shuffled, config.bias_correction))
-        p_value = float((1 + (null >= found.separability).sum()) / (1 + config.permutations))
+        p_value = _separability_test(candidate.reconstruction.points, config.permutations, rng)
     if config.bootstrap:
         n = len(cloud)
         drawn = np.array(
@@ -204,12 +246,6 @@ def _with_details(candidate: Candidate, config: DiscoverConfig, rng: np.random.G
             mixture_interval=(round(max(float(low[1]), 0.0), 4), round(min(float(high[1]), 1.0), 4)),
         )
     return candidate._replace(planes={**candidate.planes, plane: found}, p_value=p_value)
-
-
-def _separabilities(clouds: list[np.ndarray], bias_correction: bool) -> list[float]:
-    from features.separability import separability
-
-    return [float(separability(cloud, bias_correction=bias_correction)) for cloud in clouds]
 
 
 class Annotation(NamedTuple):
@@ -242,7 +278,12 @@ def annotate(
     The plane is the one whose class means fit a circle best. Both p-values account for that choice:
     their nulls relabel the members at random and choose the plane anew.
     """
-    here = np.asarray(labels)[candidate.reconstruction.tokens]
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or len(labels) <= candidate.reconstruction.tokens.max():
+        raise ValueError(f"labels have shape {labels.shape}; one is needed for every token of the stream")
+    if labels.max() >= period:
+        raise ValueError(f"labels up to {labels.max()}: expected -1 to {period - 1}")
+    here = labels[candidate.reconstruction.tokens]
     share = float((here >= 0).mean())
     covered = len(set(here[here >= 0].tolist()))
     options = planes(candidate.reconstruction.points.shape[1])

@@ -7,9 +7,13 @@ analysis (which separates what is separable), principal axes and random rotation
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from features.extras import require
+
+_MOST_SPLITS = 20  # per size
 
 
 def information(a: np.ndarray, b: np.ndarray, neighbors: int = 5) -> float:
@@ -29,13 +33,16 @@ def information(a: np.ndarray, b: np.ndarray, neighbors: int = 5) -> float:
 
 
 def _best_split(points: np.ndarray) -> float:
-    """Least information between the first k coordinates and the rest, each coordinate being first once."""
+    """Least information between k coordinates and the rest; of very many splits, some."""
     d = points.shape[1]
     found = []
     for k in range(1, d // 2 + 1):
-        for first in range(d if k == 1 else 1):
-            order = np.roll(np.arange(d), -first)
-            found.append(information(points[:, order[:k]], points[:, order[k:]]))
+        splits = list(itertools.combinations(range(d), k))
+        if 2 * k == d:
+            splits = splits[: len(splits) // 2]  # the rest are the same with both parts exchanged
+        for chosen in splits[:: max(1, len(splits) // _MOST_SPLITS)]:
+            rest = [i for i in range(d) if i not in chosen]
+            found.append(information(points[:, list(chosen)], points[:, rest]))
     return min(found)
 
 

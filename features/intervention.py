@@ -22,6 +22,7 @@ Method = Literal[
     "zero circle", "keep rest",
 ]  # fmt: skip
 METHODS: tuple[str, ...] = get_args(Method)
+_RELABELLED = ("circle", "circle paper", "circle code", "evr", "zero circle", "keep rest")
 
 
 class Effect(NamedTuple):
@@ -141,6 +142,8 @@ def patch_values(
     """
     if method not in METHODS:
         raise ValueError(f"method={method!r}: expected one of {', '.join(METHODS)}")
+    if k < 1:
+        raise ValueError(f"k={k}: expected at least one coordinate")
     e = cached.encoded
     states = cached.alpha_states(layer).astype(jnp.float32)
     own, clean, mean = states[pairs.row], states[pairs.clean], states.mean(0)
@@ -181,9 +184,16 @@ def intervene(
     """One method at one layer, over all pairs (294 for the paper's weekdays, 1584 for its months)."""
     pairs = all_pairs(cached)
     values = patch_values(cached, pairs, layer, method, k=k, relabel=relabel, writer=writer)
-    if layer == 0:
+    if layer == 0 and _only_alpha_differs(cached):
         return effect(cached, pairs, _at_embedding(cached, pairs, values, method, batch))
     return effect(cached, pairs, patched_logits(cached, layer, pairs.row, values, batch=batch))
+
+
+def _only_alpha_differs(cached: Cached) -> bool:
+    """Whether prompts of one step are the same but for alpha's token: its name occurs nowhere else."""
+    e = cached.encoded
+    others = np.delete(np.where(e.mask, e.tokens, -1), e.column, axis=1)
+    return all(len(np.unique(others[e.beta == b], axis=0)) == 1 for b in np.unique(e.beta))
 
 
 def _at_embedding(cached: Cached, pairs: Pairs, values, method: str, batch: int):
@@ -245,6 +255,13 @@ def causal_null(
     and `.null` are logit differences (more negative is better) and p counts nulls at most the true one.
     """
     period = cached.encoded.period
+    if method not in _RELABELLED:
+        raise ValueError(
+            f"method={method!r} does not use labels, so relabelling is no control; "
+            f"expected one of {', '.join(_RELABELLED)}"
+        )
+    if relabellings < 1:
+        raise ValueError(f"relabellings={relabellings}: expected at least 1")
     if period < 5:
         raise ValueError(
             f"period {period}: with fewer than five members most relabellings are the circle itself"

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from features import mixture
-from features.separability import PROTOCOLS, Protocol, separability
+from features.information import PROTOCOLS, Protocol, separability
 
 FEWEST_POINTS = 100
 _FLAT = 1e-3  # ratio of singular values below which a cloud is a line
@@ -41,21 +41,28 @@ class Irreducibility(NamedTuple):
         return (1 - self.mixture) * self.separability
 
 
-def check_points(points, *, fewest: int = FEWEST_POINTS) -> np.ndarray:
-    """A cloud as float32 (n, d); ValueError for wrong shapes, few, constant or non-finite points."""
+def check_points(points, *, fewest: int = FEWEST_POINTS, rescale: bool = True) -> np.ndarray:
+    """A cloud as float32 (n, d), centred and scaled to at most 1.
+
+    Raises: ValueError for wrong shapes, few, constant or non-finite points.
+    """
     points = np.asarray(points)
     if points.ndim != 2 or points.shape[1] < 2:
         raise ValueError(f"points have shape {points.shape}, expected (n, d) with d >= 2")
     if not np.issubdtype(points.dtype, np.number) or np.iscomplexobj(points):
         raise ValueError(f"points are of type {points.dtype}, expected real numbers")
-    points = points.astype(np.float32)
     if len(points) < fewest:
         raise ValueError(f"{len(points)} points are too few for an index; at least {fewest} are needed")
+    points = points.astype(np.float64)
     if not np.isfinite(points).all():
         raise ValueError(f"points are not finite: first in row {int(np.argmin(np.isfinite(points).all(1)))}")
     if (points == points[0]).all():
         raise ValueError("all points are equal: the feature is constant")
-    return points
+    if rescale:
+        # Both indices ignore shift and scale; single precision does not.
+        points = points - points.mean(0)
+        points = points / np.abs(points).max()
+    return points.astype(np.float32)
 
 
 def rank_of(points: np.ndarray) -> int:
@@ -117,14 +124,21 @@ def measure(
       demo. In more than two dimensions only X: M is searched for from random directions, S is the least
       nearest-neighbour information (Kraskov) over rotations and splits; both are bounds.
       bootstrap: resamples for 95 % intervals (0: none). They are shifted to the estimate, since resampling
-      itself raises S. bias_correction: Miller and Madow's, for S in the plane.
+      itself raises S, and tell how far the estimate would move, not its bias: histogram information of
+      independent coordinates is above 0. bias_correction: Miller and Madow's, for S in the plane.
     Raises: ValueError for fewer than 100, constant, or non-finite points.
     """
     _check_protocol(protocol)
-    points = check_points(points)
+    if bootstrap and not bootstrap >= 10:
+        raise ValueError(f"bootstrap={bootstrap}: expected 0, or at least 10 resamples")
+    # The ascents of A and B start at offset 0 with a fixed rate: shift and scale are part of the recipe.
+    points = check_points(points, rescale=protocol in {"X", "P"})
     key = jax.random.key(0) if key is None else key
-    n, d = points.shape
-    rank = rank_of(points)
+    n, rank = len(points), rank_of(points)
+    if 1 < rank < points.shape[1]:  # flat in some directions: measured in the space that it fills
+        centered = points - points.mean(0)
+        points = centered @ np.linalg.svd(centered, full_matrices=False)[2][:rank].T
+    d = points.shape[1]
     if rank == 1:
         return Irreducibility(0.0, 1.0, 1, n, protocol)
     if d > 2 and protocol != "X":

@@ -67,16 +67,33 @@ class _Setting(NamedTuple):
     after: np.ndarray  # of the clean ones
 
 
-def _setting(decoder: Decoder, encoded: Encoded, pairs: PromptPairs) -> _Setting:
+@jax.jit
+def _plain(decoder: Decoder, tokens, mask, answers):
+    stream = advance(decoder, embed(decoder, tokens, mask), 0, decoder.config.num_layers)
+    return unembed(decoder, stream.x[:, -1], answers)
+
+
+def _setting(decoder: Decoder, encoded: Encoded, pairs: PromptPairs, chosen, positions) -> _Setting:
     answers = jnp.asarray(encoded.answers)
 
     def logits(rows):
-        tokens, mask = jnp.asarray(encoded.tokens[rows]), jnp.asarray(encoded.mask[rows])
-        stream = advance(decoder, embed(decoder, tokens, mask), 0, decoder.config.num_layers)
-        return unembed(decoder, stream.x[:, -1], answers)
+        return _plain(decoder, jnp.asarray(encoded.tokens[rows]), jnp.asarray(encoded.mask[rows]), answers)
 
+    layers = decoder.config.num_layers
+    wrong = [layer for layer in chosen if not 0 <= layer < layers]
+    if wrong:
+        raise ValueError(f"layers {wrong}: expected 0 to {layers - 1}")
+    length = encoded.tokens.shape[1]
+    wrong = [column for column in positions if not -length <= column < length]
+    if wrong:
+        raise ValueError(f"positions {wrong}: prompts have {length} columns")
     before = _difference(logits(pairs.corrupted), pairs, encoded.gamma)
     after = _difference(logits(pairs.clean), pairs, encoded.gamma)
+    if (after - before).mean() <= 0:
+        raise ValueError(
+            "the model does not prefer the right answers of these prompts "
+            f"(mean gap {(after - before).mean():.3f}): nothing can be recovered"
+        )
     rows = pairs.corrupted
     return _Setting(
         jnp.asarray(encoded.tokens[rows]), jnp.asarray(encoded.mask[rows]), answers, before, after
@@ -86,8 +103,6 @@ def _setting(decoder: Decoder, encoded: Encoded, pairs: PromptPairs) -> _Setting
 def _score(setting: _Setting, difference) -> float:
     """Recovered share of the logit difference, averaged over pairs as a ratio of means; negatives are 0."""
     gap = (setting.after - setting.before).mean()
-    if abs(gap) < 1e-6:
-        return 0.0
     return float(max((difference - setting.before).mean() / gap, 0.0))
 
 
@@ -105,11 +120,15 @@ def patch_blocks(
 
     (LD_patched - LD_corrupted) / (LD_clean - LD_corrupted), LD = logit(gamma clean) - logit(gamma corrupted).
     Args: positions: columns, negative from the end; default all.
+    Raises: ValueError for layers or positions that are none, and where the model does not prefer the right
+      answers (then nothing can be recovered).
     """
     layers = range(decoder.config.num_layers) if layers is None else layers
     length = encoded.tokens.shape[1]
     positions = range(-length, 0) if positions is None else positions
-    setting = _setting(decoder, encoded, pairs)
+    if site not in {"resid", "attn", "mlp"}:
+        raise ValueError(f"site={site!r}: expected 'resid', 'attn' or 'mlp'")
+    setting = _setting(decoder, encoded, pairs, layers, positions)
     tokens, mask = jnp.asarray(encoded.tokens[pairs.clean]), jnp.asarray(encoded.mask[pairs.clean])
     source = _component(decoder, tokens, mask, site)
     table = np.zeros((len(layers), len(positions)))
@@ -136,7 +155,7 @@ def patch_heads(
     """The same for what single heads read, at one position (the last token in the paper)."""
     layers = range(decoder.config.num_layers) if layers is None else layers
     length = encoded.tokens.shape[1]
-    setting = _setting(decoder, encoded, pairs)
+    setting = _setting(decoder, encoded, pairs, layers, [position])
     tokens, mask = jnp.asarray(encoded.tokens[pairs.clean]), jnp.asarray(encoded.mask[pairs.clean])
     source = _component(decoder, tokens, mask, "heads")
     table = np.zeros((len(layers), decoder.config.num_heads))

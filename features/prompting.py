@@ -16,7 +16,17 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from features.concepts import Task
-from features.lm.decoder import Decoder, Prefix, Stream, advance, embed, trace, unembed
+from features.lm.decoder import (
+    Decoder,
+    Prefix,
+    Stream,
+    advance,
+    check_layer,
+    check_tokens,
+    embed,
+    trace,
+    unembed,
+)
 from features.lm.loading import LanguageModel
 
 Spelling = Literal["space", "bare"]
@@ -46,10 +56,12 @@ class Cached(NamedTuple):
 
     def alpha_states(self, layer: int) -> Float[Array, "prompts width"]:
         """Residual state `layer` at alpha."""
+        check_layer(self.decoder, layer)
         return self.states[layer][:, 0]
 
     def last_states(self, layer: int) -> Float[Array, "prompts width"]:
         """Residual state `layer` at the last token."""
+        check_layer(self.decoder, layer)
         return self.states[layer][:, -1]
 
     @property
@@ -84,6 +96,9 @@ def encode_task(model: LanguageModel, task: Task, spelling: Spelling = "space") 
     space = "" if task.template.startswith("{alpha}") else " "
     names = [words.single(space + name) for name in task.concept.members]
     answers = [words.single((" " if spelling == "space" else "") + name) for name in task.concept.members]
+    for ids, shown in ((names, task.concept.members), (answers, task.concept.members)):
+        if len(set(ids)) < len(ids):
+            raise ValueError(f"some of {shown} are the same token: the tokenizer does not know these names")
     prompts = task.prompts()
     rows = [words.encode(prompt.text) for prompt in prompts]
     places = set()
@@ -113,6 +128,7 @@ def _cache(decoder: Decoder, tokens, mask, answers, column):
 def run_prompts(decoder: Decoder, encoded: Encoded) -> Cached:
     """Runs all prompts once and keeps what patches need."""
     e = encoded
+    check_tokens(decoder, e.tokens)
     states, prefix, logits = _cache(
         decoder, jnp.asarray(e.tokens), jnp.asarray(e.mask), jnp.asarray(e.answers), e.column
     )

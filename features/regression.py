@@ -12,19 +12,24 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from features.circles import circle
+from features.circles import NullTest, circle
 
 
 def library(
-    alpha: Int[np.ndarray, " n"], beta: Int[np.ndarray, " n"], period: int, *, offset: int = 1
+    alpha: Int[np.ndarray, " n"],
+    beta: Int[np.ndarray, " n"],
+    period: int,
+    *,
+    steps: Sequence[int] | None = None,
 ) -> dict[str, Float[np.ndarray, "n columns"]]:
     """The functions tried, as design columns.
 
-    Args: beta: index of the step, counted from 0; `offset` is the step that index 0 stands for, so that
-      gamma = alpha + beta + offset mod period.
+    Args: beta: index of the step, from 0. steps: the step that each index stands for (a task's `steps`;
+      default 1, 2, ...), so that gamma = alpha + steps[beta] mod period.
     """
     alpha, beta = np.asarray(alpha), np.asarray(beta)
-    total = alpha + beta + offset
+    step = beta + 1 if steps is None else np.asarray(steps)[beta]
+    total = alpha + step
     gamma = total % period
 
     def one_hot(values):
@@ -40,11 +45,11 @@ def library(
         "circle gamma": np.asarray(circle(gamma, period)),
         "circle 2 gamma": np.asarray(circle(gamma, period, 2)),
         "circle alpha": np.asarray(circle(alpha, period)),
-        "circle alpha - beta": np.asarray(circle(alpha - beta - offset, period)),
+        "circle alpha - beta": np.asarray(circle(alpha - step, period)),
         "parity": (total % 2)[:, None].astype(float),
         "sum": one_hot(total),
-        "alpha + 1 = beta": (alpha + 1 == beta + offset)[:, None].astype(float),
-        "tomorrow": a * (beta + offset == 1)[:, None],
+        "alpha + 1 = beta": (alpha + 1 == step)[:, None].astype(float),
+        "tomorrow": a * (step == 1)[:, None],
     }
 
 
@@ -158,12 +163,40 @@ def hidden_circle(
     """r^2 with which two principal components of what `removed` leaves of the states predict circle(values).
 
     The paper's headline: after one-hot alpha and beta are removed, gamma remains as a circle. Target and
-    coordinates are both cleared of `removed`.
+    coordinates are both cleared of `removed`. Compare with `hidden_circle_null`.
+    Raises: ValueError if `removed` explains the circle itself.
     """
-    left = regress(states, removed).residual
-    top = _reduced(left, 2)
-    target = regress(np.asarray(circle(values, period)), removed).residual
-    return regress(target, top).r_squared
+    top = _reduced(regress(states, removed).residual, 2)
+    return regress(_left_of_circle(removed, values, period), top).r_squared
+
+
+def _left_of_circle(removed, values, period: int) -> np.ndarray:
+    fit = regress(np.asarray(circle(values, period)), removed)
+    if fit.r_squared > 1 - 1e-6:
+        raise ValueError("what is removed explains the circle already: nothing of it is left to be found")
+    return fit.residual
+
+
+def hidden_circle_null(
+    states: Float[np.ndarray, "n d"],
+    removed: Float[np.ndarray, "n k"],
+    values: Int[np.ndarray, " n"],
+    period: int,
+    *,
+    permutations: int = 200,
+    seed: int = 0,
+) -> NullTest:
+    """`hidden_circle` beside the same with the classes relabelled at random."""
+    top = _reduced(regress(states, removed).residual, 2)
+    value = regress(_left_of_circle(removed, values, period), top).r_squared
+    rng = np.random.default_rng(seed)
+    null = np.array(
+        [
+            regress(_left_of_circle(removed, rng.permutation(period)[values], period), top).r_squared
+            for _ in range(permutations)
+        ]
+    )
+    return NullTest(value, null, float((1 + (null >= value - 1e-9).sum()) / (1 + permutations)))
 
 
 def residual_colors(

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, Protocol
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from features.lm.config import DecoderConfig
@@ -331,19 +332,51 @@ def unembed(
     return jnp.einsum("...d,vd->...v", x, rows, preferred_element_type=jnp.float32)
 
 
-@eqx.filter_jit
+def check_tokens(model: Decoder, tokens) -> None:
+    """Raises ValueError for tokens that are no ids (batch, tokens) of the vocabulary, or too many.
+
+    Inside a compiled function only shapes are checked.
+    """
+    if jnp.ndim(tokens) != 2 or not jnp.issubdtype(jnp.result_type(tokens), jnp.integer):
+        said = f"{jnp.result_type(tokens)} {jnp.shape(tokens)}"
+        raise ValueError(f"tokens are {said}, expected integer ids (batch, tokens)")
+    if tokens.shape[1] > model.config.context:
+        raise ValueError(f"{tokens.shape[1]} tokens, but the model's context is {model.config.context}")
+    if not isinstance(tokens, Tracer) and tokens.size:
+        low, high = int(tokens.min()), int(tokens.max())
+        if low < 0 or high >= model.config.vocab_size:
+            raise ValueError(
+                f"token ids {low} to {high}: the vocabulary has 0 to {model.config.vocab_size - 1}"
+            )
+
+
+def check_layer(model: Decoder, layer, *, states: bool = True) -> None:
+    """Raises ValueError for a layer that is none; `states` allows the last residual state too."""
+    most = model.config.num_layers if states else model.config.num_layers - 1
+    if not isinstance(layer, Tracer) and not 0 <= int(layer) <= most:
+        raise ValueError(f"layer={int(layer)}: expected 0 to {most}")
+
+
 def forward(
     model: Decoder,
     tokens: Int[Array, "batch tokens"],
     mask: Bool[Array, "batch tokens"] | None = None,
     edit: Edit = no_edit,
 ) -> Float[Array, "batch tokens vocab"]:
-    """Logits (float32) of every token. Compiled; an `edit` that is a pytree (lm.edits) is not retraced."""
+    """Logits (float32) of every token. Compiled; an `edit` that is a pytree (lm.edits) is not retraced.
+
+    Raises: ValueError for ids outside the vocabulary, or more tokens than the context.
+    """
+    check_tokens(model, tokens)
+    return _forward(model, jnp.asarray(tokens), mask, edit)
+
+
+@eqx.filter_jit
+def _forward(model, tokens, mask, edit):
     stream = advance(model, embed(model, tokens, mask), 0, model.config.num_layers, edit)
     return unembed(model, stream.x)
 
 
-@eqx.filter_jit
 def residual(
     model: Decoder,
     tokens: Int[Array, "batch tokens"],
@@ -351,18 +384,33 @@ def residual(
     mask: Bool[Array, "batch tokens"] | None = None,
     edit: Edit = no_edit,
 ) -> Float[Array, "batch tokens width"]:
-    """Residual state `layer`; the blocks after it are not run. Pass the layer as an array to compile once."""
-    return advance(model, embed(model, tokens, mask), 0, layer, edit).x
+    """Residual state `layer`, 0 to num_layers; the blocks after it are not run. One program for all layers.
+
+    Raises: ValueError for a layer that is none, ids outside the vocabulary, more tokens than the context.
+    """
+    check_tokens(model, tokens)
+    check_layer(model, layer)
+    return _residual(model, jnp.asarray(tokens), jnp.asarray(layer), mask, edit)
 
 
 @eqx.filter_jit
+def _residual(model, tokens, layer, mask, edit):
+    return advance(model, embed(model, tokens, mask), 0, layer, edit).x
+
+
 def residuals(
     model: Decoder,
     tokens: Int[Array, "batch tokens"],
     mask: Bool[Array, "batch tokens"] | None = None,
     edit: Edit = no_edit,
 ) -> Float[Array, "states batch tokens width"]:
-    """All num_layers + 1 residual states."""
+    """All num_layers + 1 residual states; ValueError as in `forward`."""
+    check_tokens(model, tokens)
+    return _residuals(model, jnp.asarray(tokens), mask, edit)
+
+
+@eqx.filter_jit
+def _residuals(model, tokens, mask, edit):
     return trace(model, embed(model, tokens, mask), edit).residuals
 
 

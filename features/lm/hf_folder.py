@@ -86,7 +86,24 @@ class HFSource:
         """The decoder's settings."""
         if rope_layout != "half":
             raise ValueError(f"rope_layout={rope_layout!r}: weights of this form are laid out 'half'")
+        try:
+            return self._config()
+        except (TypeError, KeyError, ZeroDivisionError, AttributeError) as error:
+            raise ValueError(
+                f"{self.path / 'config.json'}: a setting is missing or of the wrong type ({error!r})"
+            ) from error
+
+    def _config(self) -> DecoderConfig:
         if self.architecture == "gpt2":
+            if self.key("activation_function", "gelu_new") not in {"gelu_new", "gelu_pytorch_tanh"}:
+                raise ValueError(
+                    f"{self.path / 'config.json'}: activation_function "
+                    f"{self.settings['activation_function']!r}; supported is gelu_new"
+                )
+            if self.settings.get("scale_attn_by_inverse_layer_idx"):
+                raise ValueError(
+                    f"{self.path / 'config.json'}: scale_attn_by_inverse_layer_idx is not supported"
+                )
             width, heads = self.key("n_embd"), self.key("n_head")
             return DecoderConfig(
                 num_layers=self.key("n_layer"),

@@ -57,6 +57,17 @@ def _download(name: str) -> Path:
         ) from error
 
 
+def _begins_with(post_processor, bos: str) -> bool:
+    """Whether a tokenizer.json puts a special token before every single text."""
+    steps = [post_processor] if isinstance(post_processor, dict) else []
+    steps += [s for step in steps for s in step.get("processors", [])]
+    for step in steps:
+        first = (step.get("single") or [{}])[0]
+        if isinstance(first, dict) and first.get("SpecialToken", {}).get("id") == bos:
+            return True
+    return False
+
+
 def _hf_tokenizer(folder: Path) -> Tokenizer:
     file = folder / "tokenizer.json"
     if not file.exists():
@@ -65,10 +76,9 @@ def _hf_tokenizer(folder: Path) -> Tokenizer:
     found = read_json(settings) if settings.exists() else {}
     bos = found.get("bos_token")
     bos = bos.get("content") if isinstance(bos, dict) else bos
-    # Llama and Mistral tokenizers begin every text with it unless told not to; GPT-2's never does.
-    wanted = found.get("add_bos_token", "Llama" in str(found.get("tokenizer_class", "")))
-    if not wanted and bos is not None and "TemplateProcessing" in file.read_text():
-        wanted = True
+    wanted = found.get("add_bos_token")
+    if wanted is None:  # then the tokenizer's own template for single texts says it
+        wanted = bos is not None and _begins_with(read_json(file).get("post_processor"), bos)
     return tokenizers.from_file(file, bos if wanted else None)
 
 
@@ -103,7 +113,9 @@ def load(
     elif path.suffix == ".gguf":
         source = GGUFSource(path)
         beside = path.parent / "tokenizer.json"
-        words = tokenizers.from_file(beside) if beside.exists() else tokenizers.from_gguf(source)
+        words = tokenizers.from_gguf(source) if not beside.exists() else tokenizers.from_file(beside)
+        if beside.exists() and source.key("tokenizer.ggml.add_bos_token", False):
+            words = Tokenizer(words.backend, source.key("tokenizer.ggml.bos_token_id"))
     else:
         raise ValueError(f"{path}: expected a .gguf file, or a folder with config.json and *.safetensors")
     return LanguageModel(assemble(source, source.config(rope_layout), dtype=dtype, mesh=mesh), words, name)

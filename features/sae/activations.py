@@ -44,18 +44,22 @@ class CachedActivations:
         from features.sae.config import SAEConfig
         from features.sae.model import check_activations
 
-        if np.ndim(array) != 2:
-            raise ValueError(f"activations have shape {np.shape(array)}, expected (tokens, d_in)")
+        array = array if isinstance(array, np.ndarray) else np.asarray(array)
+        if array.ndim != 2:
+            raise ValueError(f"activations have shape {array.shape}, expected (tokens, d_in)")
         self.array = check_activations(SAEConfig(array.shape[1], 1), array)
         self.d_in = array.shape[1]
         self.seed = seed
+        self._held: tuple[int, np.ndarray] = (-1, np.empty(0, int))
 
     def sample(self) -> np.ndarray:
         rows = np.random.default_rng(self.seed).integers(0, len(self.array), min(_SAMPLE, len(self.array)))
         return np.asarray(self.array[np.sort(rows)], np.float32)
 
     def _order(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, epoch]).permutation(len(self.array))
+        if self._held[0] != epoch:
+            self._held = (epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.array)))
+        return self._held[1]
 
     def batches(self, first_step: int, steps: int, batch: int) -> np.ndarray:
         size = len(self.array)

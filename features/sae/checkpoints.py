@@ -16,10 +16,16 @@ if TYPE_CHECKING:
     from features.sae.train import Info, Run, TrainConfig
 
 
-def identity(sae_config: SAEConfig, config: TrainConfig, key) -> str:
-    """A digest of everything that decides a run, apart from the data."""
+def identity(sae_config: SAEConfig, config: TrainConfig, key, sample) -> str:
+    """A digest of everything that decides a run; the data are represented by their sample."""
     text = repr((dataclasses.asdict(sae_config), dataclasses.asdict(config)))
-    return hashlib.sha256(text.encode() + np.asarray(jax.random.key_data(key)).tobytes()).hexdigest()[:16]
+    parts = (text.encode(), np.asarray(jax.random.key_data(key)).tobytes(), np.asarray(sample).tobytes())
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+
+
+def exists(folder: Path) -> bool:
+    """Whether a training left its state in a folder."""
+    return folder.is_dir() and any(part.name.isdigit() for part in folder.iterdir())
 
 
 def _manager(folder: Path):
@@ -56,7 +62,7 @@ def save(folder: Path, run: Run, infos: list[Info], identity: str) -> None:
 def restore(folder: Path, run: Run, identity: str) -> tuple[Run, list[Info]]:
     """The latest state; the given one where the folder holds none.
 
-    Raises: ValueError if it was made with other settings or another seed.
+    Raises: ValueError if it was made with other settings, data or another seed.
     """
     import equinox as eqx
     import orbax.checkpoint as ocp
@@ -72,8 +78,8 @@ def restore(folder: Path, run: Run, identity: str) -> tuple[Run, list[Info]]:
         about = manager.restore(latest, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
         if about["identity"] != identity:
             raise ValueError(
-                f"{folder}: the checkpoint was made with other settings or another seed; "
-                "use those, or another folder"
+                f"{folder}: the checkpoint was made with other settings or another seed, or "
+                "from other data; use those, or another folder"
             )
         wanted = {str(n): leaf for n, leaf in enumerate(_arrays(run))}
         found = manager.restore(

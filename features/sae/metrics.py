@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from features.lm.decoder import Decoder, advance, embed, unembed
+from features.lm.decoder import Decoder, advance, check_layer, check_tokens, embed, unembed
 from features.lm.edits import Site
 from features.sae.model import SAE, activate, check_activations, decode, normalize, pre_activations
 
@@ -25,22 +25,25 @@ class Quality(NamedTuple):
     frequency: Float[np.ndarray, " d_sae"]  # share of tokens on which each fires
 
 
+@eqx.filter_jit
+def _errors(sae: SAE, rows):
+    """Sum of squared errors, and how often each latent fires."""
+    seen, undo = normalize(sae, rows)
+    latents = activate(sae, pre_activations(sae, seen))
+    error = rows - decode(sae, latents, undo)
+    return (error**2).sum(), (latents > 0).sum(0)
+
+
 def evaluate(sae: SAE, x: Float[Array, "tokens d_in"], *, batch: int = 4096) -> Quality:
     """Metrics on activations (tokens, d_in); ValueError for those of another width or not finite."""
     x = check_activations(sae.config, x)
 
-    @eqx.filter_jit
-    def part(sae, rows):
-        seen, undo = normalize(sae, rows)
-        latents = activate(sae, pre_activations(sae, seen))
-        error = rows - decode(sae, latents, undo)
-        return (error**2).sum(), (latents > 0).sum(0)
-
-    mean = np.mean([np.asarray(x[s : s + batch], np.float64).mean(0) for s in range(0, len(x), batch)], 0)
+    total = sum(np.asarray(x[s : s + batch], np.float64).sum(0) for s in range(0, len(x), batch))
+    mean = total / len(x)
     error, fired, spread = 0.0, np.zeros(sae.config.d_sae), 0.0
     for start in range(0, len(x), batch):
         rows = np.asarray(x[start : start + batch], np.float32)
-        squared, count = part(sae, rows)
+        squared, count = _errors(sae, rows)
         error += float(squared)
         fired += np.asarray(count)
         spread += float(((rows - mean) ** 2).sum())
@@ -76,7 +79,7 @@ class _Reconstruct(eqx.Module):
             return x
         seen, undo = normalize(self.sae, x)
         through = decode(self.sae, activate(self.sae, pre_activations(self.sae, seen)), undo)
-        changed = jnp.where(self.zero, jnp.zeros_like(x), through)
+        changed = jnp.where(self.zero, jnp.zeros_like(x), through.astype(x.dtype))
         keep = (jnp.arange(x.shape[1]) < self.skip)[None, :, None] | (layer != self.layer)
         return jnp.where(keep, x, changed)
 
@@ -92,15 +95,30 @@ def _cross_entropy(decoder: Decoder, tokens, edit):
 
 
 def loss_recovered(
-    decoder: Decoder, sae: SAE, tokens: Int[Array, "rows length"], layer: int, *, skip: int = 1
+    decoder: Decoder,
+    sae: SAE,
+    tokens: Int[Array, "rows length"],
+    layer: int,
+    *,
+    skip: int = 1,
+    batch: int = 8,
 ) -> Recovered:
     """What the model loses when residual state `layer` is replaced by its reconstruction, or by zero.
 
-    Args: skip: first positions left alone (the attention sink).
+    Args: skip: first positions left alone (the attention sink). batch: rows at a time.
+    Raises: ValueError for a layer without a block after it, or tokens the model can't take.
     """
-    tokens = jnp.asarray(tokens)
+    check_tokens(decoder, tokens)
+    check_layer(decoder, layer, states=False)
+    tokens = np.asarray(tokens)
     parts = [
-        _cross_entropy(decoder, tokens, edit)
+        np.average(
+            [
+                _cross_entropy(decoder, jnp.asarray(tokens[s : s + batch]), edit)
+                for s in range(0, len(tokens), batch)
+            ],
+            weights=[len(tokens[s : s + batch]) for s in range(0, len(tokens), batch)],
+        )
         for edit in (
             None,
             _Reconstruct(jnp.asarray(layer), sae, jnp.asarray(False), skip),

@@ -63,6 +63,7 @@ def normalize(sae: SAE, x: Float[Array, "*batch d_in"]) -> tuple[Float[Array, "*
         return x * sae.scale, Scale(0.0, 1 / sae.scale)
     if mode == "constant_norm_rescale":
         norm = jnp.linalg.norm(x, axis=-1, keepdims=True) / jnp.sqrt(x.shape[-1])
+        norm = jnp.where(norm > 0, norm, 1.0)  # a zero vector stays one
         return x / norm, Scale(0.0, norm)
     if mode == "layer_norm":
         mean = x.mean(-1, keepdims=True)

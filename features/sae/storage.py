@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ _RENAMED = {
     "activation_fn_str": "activation_fn",
 }
 _ARCHITECTURES = {"standard": "relu", "topk": "topk", "batchtopk": "batchtopk", "jumprelu": "jumprelu"}
+_OURS = {"cfg.json", "sae_weights.safetensors", "sparsity.safetensors"}
 _PICKLES = {".pt", ".pth", ".pkl", ".bin", ".ckpt"}
 
 
@@ -53,6 +55,8 @@ def _saelens_config(path: Path, d_in: int, d_sae: int) -> SAEConfig:
     for key, actual in (("d_in", d_in), ("d_sae", d_sae)):
         if key in found and found[key] != actual:
             raise ValueError(f"{path}: {key} is {found[key]}, but W_enc says {actual}")
+    if found.get("reshape_activations", "none") not in {"none", None}:
+        raise ValueError(f"{path}: reshape_activations {found['reshape_activations']!r} is not supported")
     kwargs = found.get("activation_fn_kwargs") or {}
     activation = found.get("activation_fn", "relu")
     architecture = found.get("architecture", "standard")
@@ -64,8 +68,8 @@ def _saelens_config(path: Path, d_in: int, d_sae: int) -> SAEConfig:
         raise ValueError(f"{path}: activation_fn {activation!r} in a standard SAE; supported is relu")
     kind = _ARCHITECTURES[architecture]
     k = found.get("k", kwargs.get("k")) if kind in {"topk", "batchtopk"} else None
-    if kind in {"topk", "batchtopk"} and k is None:
-        raise ValueError(f"{path}: a {kind} SAE needs the key 'k' (or activation_fn_kwargs.k)")
+    if kind in {"topk", "batchtopk"} and not isinstance(k, int):
+        raise ValueError(f"{path}: a {kind} SAE needs the key 'k' (or activation_fn_kwargs.k), found {k!r}")
     return SAEConfig(
         d_in, d_sae, kind, None if k is None else int(k),  # type: ignore[arg-type]
         apply_b_dec_to_input=bool(found.get("apply_b_dec_to_input", True)),
@@ -120,6 +124,13 @@ def _load_saelens(folder: Path) -> SAE:
         raise ValueError(
             f"{file}: scaling_factor is not 1 everywhere; gated or rescaled SAEs are not supported"
         )
+    if _settings(folder / "cfg.json").get("rescale_acts_by_decoder_norm"):
+        norms = np.linalg.norm(t.get("W_dec", np.ones((1, 1))), axis=1)
+        if not np.allclose(norms, 1, atol=1e-3):
+            raise ValueError(
+                f"{folder / 'cfg.json'}: rescale_acts_by_decoder_norm with decoder rows of norms "
+                f"{norms.min():.3g} to {norms.max():.3g}; fold the norms into the weights first"
+            )
     # SAELens saves a trained BatchTopK as a JumpReLU whose thresholds are all alike.
     expected = {"W_enc": (d_in, d_sae), "b_enc": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
     if config.activation == "jumprelu":
@@ -129,8 +140,12 @@ def _load_saelens(folder: Path) -> SAE:
         raise ValueError(f"{file}: a BatchTopK SAE needs its 'threshold'")
     scale = None
     if config.normalize_activations == "expected_average_only_in":
-        kept = read_json(folder / "cfg.json").get("expected_average_scale")
-        scale = 1.0 if kept is None else float(kept)
+        warnings.warn(
+            f"{folder}: inputs are to be scaled to a mean norm of sqrt(d_in), but the file does not say by "
+            "what; they are taken as they come. Scale them, or set the `scale` of the autoencoder",
+            stacklevel=3,
+        )
+        scale = 1.0
     return _build(config, t, scale)
 
 
@@ -138,7 +153,7 @@ def _load_gemmascope(file: Path) -> SAE:
     try:
         with np.load(file, allow_pickle=False) as data:
             t = {name: np.asarray(data[name], np.float32) for name in data.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{file} is no npz of plain arrays: {error}") from error
     names = {"w_enc": "W_enc", "w_dec": "W_dec"}
     t = {names.get(name, name): value for name, value in t.items()}
@@ -160,8 +175,13 @@ def _load_eleuther(folder: Path) -> SAE:
         raise ValueError(f"{files[0]}: tensor 'encoder.weight' is missing; it holds {sorted(t)}")
     d_sae, d_in = t["encoder.weight"].shape
     _check(files[0], t, {"encoder.bias": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)})
-    if "k" not in found:
-        raise ValueError(f"{folder / 'cfg.json'}: key 'k' is missing")
+    if not isinstance(found.get("k"), int):
+        raise ValueError(f"{folder / 'cfg.json'}: key 'k' is {found.get('k')!r}, expected an integer")
+    odd = [key for key in ("signed", "transcode", "multi_topk") if found.get(key)] + ["W_skip"] * (
+        "W_skip" in t
+    )
+    if odd or found.get("activation", "topk") != "topk":
+        raise ValueError(f"{folder}: {odd or found['activation']} is not supported; plain TopK is")
     if found.get("num_latents") not in {None, 0, d_sae}:
         raise ValueError(
             f"{folder / 'cfg.json'}: num_latents is {found['num_latents']}, the weights say {d_sae}"
@@ -234,6 +254,17 @@ def saelens_settings(sae: SAE) -> dict[str, Any]:
     return settings
 
 
+def check_destination(folder: Path) -> None:
+    """Raises ValueError where `save_sae` would overwrite anything but an autoencoder."""
+    if folder.resolve() == Path.cwd():
+        raise ValueError(f"{folder} is the current folder; name one for the autoencoder")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; name a folder")
+    others = sorted(p.name for p in folder.iterdir() if p.name not in _OURS) if folder.exists() else []
+    if others:
+        raise ValueError(f"{folder} exists and is no SAELens folder: it holds {others[:3]}; choose another")
+
+
 def save_sae(sae: SAE, folder: str | Path, *, frequency: np.ndarray | None = None) -> Path:
     """Writes a SAELens folder: cfg.json, sae_weights.safetensors, and sparsity.safetensors given frequencies.
 
@@ -245,8 +276,7 @@ def save_sae(sae: SAE, folder: str | Path, *, frequency: np.ndarray | None = Non
     numpy_files = require("safetensors.numpy")
     sae = fold_scale(sae)
     folder = Path(folder)
-    if folder.exists() and any(folder.iterdir()) and not (folder / "sae_weights.safetensors").exists():
-        raise ValueError(f"{folder} exists and is no SAELens folder; choose another")
+    check_destination(folder)
     t = {name: np.ascontiguousarray(getattr(sae, name)) for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
     if sae.threshold is not None:
         t["threshold"] = (

@@ -56,7 +56,7 @@ class TrainConfig:
     b_dec_init: Literal["zeros", "mean", "median"] = "mean"  # median: geometric
     b_enc_init: float = 0.0
     dead_after: int = 1000  # steps without firing
-    resample_at: tuple[int, ...] = ()  # steps at which dead latents are given new directions
+    resample_at: tuple[int, ...] = ()  # steps at which latents dead for `dead_after` get new directions
     aux_k: int | None = None  # dead latents that explain the residual (topk); None: half of d_in
     aux_weight: float = 1 / 32
     bandwidth: float = 0.05  # of jumprelu's straight-through gradients
@@ -73,8 +73,8 @@ class TrainConfig:
             raise ValueError(f"p={self.p}: the penalty's exponent must be in (0, 1]")
         if not 0 <= self.decay <= 1:
             raise ValueError(f"decay={self.decay}: a share of the steps, between 0 and 1")
-        if self.learning_rate <= 0 or self.sparsity < 0:
-            raise ValueError("learning_rate must be positive and sparsity not negative")
+        if self.learning_rate <= 0 or self.sparsity < 0 or self.warmup < 0:
+            raise ValueError("learning_rate must be positive, sparsity and warmup not negative")
 
 
 class Run(NamedTuple):
@@ -167,7 +167,7 @@ def _row_norms(sae: SAE):
     return jnp.linalg.norm(sae.W_dec, axis=-1)
 
 
-def _pre_activations_cheap_bias(sae: SAE, seen: Float[Array, "batch d_in"]) -> Float[Array, "batch d_sae"]:
+def _pre_activations_cheap_bias(sae: SAE, seen) -> Float[Array, "batch d_sae"]:
     """`pre_activations` whose gradient to b_dec is one product with a vector.
 
     As written, (x - b_dec) W_enc sends a gradient to every x - b_dec, a sixth of all products, only to
@@ -341,7 +341,8 @@ def resample(run: Run, x: Float[Array, "batch d_in"], config: TrainConfig, *, ke
     """Gives dead latents the directions of badly reconstructed inputs (Bricken et al. 2023).
 
     Inputs are drawn with probability proportional to their squared loss; the decoder row becomes the
-    normalized residual, the encoder column 0.2 mean live norms of it, the bias 0, the moments 0.
+    normalized residual (the input itself where b_dec is not subtracted from it), the encoder column 0.2
+    mean live norms of it, the bias 0, the moments 0.
     """
     sae = run.sae
     seen, _ = normalize(sae, x)
@@ -422,23 +423,28 @@ def train(
     key: PRNGKeyArray,
     checkpoint: Path | str | None = None,
     resume: bool = False,
+    save_every: int = 1,
     on_chunk: Callable[[Run, Info], None] | None = None,
 ) -> Trained:
     """Trains an autoencoder on a source of activations (`CachedActivations`, `StreamedActivations`).
 
-    Args: checkpoint: folder that receives the state after every chunk. resume: go on from it; the answer is
-      that of an uninterrupted run. on_chunk: called with the state and the chunk's figures; both are
-      donated to the next chunk, so copy what you keep.
-    Raises: ValueError if the source has another width, or the checkpoint is of other settings.
+    Args: checkpoint: folder that receives the state after every `save_every` chunks. resume: go on from it;
+      the answer is that of an uninterrupted run. on_chunk: called with the state and the chunk's figures;
+      both are donated to the next chunk, so copy what you keep.
+    Raises: ValueError if the source has another width, the checkpoint is of other settings or data, or the
+      folder holds one and `resume` is not set; FloatingPointError if the loss stops being finite.
     """
     from features.sae import checkpoints
 
     if source.d_in != sae_config.d_in:
         raise ValueError(f"activations are {source.d_in} wide, but the SAE reads d_in={sae_config.d_in}")
     init_key, resample_key = jax.random.split(key)
-    run = init_run(sae_config, config, source.sample(), key=init_key)
+    sample = source.sample()
+    run = init_run(sae_config, config, sample, key=init_key)
     infos: list[Info] = []
-    identity = checkpoints.identity(sae_config, config, key)
+    identity = checkpoints.identity(sae_config, config, key, sample)
+    if checkpoint is not None and not resume and checkpoints.exists(Path(checkpoint)):
+        raise ValueError(f"{checkpoint} holds a training already: resume it, or choose another folder")
     if checkpoint is not None and resume:
         run, infos = checkpoints.restore(Path(checkpoint), run, identity)
     done = int(run.step)
@@ -450,11 +456,17 @@ def train(
         batches = source.batches(done, end - done, config.batch)
         run, info = run_chunk(config, run, jnp.asarray(batches, jnp.float32))
         infos.append(jax.tree.map(np.asarray, info))
+        if not np.isfinite(infos[-1].loss).all():
+            raise FloatingPointError(
+                f"the loss is not finite from step {done + int(np.argmin(np.isfinite(infos[-1].loss)))} on: "
+                "lower the learning rate, or look at the activations"
+            )
         done = end
         if done in resample_at:
             fresh = jnp.asarray(source.batches(done, 1, config.batch)[0], jnp.float32)
             run = resample(run, fresh, config, key=jax.random.fold_in(resample_key, done))
-        if checkpoint is not None:
+        last = done == config.steps
+        if checkpoint is not None and (last or len(infos) % save_every == 0):
             checkpoints.save(Path(checkpoint), run, infos, identity)
         if on_chunk is not None:
             on_chunk(run, infos[-1])

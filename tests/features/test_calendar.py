@@ -180,7 +180,7 @@ def test_patching_blocks_and_heads(months):
 
 def test_hard_labels_memorise():
     """The contrast: one-hot targets, nothing held out is right beyond chance."""
-    config = CalendarConfig(kappa=None, weight_decay=1.0, steps=1500, names_only=False)
+    config = CalendarConfig(kappa=None, weight_decay=1.0, steps=1000, names_only=False)
     found = train_calendar(config, key=jax.random.key(0))
     assert found.accuracy("months", held_out=False) > 0.95
     assert found.accuracy("months", held_out=True) < 0.3
@@ -269,3 +269,60 @@ def test_continuity_is_measured_in_steps(smollm2):
     assert features.order_score(found.plain) == 1
     with pytest.raises(ValueError, match="lacks"):
         features.continuity(smollm2, CONCEPTS["days"], 8, carrier="Today is")
+
+
+def test_a_name_that_occurs_twice_takes_the_long_way(calendar, months):
+    """The shortcut at layer 0 holds only where nothing else depends on alpha."""
+    from features.intervention import _only_alpha_differs
+
+    e = months.encoded
+    assert _only_alpha_differs(months)
+    tokens = e.tokens.copy()
+    tokens[:, 2] = tokens[:, 3]
+    twice = run_prompts(calendar.decoder, e._replace(tokens=tokens))
+    assert not _only_alpha_differs(twice)
+    pairs = all_pairs(twice)
+    logits = patched_logits(twice, 0, pairs.row, patch_values(twice, pairs, 0, "layer"))
+    each = np.arange(len(pairs.row))
+    difference = (logits[each, e.gamma[pairs.row]] - logits[each, pairs.target]).mean()
+    assert features.intervene(twice, 0, "layer").logit_difference == pytest.approx(difference, abs=1e-4)
+
+
+def test_what_has_no_meaning_is_refused(months, days):
+    with pytest.raises(ValueError, match="does not use labels"):
+        features.causal_null(months, 0, "layer")
+    with pytest.raises(ValueError, match="k=-3"):
+        features.intervene(months, 0, "pca", k=-3)
+    with pytest.raises(ValueError, match="layer=9: expected 0 to 2"):
+        months.alpha_states(9)
+    pairs = features.draw_pairs(months.encoded, per_kind=4)
+    for kwargs, message in (
+        ({"layers": [-1]}, r"layers \[-1\]"), ({"positions": [40]}, r"positions \[40\]"), ({"site": "x"}, "site='x'")
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            features.patch_blocks(months.decoder, months.encoded, pairs, **kwargs)
+    wrong = months.encoded._replace(gamma=(months.encoded.gamma + 6) % 12)
+    with pytest.raises(ValueError, match="does not prefer the right answers"):
+        features.patch_blocks(months.decoder, wrong, pairs)
+    x, labels = np.asarray(days.alpha_states(0)), days.encoded.alpha
+    for kwargs, message in (({"frequency": 4}, "circles of 1 to 3"), ({"frequency": 0}, "circles of 1 to 3")):
+        with pytest.raises(ValueError, match=message):
+            features.fit_circle(x, labels, 7, **kwargs)
+    with pytest.raises(ValueError, match="labels 1 to 7"):
+        features.fit_circle(x, labels + 1, 7)
+
+
+def test_hidden_circle_null(months):
+    from features.regression import hidden_circle_null
+
+    e = months.encoded
+    functions = features.library(e.alpha, e.beta, 12)
+    np.testing.assert_array_equal(
+        functions["gamma"], features.library(e.alpha, e.beta, 12, steps=range(1, 13))["gamma"]
+    )
+    null = hidden_circle_null(
+        np.asarray(months.last_states(2)), functions["alpha, beta"], e.gamma, 12, permutations=40
+    )
+    assert null.p_value == pytest.approx(1 / 41) and null.value > 0.8 > null.quantile_95
+    with pytest.raises(ValueError, match="explains the circle already"):
+        hidden_circle(np.asarray(months.last_states(2)), functions["gamma"], e.gamma, 12)

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 COMMAND = [sys.executable, "-m", "features.cli"]
 
@@ -21,9 +22,9 @@ def run(capsys, monkeypatch, tmp_path):
     from features.lm import loading
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(commands, "_CONSOLE", Console(width=200, highlight=False))
     monkeypatch.setattr(commands, "_cache", lambda: None)
-    monkeypatch.setattr(loading, "load", functools.cache(loading.load))
+    monkeypatch.setattr(loading, "load", functools.cache(loading.load))  # once per test
 
     def call(*arguments, status=0):
         found = 0
@@ -38,6 +39,14 @@ def run(capsys, monkeypatch, tmp_path):
     return call
 
 
+@pytest.fixture
+def given(run, smollm2, monkeypatch):
+    """The real model, read once for all tests."""
+    from features.lm import loading
+
+    monkeypatch.setattr(loading, "load", lambda name: smollm2)
+
+
 def test_help_is_light():
     code = (
         "import sys\ntry:\n    import features.cli as c; c.main(['--help'])\nexcept SystemExit:\n    pass\n"
@@ -50,7 +59,15 @@ def test_help_is_light():
         assert name in done.stdout
 
 
-def test_demo(run, tmp_path):
+def test_demo(run, calendar, monkeypatch, tmp_path):
+    from features import calendar_model
+
+    def trained(config, *, key, on_chunk):  # the fixture's: training is tested elsewhere
+        assert config == calendar_model.CalendarConfig()
+        on_chunk(config.steps, calendar.losses)
+        return calendar
+
+    monkeypatch.setattr(calendar_model, "train_calendar", trained)
     text = run("demo", "--out", "demo", "--relabellings", "19")
     assert "months: held-out accuracy" in text
     result = json.loads((tmp_path / "demo" / "result.json").read_text())
@@ -125,19 +142,19 @@ def bad_width(run, folder):
     return run("sae", "discover", "whole", "--activations", "narrow.npy", status=2)
 
 
-def test_circles_and_interventions_of_the_real_model(run, smollm2, tmp_path):
+def test_circles_and_interventions_of_the_real_model(run, given, tmp_path):
     text = run("circles", "--concept", "days", "--permutations", "20", "--out", "c")
     rows = json.loads((tmp_path / "c" / "result.json").read_text())["layers"]
     assert len(rows) == 30 and all(row["order"] == 1 for row in rows[:20]) and "7/7" in text
     assert (tmp_path / "c" / "circles.png").stat().st_size > 20_000
     text = run(
-        "intervene", "--task", "next-month", "--layers", "0", "24", "--relabellings", "10", "--out", "i"
+        "intervene", "--task", "next-month", "--layers", "0", "24", "--relabellings", "3", "--out", "i"
     )
     assert "12 of 12 prompts right" in text and "stops working at layer 24" in text
     assert json.loads((tmp_path / "i" / "result.json").read_text())["null"]["p"] == pytest.approx(1 / 4)
 
 
-def test_text_through_the_real_model(run, smollm2, tmp_path):
+def test_text_through_the_real_model(run, given, tmp_path):
     """Text to tokens to an autoencoder to ranked groups with words."""
     lines = [
         f"We meet on {d} in {m}." for d in ("Monday", "Friday", "Sunday") for m in ("May", "June", "July")
@@ -155,6 +172,8 @@ def test_text_through_the_real_model(run, smollm2, tmp_path):
         "--concept", "days", "--out", "found",
     )  # fmt: skip
     assert "commonest tokens" in text
+    text = run("sae", "discover", "sae", "--text", "text.txt", "--layer", "3", status=2)
+    assert "trained on blocks.2.hook_resid_pre, which is state 2" in text
 
 
 def test_bad_input_is_named_before_any_work(run, tmp_path):
@@ -163,6 +182,13 @@ def test_bad_input_is_named_before_any_work(run, tmp_path):
     assert "no such file or folder" in run("circles", "--model", "nothing.gguf", status=2)
     assert "needs several steps" in run("evr", "--task", "next-month", status=2)
     assert "give either --activations" in run("sae", "train", "--out", "x", status=2)
+    assert "may hold {alpha} and {beta} only" in run("circles", "--template", "{alpha} {x}", status=2)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes").write_text("x")
+    np.save(tmp_path / "x.npy", circles_of(300))
+    train = ("sae", "train", "--activations", "x.npy", "--out")
+    assert "it holds ['notes']" in run(*train, "full", status=2)
+    assert "current folder" in run(*train, ".", status=2)
     (tmp_path / "file").write_text("x")
     assert "--out must be a folder" in run("demo", "--out", "file", status=2)
     (tmp_path / "a.gguf").write_bytes(b"GGUF" + b"\0" * 40)

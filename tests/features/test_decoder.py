@@ -228,3 +228,30 @@ alone = assemble(source, source.config())
 np.testing.assert_allclose(found, forward(alone, TOKENS), atol=2e-5)
 print("ok")
 """)
+
+
+def test_layers_tokens_and_contexts_are_checked(small):
+    tokens = jnp.asarray(TOKENS)
+    for layer in (-1, 4):
+        with pytest.raises(ValueError, match=f"layer={layer}: expected 0 to 3"):
+            residual(small, tokens, layer)
+    for function in (forward, residuals):
+        for bad, message in (
+            (tokens + 40, "the vocabulary has 0 to 39"),
+            (jnp.zeros((1, 33), int), "the model's context is 32"),
+            (tokens[0], "expected integer ids"),
+            (tokens.astype(float), "expected integer ids"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                function(small, bad)
+
+
+def test_long_inputs_go_in_blocks_of_queries(small):
+    """Attention in causal blocks is attention at once."""
+    import dataclasses
+
+    long = dataclasses.replace(SMALL, context=300)
+    model = init(long, key=jax.random.key(0))
+    tokens = jnp.asarray(np.random.default_rng(0).integers(0, 40, (2, 200)))
+    whole = forward(model, tokens)
+    np.testing.assert_allclose(forward(model, tokens[:, :50]), whole[:, :50], atol=2e-5)

@@ -98,3 +98,30 @@ def test_padded_lengths_are_few_and_close():
     lengths = {_padded_length(n) for n in range(100, 20_001)}
     assert len(lengths) < 20
     assert all(n <= _padded_length(n) <= max(1.51 * n, 128) for n in range(100, 20_001, 37))
+
+
+def test_neither_scale_nor_shift_nor_a_flat_direction_matters():
+    x = clouds.circle(np.random.default_rng(6), 800)
+    expected = features.measure(x)
+    for other in (x * 1e-25, x * 1e39, x + 1e6, np.concatenate([x, np.zeros((800, 1))], 1)):
+        found = features.measure(other)
+        assert found.separability == pytest.approx(expected.separability, abs=0.06)
+        assert found.mixture == pytest.approx(expected.mixture, abs=0.01)
+
+
+def test_every_split_is_tried_whatever_the_order_of_coordinates():
+    rng = np.random.default_rng(7)
+    pair = np.concatenate([clouds.circle(rng, 700), clouds.circle(rng, 700)], 1)
+    for order in ([0, 1, 2, 3], [0, 2, 1, 3]):
+        assert features.measure(pair[:, order]).separability < 0.1
+
+
+def test_functions_are_not_hidden_by_modules():
+    x = clouds.circle(np.random.default_rng(8), 300)
+    features.measure(x)
+    assert float(features.separability(x)) > 0.5
+    for bad, kwargs, message in ((x[:, :1], {}, "expected"), (x, {"protocol": "Z"}, "X, P, A, B")):
+        with pytest.raises(ValueError, match=message):
+            features.separability(bad, **kwargs)
+    with pytest.raises(ValueError, match="at least 10 resamples"):
+        features.measure(x, bootstrap=-1)

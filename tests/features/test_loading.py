@@ -185,11 +185,17 @@ def test_config_mistakes_are_named(tmp_path):
         ({"attention_bias": True}, "biases"),
         ({"rope_scaling": {"rope_type": "yarn"}}, "rope_type 'yarn'"),
         ({"num_key_value_heads": 4}, "multiple of num_kv_heads"),
+        ({"num_attention_heads": "6"}, "config.json"),
+        ({"rope_scaling": {"rope_type": "llama3"}}, "config.json"),
     ]
     for change, message in cases:
         (folder / "config.json").write_text(json.dumps({**FAMILIES["llama"], **change}))
         with pytest.raises(ValueError, match=message):
             ours(folder)
+    for change in ({"activation_function": "relu"}, {"scale_attn_by_inverse_layer_idx": True}):
+        gpt2 = write_model(tmp_path / "gpt2", {**FAMILIES["gpt2"], **change})
+        with pytest.raises(ValueError, match=next(iter(change))):
+            ours(gpt2)
     (folder / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config.json is no JSON"):
         ours(folder)
@@ -236,6 +242,8 @@ def test_a_tokenizer_json_is_used(tiny, tmp_path):
     assert model.tokenizer.encode("AB") == load(tiny).tokenizer.encode("AB")
     (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "add_bos_token": True}))
     assert load(folder).tokenizer.encode("AB")[0] == 31
+    (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "add_bos_token": False}))
+    assert load(folder).tokenizer.bos is None
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(ValueError, match=r"tokenizer.json is no tokenizer.json"):
         load(folder)

@@ -193,7 +193,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(tmp_path):
     assert seen == [60]
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
         np.testing.assert_array_equal(a, b)
-    with pytest.raises(ValueError, match="other settings or another seed"):
+    with pytest.raises(ValueError, match="other settings or another seed, or "):
         train(
             CachedActivations(x),
             sae_config,
@@ -202,9 +202,15 @@ def test_a_resumed_training_is_the_uninterrupted_one(tmp_path):
             checkpoint=tmp_path / "c",
             resume=True,
         )
-    assert checkpoints.identity(sae_config, config, jax.random.key(0)) != checkpoints.identity(
-        sae_config, dataclasses.replace(config, sparsity=9.0), jax.random.key(0)
+    other = dataclasses.replace(config, sparsity=9.0)
+    assert checkpoints.identity(sae_config, config, jax.random.key(0), x) != checkpoints.identity(
+        sae_config, other, jax.random.key(0), x
     )
+    with pytest.raises(ValueError, match="from other data"):
+        train(CachedActivations(x[::-1]), sae_config, config, key=jax.random.key(0),
+              checkpoint=tmp_path / "c", resume=True)  # fmt: skip
+    with pytest.raises(ValueError, match="holds a training already"):
+        train(CachedActivations(x), sae_config, config, key=jax.random.key(0), checkpoint=tmp_path / "c")
 
 
 def test_sources_depend_on_the_step_alone():
@@ -295,7 +301,8 @@ def test_old_saelens_folders(tmp_path):
         "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 4}, "normalize_activations": True,
     }  # fmt: skip
     factor = {"scaling_factor": np.ones(20, np.float32)}
-    found = load_sae(write(tmp_path / "a", old, {**tensors_of(sae), **factor})).config
+    with pytest.warns(UserWarning, match="does not say by what"):
+        found = load_sae(write(tmp_path / "a", old, {**tensors_of(sae), **factor})).config
     assert found.hook_name == "blocks.7.hook_resid_pre" and found.activation == "topk" and found.k == 4
     assert found.apply_b_dec_to_input and found.normalize_activations == "expected_average_only_in"
     mistral = {"activation_fn_str": "relu", "apply_b_dec_to_input": False, "normalize_activations": False}
@@ -416,3 +423,41 @@ def test_the_models_loss_recovered(smollm2):
     nothing = eqx.tree_at(lambda s: s.W_dec, both, 0 * both.W_dec)
     found = features.loss_recovered(smollm2.decoder, nothing, rows, 6)
     assert found.share == pytest.approx(0, abs=1e-3) and found.zeroed > found.clean + 1
+
+
+def test_quality_does_not_depend_on_the_batch():
+    x = np.sort(np.random.default_rng(5).normal(size=(300, 6)).astype(np.float32), axis=0)
+    whole, parts = (features.evaluate(example(), x, batch=b) for b in (300, 128))
+    assert whole.fve == pytest.approx(parts.fve, abs=1e-5) and whole.mse == pytest.approx(parts.mse, rel=1e-5)
+
+
+def test_zero_vectors_and_infinite_losses():
+    x = X.copy()
+    x[3] = 0
+    sae = example(normalize_activations="constant_norm_rescale")
+    assert np.isfinite(features.evaluate(sae, x).fve)
+    config = TrainConfig(steps=20, batch=64, chunk=10, warmup=0, learning_rate=1e30, unit_norm=False)
+    with pytest.raises(FloatingPointError, match="not finite from step"):
+        train(CachedActivations(x), SAEConfig(6, 20), config, key=jax.random.key(0))
+
+
+def test_files_that_say_more_than_we_do_are_refused(tmp_path):
+    sae = example()
+    t = tensors_of(sae)
+    for number, (settings, tensors, message) in enumerate((
+        ({"reshape_activations": "hook_z"}, t, "hook_z"),
+        ({"rescale_acts_by_decoder_norm": True}, {**t, "W_dec": 2 * t["W_dec"]}, "fold the norms"),
+        ({"architecture": "topk", "k": "x"}, t, "found 'x'"),
+    )):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            load_sae(write(tmp_path / str(number), settings, tensors))
+    load_sae(write(tmp_path / "unit", {"rescale_acts_by_decoder_norm": True}, t))
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match="is a file"):
+        save_sae(sae, tmp_path / "file")
+    np.save(tmp_path / "x.npy", X)
+    (tmp_path / "x.npy").rename(tmp_path / "x.npz")
+    (tmp_path / "empty.npz").write_bytes(b"")
+    for name in ("x.npz", "empty.npz"):
+        with pytest.raises(ValueError, match="no npz"):
+            load_sae(tmp_path / name)

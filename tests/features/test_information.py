@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.features_parity import MI_BITS, cloud_checks
 from features.clouds import DEMOS, circle, gaussian
-from features.separability import angles, mutual_information_curve, separability
+from features.information import angles, mutual_information_curve, separability
 
 NAMES = [
     "circle",

@@ -118,6 +118,10 @@ def mutual_information_curve(
     Args: points: any scale. valid: (n,) booleans; points that are False do not count.
       bias_correction: subtract Miller and Madow's estimate of the excess, (K_xy - K_x - K_y + 1) / 2 N ln 2.
     """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol={protocol!r}: expected one of {', '.join(PROTOCOLS)}")
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(f"points have shape {points.shape}, expected (n, 2)")
     if valid is None:
         valid = jnp.ones(len(points), bool)
     return _curve(_HISTOGRAMS[protocol], points, valid, angles(protocol), bias_correction)
