@@ -16,9 +16,9 @@ from features.information import separability
 from features.irreducibility import (
     FEWEST_POINTS,
     Irreducibility,
-    _padded_length,
-    _pooled,
     measure_many,
+    padded_length,
+    pooled_indices,
     rank_of,
 )
 from features.reconstruction import FiringIndex, Reconstruction, planes, reconstruct_group
@@ -210,7 +210,7 @@ def _separability_test(points: np.ndarray, permutations: int, rng: np.random.Gen
     all planes is compared with the largest, so that the choice of the best plane costs nothing.
     """
     points = points[rng.choice(len(points), min(len(points), _MOST_TESTED), replace=False)]
-    length = _padded_length(len(points))
+    length = padded_length(len(points))
     valid = np.arange(length) < len(points)
 
     def largest(cloud: np.ndarray) -> float:
@@ -237,7 +237,9 @@ def _with_details(candidate: Candidate, config: DiscoverConfig, rng: np.random.G
     if config.bootstrap:
         n = len(cloud)
         drawn = np.array(
-            _pooled([cloud[rng.integers(0, n, n)] for _ in range(config.bootstrap)], config.bias_correction)
+            pooled_indices(
+                [cloud[rng.integers(0, n, n)] for _ in range(config.bootstrap)], config.bias_correction
+            )
         )
         shifted = drawn - drawn.mean(0) + np.array([found.separability, found.mixture])
         low, high = np.quantile(shifted, [0.025, 0.975], axis=0)

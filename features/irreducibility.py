@@ -159,7 +159,7 @@ def measure(
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
     if d == 2 and protocol == "X":
         clouds = [points[rng.integers(0, n, n)] for _ in range(bootstrap)]
-        drawn = np.asarray(_pooled(clouds, bias_correction))
+        drawn = np.asarray(pooled_indices(clouds, bias_correction))
     else:
         drawn = np.array([estimate(points[rng.integers(0, n, n)]) for _ in range(bootstrap)])
     shifted = drawn - drawn.mean(0) + np.array([s, m])
@@ -171,11 +171,11 @@ def measure(
     )  # fmt: skip
 
 
-def _pooled(clouds: Sequence[np.ndarray], bias_correction: bool = False) -> list[tuple[float, float]]:
+def pooled_indices(clouds: Sequence[np.ndarray], bias_correction: bool = False) -> list[tuple[float, float]]:
     """Indices of clouds of any sizes: padded to few lengths, two at a time on two cores."""
 
     def one(cloud: np.ndarray) -> tuple[float, float]:
-        length = _padded_length(len(cloud))
+        length = padded_length(len(cloud))
         padded = np.zeros((length, 2), np.float32)
         padded[: len(cloud)] = cloud
         valid = np.arange(length) < len(cloud)
@@ -187,7 +187,7 @@ def _pooled(clouds: Sequence[np.ndarray], bias_correction: bool = False) -> list
         return list(pool.map(one, clouds))
 
 
-def _padded_length(n: int) -> int:
+def padded_length(n: int) -> int:
     """Next of 128, 192, 256, 384, ...: few programs to compile, at most a third of padding."""
     length = 128
     while length < n:
@@ -211,7 +211,7 @@ def measure_many(clouds: Sequence[np.ndarray], *, bias_correction: bool = False)
         if checked[-1].shape[1] != 2:
             raise ValueError(f"cloud {number} has {checked[-1].shape[1]} dimensions, expected 2")
     ranks = [rank_of(cloud) for cloud in checked]
-    found = iter(_pooled([c for c, r in zip(checked, ranks, strict=True) if r > 1], bias_correction))
+    found = iter(pooled_indices([c for c, r in zip(checked, ranks, strict=True) if r > 1], bias_correction))
     return [
         Irreducibility(*(next(found) if rank > 1 else (0.0, 1.0)), rank, len(cloud), "X")
         for cloud, rank in zip(checked, ranks, strict=True)

@@ -6,7 +6,7 @@ import pytest
 
 import features
 from features import clouds
-from features.irreducibility import _padded_length
+from features.irreducibility import padded_length
 
 
 def test_order_of_known_clouds():
@@ -95,9 +95,9 @@ def test_unknown_protocol_and_plane_only_protocols():
 
 
 def test_padded_lengths_are_few_and_close():
-    lengths = {_padded_length(n) for n in range(100, 20_001)}
+    lengths = {padded_length(n) for n in range(100, 20_001)}
     assert len(lengths) < 20
-    assert all(n <= _padded_length(n) <= max(1.51 * n, 128) for n in range(100, 20_001, 37))
+    assert all(n <= padded_length(n) <= max(1.51 * n, 128) for n in range(100, 20_001, 37))
 
 
 def test_neither_scale_nor_shift_nor_a_flat_direction_matters():
