@@ -202,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _Command, prog="features", description=__doc__, args=arguments,
         config=(tyro.conf.OmitArgPrefixes,),
     )  # fmt: skip
-    from features import commands
+    from features import commands, sae_commands
 
     try:
         match command:
@@ -217,9 +217,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             case Irreducible():
                 commands.irreducible(command)
             case Sae(SaeTrain() as inner):
-                commands.sae_train(inner)
+                sae_commands.train(inner)
             case Sae(SaeDiscover() as inner):
-                commands.sae_discover(inner)
+                sae_commands.discover(inner)
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         print(f"features: {error}", file=sys.stderr)
         sys.exit(2)

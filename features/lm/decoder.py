@@ -152,6 +152,12 @@ def _attention_mask(config: DecoderConfig, stream: Stream) -> Bool[Array, "batch
     return seen[:, None]
 
 
+def _geometry(config: DecoderConfig, stream: Stream):
+    """What attention needs to know of places: rotary angles, and who sees whom."""
+    angles = _angles(config, stream.positions) if config.positions == "rope" else None
+    return angles, _attention_mask(config, stream)
+
+
 def _keys_and_values(config, block: Block, x, angles):
     batch, tokens, _ = x.shape
     shape = (batch, tokens, config.num_kv_heads, config.head_size)
@@ -264,8 +270,7 @@ def advance(
 ) -> Stream:
     """Runs blocks start..stop-1. Bounds may be traced: one compiled program serves all layers."""
     config = model.config
-    angles = _angles(config, stream.positions) if config.positions == "rope" else None
-    mask = _attention_mask(config, stream)
+    angles, mask = _geometry(config, stream)
 
     def body(layer, x):
         past = None if stream.prefix is None else (stream.prefix.key[layer], stream.prefix.value[layer])
@@ -281,8 +286,7 @@ def record(
     """Activations of one site in every layer."""
     stream = embed(model, tokens, mask)
     config = model.config
-    angles = _angles(config, stream.positions) if config.positions == "rope" else None
-    seen = _attention_mask(config, stream)
+    angles, seen = _geometry(config, stream)
 
     def body(x, layer):
         kept = []
@@ -309,8 +313,7 @@ class Trace(NamedTuple):
 def trace(model: Decoder, stream: Stream, edit: Edit = no_edit) -> Trace:
     """Runs all blocks and keeps every residual state, key and value."""
     config = model.config
-    angles = _angles(config, stream.positions) if config.positions == "rope" else None
-    mask = _attention_mask(config, stream)
+    angles, mask = _geometry(config, stream)
 
     def body(x, layer):
         past = None if stream.prefix is None else (stream.prefix.key[layer], stream.prefix.value[layer])

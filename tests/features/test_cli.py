@@ -18,12 +18,12 @@ COMMAND = [sys.executable, "-m", "features.cli"]
 @pytest.fixture
 def run(capsys, monkeypatch, tmp_path):
     """The command line in this process: starting jax and loading again would take most of the time."""
-    from features import cli, commands
+    from features import cli, terminal
     from features.lm import loading
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(commands, "_CONSOLE", Console(width=200, highlight=False))
-    monkeypatch.setattr(commands, "_cache", lambda: None)
+    monkeypatch.setattr(terminal, "CONSOLE", Console(width=200, highlight=False))
+    monkeypatch.setattr(terminal, "keep_compiled", lambda: None)
     monkeypatch.setattr(loading, "load", functools.cache(loading.load))  # once per test
 
     def call(*arguments, status=0):

@@ -1,0 +1,56 @@
+"""The terminal: one console, progress bars, folders and arrays that commands ask for."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+CONSOLE = Console(highlight=False)
+
+
+@contextlib.contextmanager
+def bar(text: str, total: int) -> Iterator[Any]:
+    """A progress bar; yields a function that advances it and may change its text."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=CONSOLE, transient=True) as progress:
+        line = progress.add_task(text, total=total)
+
+        def advance(steps: int = 1, description: str | None = None) -> None:
+            progress.update(
+                line, advance=steps, **({} if description is None else {"description": description})
+            )
+
+        yield advance
+
+
+def keep_compiled() -> None:
+    """Keeps compiled programs in the user's cache folder."""
+    import jax
+    import platformdirs
+
+    jax.config.update("jax_compilation_cache_dir", str(Path(platformdirs.user_cache_dir("features")) / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def folder(path: Path) -> Path:
+    """An output folder, made where it is missing; ValueError for a file of that name."""
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path}: --out must be a folder")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def load_array(path: Path) -> np.ndarray:
+    """A .npy array, memory-mapped; nothing is unpickled."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{path} is no .npy file of numbers: {error}") from error
