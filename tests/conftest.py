@@ -17,6 +17,11 @@ DATA = Path(__file__).parent / "data"
 SHARED = Path(__file__).parents[2] / "shared" / "golden" / "compressarc"
 
 
+def pytest_collection_modifyitems(items):
+    """The examples first: they are one long file, which would otherwise keep one process busy at the end."""
+    items.sort(key=lambda item: item.path.name != "test_readme.py")
+
+
 @pytest.fixture(scope="session")
 def compilation_cache(request) -> Path:
     """Folder of the persistent compilation cache; set XDG_CACHE_HOME to its parent in subprocesses."""

@@ -370,8 +370,9 @@ def forward(
 
     Raises: ValueError for ids outside the vocabulary, or more tokens than the context.
     """
+    tokens = jnp.asarray(tokens)
     check_tokens(model, tokens)
-    return _forward(model, jnp.asarray(tokens), mask, edit)
+    return _forward(model, tokens, mask, edit)
 
 
 @eqx.filter_jit
@@ -391,9 +392,10 @@ def residual(
 
     Raises: ValueError for a layer that is none, ids outside the vocabulary, more tokens than the context.
     """
+    tokens = jnp.asarray(tokens)
     check_tokens(model, tokens)
     check_layer(model, layer)
-    return _residual(model, jnp.asarray(tokens), jnp.asarray(layer), mask, edit)
+    return _residual(model, tokens, jnp.asarray(layer), mask, edit)
 
 
 @eqx.filter_jit
@@ -408,8 +410,9 @@ def residuals(
     edit: Edit = no_edit,
 ) -> Float[Array, "states batch tokens width"]:
     """All num_layers + 1 residual states; ValueError as in `forward`."""
+    tokens = jnp.asarray(tokens)
     check_tokens(model, tokens)
-    return _residuals(model, jnp.asarray(tokens), mask, edit)
+    return _residuals(model, tokens, mask, edit)
 
 
 @eqx.filter_jit

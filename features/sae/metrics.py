@@ -108,9 +108,9 @@ def loss_recovered(
     Args: skip: first positions left alone (the attention sink). batch: rows at a time.
     Raises: ValueError for a layer without a block after it, or tokens the model can't take.
     """
+    tokens = np.asarray(tokens)
     check_tokens(decoder, tokens)
     check_layer(decoder, layer, states=False)
-    tokens = np.asarray(tokens)
     parts = [
         np.average(
             [
