@@ -17,9 +17,28 @@ DATA = Path(__file__).parent / "data"
 SHARED = Path(__file__).parents[2] / "shared" / "golden" / "compressarc"
 
 
+# Files of more than half a minute, longest first.
+SLOW = (
+    "compressarc/test_golden.py",
+    "test_readme.py",
+    "compressarc/test_oracle.py",
+    "compressarc/test_cli.py",
+    "features/test_cli.py",
+    "features/test_calendar.py",
+    "mips/test_synthesize.py",
+    "features/test_sae.py",
+    "lodo/test_optax_common.py",
+)
+
+
 def pytest_collection_modifyitems(items):
-    """The examples first: they are one long file, which would otherwise keep one process busy at the end."""
-    items.sort(key=lambda item: item.path.name != "test_readme.py")
+    """Slow files first: a file goes to one process, and a long one at the end would keep only one busy."""
+
+    def place(item) -> int:
+        found = [i for i, name in enumerate(SLOW) if item.path.as_posix().endswith("tests/" + name)]
+        return found[0] if found else len(SLOW)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
