@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
+
+# Thousands of traced programs stay alive in a test process: the collector would walk them again and again.
+gc.set_threshold(50_000, 20, 100)
 
 # XLA's CPU thread pool now and then loses a wake-up in loops of very many tiny kernels and waits
 # forever (docs/lodo.md, "On a CPU"); the tests' arrays are too small to gain from it. Before jax

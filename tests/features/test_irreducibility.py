@@ -26,7 +26,7 @@ def test_a_line_is_flagged():
 
 def test_many_agree_with_one():
     rng = np.random.default_rng(1)
-    many = [clouds.circle(rng, n) for n in (150, 700, 1300)] + [clouds.gaussian(rng, 400)]
+    many = [clouds.circle(rng, n) for n in (150, 700)] + [clouds.gaussian(rng, 600)]
     for cloud, found in zip(many, features.measure_many(many), strict=True):
         alone = features.measure(cloud)
         assert found.separability == pytest.approx(alone.separability, abs=0.02)
