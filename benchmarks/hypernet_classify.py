@@ -1,0 +1,188 @@
+"""Constructors, forward pass and classifier against recorded networks.
+
+    python -m benchmarks.hypernet_classify --golden networks.npz --labels networks.json
+
+Works on any files of that form: per network `<key>/W`, `v`, `b`, `c`, optionally `y` at the inputs `x/nNN`; labels
+per key with `act`, `n`, optionally `label`, `ambiguous`, `nmse_20k`, order parameters and construction `params`.
+Perturbed copies (permuted, split, dead units, rescaled, 5 % noise with c centered again) are classified too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+import hypernet
+from benchmarks.checks import Check, report
+from hypernet.forward import evaluate64
+from hypernet.network import MLP
+
+ORDER = ("L", "A", "B", "cover", "S", "K")
+
+
+class Found(NamedTuple):
+    """What was measured over all networks."""
+
+    networks: int
+    scored: int
+    right: int
+    perturbed: int
+    perturbed_right: int
+    forward: float  # largest |f - y| in float64
+    forward32: float  # relative to the largest |y| of the network
+    constructed: float  # largest |f_ours - y| of rebuilt networks
+    rebuilt: int
+    order: float
+    nmse: float  # largest relative difference of the error
+
+
+def rebuild(key: str, about: dict, arrays: dict[str, np.ndarray]) -> MLP | None:
+    """Our construction with the recorded parameters; None for names that are not known."""
+    name, n, act, p = key.split("/", maxsplit=1)[0], about["n"], about["act"], about.get("params", {})
+    sign = "positive" if "_pos" in name else "negative"
+    if name == "double_sided":
+        return hypernet.double_sided(n, k=p["k"], activation=act)
+    if name in ("pudding_pos", "pudding_neg"):
+        k = p.get("k", arrays["W"][:, :-1].max() if sign == "negative" else -arrays["W"][:, :-1].min())
+        return hypernet.pudding(n, sign, k=float(k), activation=act, C=p["C"])
+    if name.endswith("_nobias"):
+        return hypernet.pudding(n, sign, k=p["k"], activation=act, sea="linear", C=p["c"])
+    if name.endswith("_distributed"):
+        return hypernet.distributed_pudding(n, sign, **p)
+    if name.startswith("convexity"):
+        return hypernet.convexity(
+            n,
+            about["H"],
+            rows=arrays["W"].T,
+            activation=act,
+            alpha=float(arrays["v"][0]),
+            c=float(arrays["c"]),
+        )
+    return None
+
+
+def perturb(rng: np.random.Generator, arrays: dict[str, np.ndarray], act: str) -> dict[str, tuple]:
+    """Copies that use the same algorithm."""
+    W, v, b, c = (np.asarray(arrays[k], float) for k in "Wvbc")
+    n, H = W.shape
+    p, q, share = rng.permutation(n), rng.permutation(H), rng.uniform(0.2, 0.8, H)
+    versions = {
+        "permuted": (W[p][:, q], b[q], v[q], c),
+        "split": (np.hstack([W, W]), np.append(b, b), np.append(v * share, v * (1 - share)), c),
+        "dead units": (
+            np.hstack([W, rng.normal(size=(n, 8))]),
+            np.append(b, np.zeros(8)),
+            np.append(v, np.zeros(8)),
+            c,
+        ),
+    }
+    if act == "relu":
+        scale = 10 ** rng.uniform(-1, 1, H)
+        versions["rescaled"] = (W * scale, b * scale, v / scale, c)
+    x = rng.normal(size=(4000, n))
+    shaken, shaken_v = (a * (1 + 0.05 * rng.normal(size=a.shape)) for a in (W, v))
+    error = evaluate64(MLP((shaken,), (b,), shaken_v, c, act), x) - np.abs(x).sum(1)
+    versions["5 % noise"] = (shaken, b, shaken_v, c - error.mean())
+    return versions
+
+
+def examine(
+    golden: Path, labels: Path, *, names: Sequence[str] | None = None, verbose: bool = False
+) -> Found:
+    """Measures all networks, or those named."""
+    archive, abouts = np.load(golden), json.loads(labels.read_text())
+    rng = np.random.default_rng(0)
+    scored = right = perturbed = perturbed_right = rebuilt = 0
+    forward = forward32 = constructed = order = error = 0.0
+    names = list(abouts) if names is None else names
+    for key in names:
+        about = abouts[key]
+        arrays = {part: archive[f"{key}/{part}"] for part in "Wvbc"}
+        mlp = MLP((arrays["W"],), (arrays["b"],), arrays["v"], arrays["c"], about["act"])
+        x_name = f"x/n{about['n']:02d}"
+        if f"{key}/y" in archive and x_name in archive:
+            x, y = archive[x_name], archive[f"{key}/y"]
+            forward = max(forward, float(np.abs(evaluate64(mlp, x) - y).max()))
+            # a bias of C beside sums of order one loses log2(C) bits: relative to the sea
+            size = max(np.abs(y).max(), np.abs(arrays["b"]).max(), np.abs(arrays["v"]).max())
+            single = np.asarray(hypernet.evaluate(to32(mlp), x.astype(np.float32)))
+            forward32 = max(forward32, float(np.abs(single - y).max() / size))
+            ours = rebuild(key, about, arrays)
+            if ours is not None:
+                rebuilt += 1
+                constructed = max(constructed, float(np.abs(evaluate64(ours, x) - y).max()))
+        found = hypernet.classify(mlp)
+        for name in ORDER:
+            if about.get(name) is not None:
+                order = max(order, abs(float(getattr(found.order, name)) - about[name]))
+        if about.get("nmse_20k", 0) > 1e-6:
+            error = max(error, abs(found.nmse / about["nmse_20k"] - 1))
+        if "label" in about and not about.get("ambiguous", False):
+            scored += 1
+            right += found.label == about["label"]
+            if verbose and found.label != about["label"]:
+                print(f"  {key}: {found.label}, recorded {about['label']}")
+            for name, version in perturb(rng, arrays, about["act"]).items():
+                again = hypernet.classify(version, activation=about["act"], points=4000).label
+                perturbed += 1
+                perturbed_right += again == about["label"]
+                if verbose and again != about["label"]:
+                    print(f"  {key}, {name}: {again}, recorded {about['label']}")
+    return Found(
+        len(names),
+        scored,
+        right,
+        perturbed,
+        perturbed_right,
+        forward,
+        forward32,
+        constructed,
+        rebuilt,
+        order,
+        error,
+    )
+
+
+def to32(mlp: MLP) -> MLP:
+    """The network in single precision."""
+    import jax
+
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), mlp)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--golden", type=Path, required=True, help="networks.npz")
+    parser.add_argument("--labels", type=Path, required=True, help="networks.json")
+    parser.add_argument("--quick", action="store_true", help="every tenth network")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/hypernet_classify.json"))
+    options = parser.parse_args()
+    names = sorted(json.loads(options.labels.read_text()))[:: 10 if options.quick else 1]
+    found = examine(options.golden, options.labels, names=names, verbose=True)
+    print(
+        f"{found.right} of {found.scored} labels, {found.perturbed_right} of {found.perturbed} perturbed; {found.rebuilt} rebuilt"
+    )
+    checks = [
+        Check("labels wrong, unambiguous networks", float(found.scored - found.right), 0),
+        Check(
+            "share of perturbed networks mislabeled",
+            1 - found.perturbed_right / max(found.perturbed, 1),
+            0.02,
+        ),
+        Check("forward pass, float64, largest difference", found.forward, 1e-9),
+        Check("forward pass, float32, relative", found.forward32, 1e-4),
+        Check("constructors, float64, largest difference", found.constructed, 1e-9),
+        Check("order parameters, largest difference", found.order, 1e-6),
+        Check("NMSE on other points, relative", found.nmse, 0.15),
+    ]
+    sys.exit(report(str(options.golden), [(f"{found.networks} networks", checks)], options.output))
+
+
+if __name__ == "__main__":
+    main()

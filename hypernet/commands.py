@@ -1,0 +1,236 @@
+"""What the commands do."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from hypernet import checkpoints, draw
+from hypernet import gallery as pages
+from hypernet.assignment import Assignment
+from hypernet.classifier import Classification
+from hypernet.classifier import classify as classify_network
+from hypernet.config import GeneratorConfig
+from hypernet.formulas import Formula, formula
+from hypernet.front import pareto_front
+from hypernet.gaussians import bits
+from hypernet.generator import draw_network_and_price
+from hypernet.measuring import measure
+from hypernet.phase import phase_diagram
+from hypernet.reading import write_network
+from hypernet.results import write_json
+from hypernet.target import get_target
+from hypernet.terminal import CONSOLE, folder, keep_compiled, training_bar
+from hypernet.training import TrainConfig, collapsed
+from hypernet.training import train as train_generators
+
+if TYPE_CHECKING:
+    from hypernet.cli import Classify, Gallery, Generate, Phase, Train
+
+
+def _config(options: Train) -> TrainConfig:
+    target = get_target(options.target)
+    levels = 0 if options.relation == "columns" else max(1, (max(options.sizes) - 1).bit_length())
+    return TrainConfig(
+        generator=GeneratorConfig(
+            backend=options.backend,
+            assignment=Assignment(options.slots, options.relation, levels),
+            activation=options.activation,
+            outputs=target.outputs,
+            log10_beta=options.log10_beta,
+            modes=options.modes,
+        ),
+        target=target,
+        sizes=options.sizes,
+        steps=options.steps,
+        learning_rate=options.learning_rate,
+        kl_warmup=options.kl_warmup,
+        seeds=options.seeds,
+    )
+
+
+def train(options: Train) -> None:
+    """`hypernet train`."""
+    config = _config(options)
+    out = folder(options.out)
+    keep_compiled()
+    with training_bar(config.steps) as on_chunk:
+        trained = train_generators(
+            config, jax.random.key(options.seed), out=out, resume=options.resume, on_chunk=on_chunk
+        )
+    draw.draw_history(trained.history, out / "history.png")
+    lost = np.flatnonzero(collapsed(trained.history))
+    if len(lost):
+        CONSOLE.print(
+            f"[yellow]seeds {lost.tolist()} send almost nothing at low beta: their posterior has collapsed; "
+            "try --kl-warmup 500 or a lower learning rate"
+        )
+    last = np.asarray(trained.history.loss)[-500:]
+    CONSOLE.print(
+        f"{options.seeds} generators of {options.target}, {config.steps:,} steps; mean loss of the last 500, "
+        f"by seed: {np.round(last.mean(0), 4).tolist()}\n"
+        f"{out}/history.png; next: hypernet generate --n 7 --beta 1e-4 --run {out}"
+    )
+
+
+def generate(options: Generate) -> None:
+    """`hypernet generate`."""
+    if options.count < 1:
+        raise ValueError(f"--count {options.count}: at least 1")
+    config = checkpoints.load_config(options.run)
+    config.generator.assignment.check_size(options.n)
+    if not 0 < options.beta < np.inf:
+        raise ValueError(f"--beta {options.beta}: expected a positive, finite price per nat")
+    for name, value, count in (
+        ("member", options.member, config.seeds),
+        ("mode", options.mode, config.generator.modes),
+    ):
+        if value is not None and not 0 <= value < count:
+            raise ValueError(f"--{name} {value}: {options.run} holds {name}s 0 to {count - 1}")
+    out = folder(options.out)
+    keep_compiled()
+    generators = checkpoints.load(options.run)
+    member, mode = options.member, options.mode
+    key = jax.random.key(options.seed)
+    low, high = config.generator.log10_beta
+    lb = float(np.clip(np.log10(options.beta), low, high))
+    if member is None or mode is None:
+        member, mode = _best(config, generators, key, options.n, lb, member, mode)
+    rows = []
+    for k in range(options.count):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            drawn = draw_network_and_price(
+                generators.member(member), jax.random.fold_in(key, k), options.n, options.beta, mode=mode
+            )
+        if k == 0:
+            for warning in caught:
+                CONSOLE.print(f"[yellow]{warning.message}")
+        name = f"network-{k + 1}"
+        row: dict[str, Any] = {"n": options.n, "beta": 10.0**lb, "member": member, "mode": mode}
+        row |= {"nats": float(drawn.nats), "bits": float(bits(drawn.nats))}
+        title = f"n = {options.n}, beta = 10^{lb:g}, {row['bits']:,.0f} bits"
+        if len(drawn.mlp.weights) == 1 and not drawn.mlp.vector:
+            found = classify_network(drawn.mlp, target=config.target)
+            short = formula(found, target=config.target)
+            row |= _as_row(found, short)
+            title = f"{found.label}, NMSE {found.nmse:.3g}\n{title}"
+            write_network(out / f"{name}.npz", drawn.mlp)
+            CONSOLE.print(
+                f"[bold]{name}[/bold]: {found.label}, NMSE {found.nmse:.4g}, {row['bits']:,.0f} bits"
+            )
+            CONSOLE.print(
+                f"  f(x) ≈ {short.text}   (misses {short.unexplained:.1%} of the network's variance)"
+            )
+        else:
+            arrays = {f"W{i + 1}": w for i, w in enumerate(drawn.mlp.weights)}
+            arrays |= {f"b{i + 1}": b for i, b in enumerate(drawn.mlp.biases)}
+            draft = out / f".{name}.draft.npz"
+            np.savez(draft, **arrays, v=drawn.mlp.v, c=drawn.mlp.c, activation=drawn.mlp.activation)
+            draft.replace(out / f"{name}.npz")
+            CONSOLE.print(f"[bold]{name}[/bold]: {row['bits']:,.0f} bits")
+        draw.draw_network(drawn.mlp, out / f"{name}.png", title=title)
+        rows.append(row)
+    write_json(out / "result.json", rows)
+    CONSOLE.print(f"seed {member}, mode {mode} of {options.run}; files in {out}")
+
+
+def _best(config: TrainConfig, generators, key, n: int, lb: float, member: int | None, mode: int | None):
+    """Seed and mode of least median loss at this size and beta."""
+    modes = config.generator.modes
+    measured = measure(generators, config.target, key, n, [lb], networks=16 * modes, points=1024)
+    loss = np.full((config.seeds, modes), np.inf)
+    for s in range(config.seeds) if member is None else [member]:
+        for m in range(modes) if mode is None else [mode]:
+            loss[s, m] = np.median(measured.loss[s, 0][measured.mode[s, 0] == m])
+    s, m = np.unravel_index(int(loss.argmin()), loss.shape)
+    return int(s), int(m)
+
+
+def _as_row(found: Classification, short: Formula) -> dict[str, Any]:
+    order = {k: float(v) for k, v in found.order._asdict().items() if np.ndim(v) == 0}
+    return {
+        "label": found.label,
+        "nmse": found.nmse,
+        "ambiguous": found.ambiguous,
+        "order": order,
+        "servers": [[s._asdict() for s in servers] for servers in found.servers],
+        "sea": list(found.sea),
+        "formula": short.text,
+        "unexplained": short.unexplained,
+        "formula_nmse": short.nmse,
+    }
+
+
+def classify(options: Classify) -> None:
+    """`hypernet classify`."""
+    target = get_target(options.target)
+    found = classify_network(options.file, activation=options.activation, target=target)
+    short = formula(found, target=target)
+    CONSOLE.print(f"{options.file}: {found.evidence()}", markup=False)
+    CONSOLE.print(f"f(x) ≈ {short.text}", markup=False)
+    CONSOLE.print(
+        f"the formula misses {short.unexplained:.2%} of the network's variance; its NMSE is {short.nmse:.4g}"
+    )
+    if options.png is not None:
+        draw.draw_network(found.mlp, options.png, title=f"{found.label}, NMSE {found.nmse:.3g}")
+    if options.out is not None:
+        write_json(options.out, _as_row(found, short))
+
+
+def phase(options: Phase) -> None:
+    """`hypernet phase`."""
+    target = get_target(options.target)
+    config = TrainConfig(
+        generator=GeneratorConfig(activation=options.activation, outputs=target.outputs), target=target
+    )
+    out = folder(options.out)
+    keep_compiled()
+    with training_bar(options.steps) as on_chunk:
+        diagram, _ = phase_diagram(
+            options.seeds, options.log10_betas, options.steps, key=jax.random.key(options.seed), n=options.n,
+            networks=options.networks, looks=options.looks, config=config, out=out, resume=options.resume,
+            on_chunk=on_chunk,
+        )  # fmt: skip
+    diagram.write_csv(out / "phase.csv")
+    draw.draw_phase_diagram(diagram, out / "phase.png")
+    states = diagram.ground_states()
+    write_json(
+        out / "result.json",
+        {"log10_betas": diagram.log10_betas, "labels": draw.LABEL_NAMES, "shares": diagram.shares(),
+         "branches": diagram.branches(), "ground_states": states},
+    )  # fmt: skip
+    for state, shares in zip(states, diagram.shares(), strict=True):
+        parts = [f"{name} {share:.0%}" for name, share in zip(draw.LABEL_NAMES, shares, strict=True) if share]
+        ground = f"ground state {state.label:14s} loss {state.loss:.4f}"
+        CONSOLE.print(f"beta 10^{state.log10_beta:<5g} {ground}   {', '.join(parts)}")
+    CONSOLE.print(f"{out}/phase.png, phase.csv, result.json; next: hypernet gallery --run {out}")
+
+
+def gallery(options: Gallery) -> None:
+    """`hypernet gallery`."""
+    config = checkpoints.load_config(options.run)
+    config.generator.assignment.check_size(options.n)
+    out = folder(options.out)
+    keep_compiled()
+    generators = checkpoints.load(options.run)
+    with CONSOLE.status("drawing networks"):
+        front = pareto_front(
+            generators,
+            jax.random.key(options.seed),
+            options.n,
+            target=config.target,
+            networks=options.networks,
+        )
+        shown = pages.write_gallery(front, config.target, out / "gallery.html")
+        draw.draw_front(front, out / "front.png", title=f"{config.target.name}, n = {options.n}")
+    write_json(out / "result.json", {"n": options.n, "target": config.target.name, "shown": shown})
+    for about in shown:
+        figures = f"beta 10^{about['log10_beta']:g}, {about['bits']:,.0f} bits, NMSE {about['nmse']:.4g}"
+        CONSOLE.print(f"[bold]{about['label']}[/bold] {figures}")
+        if "formula" in about:
+            CONSOLE.print(f"  f(x) ≈ {about['formula']}   (misses {about['unexplained']:.1%})", markup=False)
+    CONSOLE.print(f"{out}/gallery.html, front.png")

@@ -1,0 +1,140 @@
+"""Measuring generators: errors, prices, order parameters and labels of networks they draw."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from hypernet.generator import Generator, draw, draw_noise
+from hypernet.network import MLP, evaluate
+from hypernet.order import OrderParameters, labels_of, order_parameters
+from hypernet.target import Target
+
+
+class Measured(NamedTuple):
+    """Networks drawn from every seed at every beta; axes (seeds, betas, networks)."""
+
+    n: int
+    log10_beta: Float[np.ndarray, " betas"]
+    mode: Int[np.ndarray, "seeds betas networks"]
+    nmse: Float[np.ndarray, "seeds betas networks"]
+    nats: Float[np.ndarray, "seeds betas networks"]
+    loss: Float[np.ndarray, "seeds betas networks"]  # (MSE + beta KL) / n
+    label: np.ndarray | None  # of one-hidden-layer networks with a single output
+    order: OrderParameters | None
+    mlps: MLP
+
+
+@functools.partial(jax.jit, static_argnames=("columns", "networks"))
+def _draw_all(
+    generators: Generator,
+    key: PRNGKeyArray,
+    n: Array,
+    log10_betas: Float[Array, " betas"],
+    modes: Int[Array, " networks"],
+    x: Float[Array, "points columns"],
+    y: Array,
+    *,
+    columns: int,
+    networks: int,
+):
+    def one(seed_generator):
+        seed, generator = seed_generator
+        keys = jax.random.split(jax.random.fold_in(key, seed), (log10_betas.shape[0], networks))
+
+        def network(key, lb, mode):
+            return draw(generator, draw_noise(generator.config, key, columns), n, lb, mode)
+
+        drawn = jax.vmap(jax.vmap(network, (0, None, 0)), (0, 0, None))(keys, log10_betas, modes)
+        error = evaluate(drawn.mlp, x) - y
+        if generator.config.outputs == "inputs":
+            error = jnp.where(jnp.arange(columns) < n, error, 0)
+        square = jnp.sum(error**2, axis=tuple(range(3, error.ndim)))
+        return drawn, jnp.mean(square, axis=-1)
+
+    count = generators.code.last.bias.shape[0]
+    return jax.lax.map(one, (jnp.arange(count), generators))
+
+
+def trim(mlps: MLP, n: int, slots: tuple[int, ...]) -> MLP:
+    """Networks without their padded inputs and units."""
+    columns = mlps.weights[0].shape[-2]
+
+    def units(count: int) -> np.ndarray:
+        return (np.arange(count)[:, None] * columns + np.arange(n)).reshape(-1)
+
+    kept = [np.arange(n), *(units(s) for s in slots)]
+    weights = tuple(
+        np.asarray(w)[..., before[:, None], after]
+        for w, before, after in zip(mlps.weights, kept, kept[1:], strict=False)
+    )
+    biases = tuple(np.asarray(b)[..., after] for b, after in zip(mlps.biases, kept[1:], strict=True))
+    v, c = np.asarray(mlps.v), np.asarray(mlps.c)
+    if mlps.vector:
+        wide = v.shape[-1] == columns and columns != n
+        v = v[..., kept[-1], :][..., : n if wide else None]
+        c = c[..., : n if wide else None]
+    else:
+        v = v[..., kept[-1]]
+    return MLP(weights, biases, v, c, mlps.activation)
+
+
+def measure(
+    generators: Generator,
+    target: Target,
+    key: PRNGKeyArray,
+    n: int,
+    log10_betas,
+    *,
+    networks: int = 32,
+    points: int = 2048,
+    columns: int | None = None,
+    modes: Int[Array, " networks"] | None = None,
+) -> Measured:
+    """Draws networks from every seed at every beta and measures them on fresh inputs.
+
+    Networks are sampled, never taken at the posterior mean, which computes something else where latents
+    are wide (spec, pitfall 1). Network j uses mode j mod modes unless `modes` says otherwise.
+
+    Args: generators: with or without a leading axis of seeds. columns: padded size, so that several n share
+    one compiled program.
+    """
+    config = generators.config
+    if generators.seeds is None:
+        generators = jax.tree.map(lambda leaf: leaf[None], generators)
+    config.assignment.check_size(n)
+    columns = n if columns is None else columns
+    if columns < n:
+        raise ValueError(f"columns={columns}: fewer than n={n}")
+    data_key, draw_key = jax.random.split(key)
+    x = target.sample(data_key, points, n)
+    y = target.value(x)
+    if config.outputs == "inputs":
+        y = jnp.pad(y, ((0, 0), (0, columns - n)))
+    x = jnp.pad(x, ((0, 0), (0, columns - n)))
+    betas = np.atleast_1d(np.asarray(log10_betas, np.float32))
+    if modes is None:
+        modes = jnp.arange(networks) % config.modes
+    drawn, mse = _draw_all(
+        generators, draw_key, jnp.float32(n), jnp.asarray(betas), jnp.asarray(modes), x, y,
+        columns=columns, networks=networks,
+    )  # fmt: skip
+    mlps = trim(drawn.mlp, n, config.assignment.slots)
+    nmse = np.asarray(mse, np.float64) / target.variance_of(n)
+    nats = np.asarray(drawn.nats, np.float64)
+    loss = (np.asarray(mse, np.float64) + 10.0 ** betas[:, None] * nats) / n
+    order = label = None
+    if len(config.assignment.slots) == 1 and config.outputs is None:
+        parts = [
+            order_parameters(w, v, b, activation=config.activation, input_std=target.input_std)
+            for w, v, b in zip(mlps.W, mlps.v, mlps.b, strict=True)
+        ]
+        order = OrderParameters(*(np.stack(column) for column in zip(*parts, strict=True)))
+        label = labels_of(order, nmse)
+    shape = nmse.shape
+    return Measured(n, betas, np.broadcast_to(np.asarray(modes), shape), nmse, nats, loss, label, order, mlps)
