@@ -157,7 +157,7 @@ def to32(mlp: MLP) -> MLP:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--golden", type=Path, required=True, help="networks.npz")
     parser.add_argument("--labels", type=Path, required=True, help="networks.json")
     parser.add_argument("--quick", action="store_true", help="every tenth network")

@@ -21,6 +21,18 @@ if TYPE_CHECKING:
     import sympy
 
 
+# Forms of each label, simplest first. Spikes of both signs and a sea are nearly dependent, phi(u) = phi(-u) + u,
+# so all three together come last.
+_FORMS = {
+    "double_sided": (("spikes+", "spikes-"), ("spikes+", "spikes-", "sea")),
+    "pudding_pos": (("spikes-", "sea"),),
+    "pudding_neg": (("spikes+", "sea"),),
+    "pudding_mixed": (("spikes+", "sea"),),
+    "convexity": (("radial",),),
+}
+_OTHER = (("sea",), ("radial",), ("radial", "sea"))
+
+
 class Term(NamedTuple):
     """amplitude * (what `text` says)."""
 
@@ -84,13 +96,14 @@ def formula(
     activation: Any = None,
     target: Target = L1,
     points: int = 20_000,
-    least_share: float = 0.005,
+    least_share: float = 0.01,
 ) -> Formula:
     """The short formula of a network with one hidden layer and one output.
 
     Args:
         network: as for `classify`, or what it returned.
-        least_share: terms that explain less than this share of the network's variance are left out.
+        least_share: a form of the label is taken if more terms would explain at most this share of the
+            network's variance beyond it.
     Raises: as `classify`.
     """
     found = (
@@ -118,16 +131,13 @@ def formula(
     columns["sea"] = signed.sum(1)
     if not structured or found.label == "mixed":
         columns["radial"] = np.linalg.norm(x, axis=1)
-    names = list(columns)
-    left, amplitudes, constant = _fit(columns, names, f)
-    # leave out what hardly matters, the least first
-    while len(names) > 1:
-        without = {name: _fit(columns, [k for k in names if k != name], f)[0] for name in names}
-        least = min(without, key=lambda name: without[name])
-        if without[least] - left >= least_share:
-            break
-        names.remove(least)
+    full = _fit(columns, list(columns), f)[0]
+    choices = [[k for k in names if k in columns] for names in _FORMS.get(found.label, _OTHER)]
+    choices = [names for names in choices if names] + [list(columns)]
+    for names in choices:  # the first form that does nearly as well as all terms together
         left, amplitudes, constant = _fit(columns, names, f)
+        if left - full <= least_share:
+            break
     slope_of = {"spikes+": slopes[0], "spikes-": slopes[1]}
     terms = tuple(
         Term(k, float(a), float(slope_of.get(k, 0))) for k, a in zip(names, amplitudes, strict=True)

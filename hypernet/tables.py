@@ -65,7 +65,7 @@ def leanings(
     for depth, (a, b) in enumerate(config.assignment.layers()):
         relation = jnp.arange(config.assignment.relations)[:, None, None]
         if config.assignment.relation == "columns":
-            signs = (relation == 1) * (jnp.arange(b) < b - 1) * jnp.where(mode < _TIED, 1 - 2 * mode, 0)
+            signs = (relation == 1) * (jnp.arange(b) == 0) * jnp.where(mode < _TIED, 1 - 2 * mode, 0)
         else:
             drawn = jnp.where(draws.normal((2, b)) > 0, 1.0, -1.0)
             signs = (relation <= depth) * drawn[0] + (relation == depth + 1) * drawn[1]
@@ -145,15 +145,13 @@ def _narrower(q: Gaussian, log_size: Array, amount: float) -> Gaussian:
 
 
 def _tied_groups(relations: int, a: int, b: int) -> np.ndarray:
-    """Which orbits a mode with tied slots can't tell apart.
+    """Which orbits a tied mode can't tell apart: only its first slot knows its column.
 
-    Its last slot does not know its column, and the others are alike: one sign of spikes, and spare units for
-    the sea, as in the paper's figure of a pudding.
+    That leaves one spike per input and spare units for the sea, the n + 1 units of a pudding.
     """
     relation, source, slot = np.meshgrid(range(relations), range(a), range(b), indexing="ij")
-    last = slot == b - 1
-    group = np.where(last, -1, relation) * a + source
-    return group.reshape(-1)
+    known = np.where(slot == 0, relation, 0)
+    return ((known * a + source) * b + slot).reshape(-1)
 
 
 def posterior(

@@ -1,5 +1,6 @@
 """Generators before any training: sizes, prices, masks, symmetry, what they refuse."""
 
+import itertools
 import math
 import warnings
 
@@ -63,7 +64,7 @@ def test_networks_of_any_size(name):
             lambda g, key, n=n: hypernet.generate(g, key, n, 1e-3), generator, jax.random.key(1)
         )
         sizes = [n, *(s * n for s in config.assignment.slots)]
-        assert [w.shape for w in mlp.weights] == list(zip(sizes, sizes[1:], strict=False))
+        assert [w.shape for w in mlp.weights] == list(itertools.pairwise(sizes))
         assert mlp.v.dtype == jnp.float32
         out = jax.eval_shape(lambda mlp, n=n: mlp(jnp.ones((7, n))), mlp)
         assert out.shape == ((7, n) if config.outputs else (7,))

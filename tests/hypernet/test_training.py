@@ -1,6 +1,7 @@
 """Training: what it reaches, that it resumes, that seeds are alone, devices, lowering."""
 
 import dataclasses
+import itertools
 import os
 import signal
 import subprocess
@@ -76,7 +77,7 @@ def test_the_phases_have_a_front(trained, tmp_path):
     front = hypernet.pareto_front(trained.generators, jax.random.key(0), 8, [-5, -3, -1], networks=8)
     best = front.front()
     assert len({p.label for p in best}) >= 2
-    assert all(a.bits <= b.bits and a.nmse > b.nmse for a, b in zip(best, best[1:], strict=False))
+    assert all(a.bits <= b.bits and a.nmse > b.nmse for a, b in itertools.pairwise(best))
     abouts = hypernet.write_gallery(front, hypernet.get_target("l1"), tmp_path / "gallery.html")
     page = (tmp_path / "gallery.html").read_text()
     assert page.count("data:image/png;base64") == len(abouts) + 1
