@@ -107,6 +107,8 @@ class Phase:
     """looks during training"""
     target: str = "l1"
     """a target with one output"""
+    sizes: tuple[int, ...] = (2, 3, 4, 6, 8, 12, 16)
+    """numbers of inputs that are trained"""
     activation: str = "swish"
     """swish, relu, gelu, softplus, tanh"""
     seed: int = 0

@@ -185,7 +185,9 @@ def phase(options: Phase) -> None:
     """`hypernet phase`."""
     target = get_target(options.target)
     config = TrainConfig(
-        generator=GeneratorConfig(activation=options.activation, outputs=target.outputs), target=target
+        generator=GeneratorConfig(activation=options.activation, outputs=target.outputs),
+        target=target,
+        sizes=options.sizes,
     )
     out = folder(options.out)
     keep_compiled()

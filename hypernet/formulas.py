@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import sympy
 
 
-# Forms of each label, simplest first. Spikes of both signs and a sea are nearly dependent, phi(u) = phi(-u) + u,
-# so all three together come last.
+# Forms of each label, simplest first. Spikes of both signs and a sea depend on each other (swish and ReLU:
+# phi(u) = phi(-u) + u), so all three together come last.
 _FORMS = {
     "double_sided": (("spikes+", "spikes-"), ("spikes+", "spikes-", "sea")),
     "pudding_pos": (("spikes-", "sea"),),

@@ -128,12 +128,12 @@ def test_bad_parameters_are_named(call, message):
 
 @pytest.mark.skipif(not GOLDEN.exists(), reason="the shared networks are not here")
 def test_recorded_networks():
-    """Forward pass, constructors and classifier on every twelfth recorded network; the benchmark takes all."""
+    """Forward pass, constructors and classifier on every thirtieth recorded network; the benchmark takes all."""
     from benchmarks.hypernet_classify import examine
 
-    names = sorted(json.loads((GOLDEN / "networks.json").read_text()))[::12]
+    names = sorted(json.loads((GOLDEN / "networks.json").read_text()))[::30]
     found = examine(GOLDEN / "networks.npz", GOLDEN / "networks.json", names=names)
-    assert found.scored > 15
+    assert found.scored > 5
     assert found.right == found.scored
     assert found.forward < 1e-9
     assert found.constructed < 1e-9

@@ -200,7 +200,7 @@ def test_unsupported_networks_are_named(network, given, error, message):
 def test_files_that_are_no_networks_are_named(tmp_path):
     (tmp_path / "text.npz").write_text("no")
     np.savez(tmp_path / "other.npz", A=np.eye(2))
-    with pytest.raises(ValueError, match="nothing.npz: no such file"):
+    with pytest.raises(ValueError, match=r"nothing\.npz: no such file"):
         hypernet.classify(tmp_path / "nothing.npz")
     with pytest.raises(ValueError, match=r"text.npz is no .npz file"):
         hypernet.classify(tmp_path / "text.npz")

@@ -79,22 +79,9 @@ def test_deep_networks_are_generated_too(tmp_path):
 
 
 def test_phase_diagrams_resume_and_are_written(tmp_path):
-    arguments = [
-        "phase",
-        "--seeds",
-        "2",
-        "--steps",
-        "40",
-        "--looks",
-        "2",
-        "--n",
-        "4",
-        "--networks",
-        "4",
-        "--log10-betas",
-        "-5",
-        "-1",
-    ]
+    arguments = (
+        ["phase", "--seeds", "2", "--steps", "40", "--looks", "2", "--sizes", "2", "4", "--n", "4", "--networks", "4", "--log10-betas", "-5", "-1"]
+    )
     cli.main([*arguments, "--out", str(tmp_path / "whole")])
     rows = list(csv.DictReader((tmp_path / "whole" / "phase.csv").open()))
     assert len(rows) == 2 * 2 * 2

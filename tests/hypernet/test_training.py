@@ -127,7 +127,7 @@ def test_a_run_resumes_to_the_same_result_and_refuses_others(tmp_path):
     assert dataclasses.replace(hypernet.load_config(tmp_path / "part"), chunk=10) == SMALL
     with pytest.raises(ValueError, match="already holds this run"):
         train(SMALL, jax.random.key(0), out=tmp_path / "part")
-    with pytest.raises(ValueError, match="learning_rate: 0.004 there, 0.001 here"):
+    with pytest.raises(ValueError, match=r"learning_rate: 0\.004 there, 0\.001 here"):
         train(
             dataclasses.replace(SMALL, learning_rate=1e-3),
             jax.random.key(0),
