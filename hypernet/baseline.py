@@ -27,7 +27,7 @@ def _fit(keys, *, n, hidden, target, activation, l1, steps, batch, learning_rate
         return MLP((W,), (jnp.zeros(hidden),), v, jnp.zeros(()), activation)
 
     def loss(mlp, x, y):
-        return jnp.mean((mlp(x) - y) ** 2) + l1 * (jnp.sum(jnp.abs(mlp.W)) + jnp.sum(jnp.abs(mlp.v)))
+        return jnp.mean((mlp(x) - y) ** 2) / n + l1 * (jnp.sum(jnp.abs(mlp.W)) + jnp.sum(jnp.abs(mlp.v)))
 
     def one(key):
         mlp = start(jax.random.fold_in(key, 0))
@@ -60,7 +60,7 @@ def train_directly(
 ) -> MLP:
     """Networks fitted by Adam with a cosine schedule, seeds as a leading axis.
 
-    Args: l1: penalty on the absolute values of W and v, in units of the mean squared error.
+    Args: l1: penalty on the absolute values of W and v; the loss is MSE / n, as for generators.
     Raises: ValueError for sizes below 1, a negative penalty, or a target with several outputs.
     """
     if min(n, hidden, seeds, steps, batch) < 1 or l1 < 0:
