@@ -168,7 +168,7 @@ def _shares_on(axes: Axes, diagram: PhaseDiagram) -> None:
     axes.set_xticks(x, [f"{lb:g}" for lb in diagram.log10_betas])
     axes.set_xlabel("log10 beta")
     axes.set_ylabel("share of generated networks")
-    axes.legend(fontsize=7, loc="lower right")
+    axes.legend(fontsize=7, ncols=4, loc="lower left", bbox_to_anchor=(0, 1.01))
 
 
 def _losses_on(axes: Axes, diagram: PhaseDiagram) -> None:

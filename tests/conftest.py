@@ -12,7 +12,9 @@ gc.set_threshold(50_000, 20, 100)
 # XLA's CPU thread pool now and then loses a wake-up in loops of very many tiny kernels and waits
 # forever (docs/lodo.md, "On a CPU"); the tests' arrays are too small to gain from it. Before jax
 # starts, and inherited by subprocesses.
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
+# Less optimization: most of the tests' time is compilation, and little of it running what was compiled.
+_FLAGS = " --xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=1"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + _FLAGS
 
 import jax
 import pytest
