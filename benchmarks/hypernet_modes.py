@@ -42,6 +42,8 @@ def holders(generators: hypernet.Generator, config: hypernet.TrainConfig, n: int
     found = hypernet.measure(
         generators, config.target, jax.random.key(5), n, BETAS, networks=16 * modes, points=2048
     )
+    if found.label is None:
+        raise ValueError("labels are known for one hidden layer")
     result = []
     for s in range(config.seeds):
         for m in range(modes):

@@ -30,6 +30,8 @@ SIZES = (5, 7, 8, 10, 14, 16, 20, 24, 32)
 
 def branch_medians(measured: Measured, look: int) -> tuple[np.ndarray, np.ndarray]:
     """Commonest label and median NMSE of every seed at one beta."""
+    if measured.label is None:
+        raise ValueError("labels are known for one hidden layer")
     names = [max(set(row), key=list(row).count) for row in measured.label[:, look].tolist()]
     return np.array(names), np.median(measured.nmse[:, look], -1)
 

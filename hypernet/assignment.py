@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from hypernet.checks import as_tuple, whole
+
 
 @dataclasses.dataclass(frozen=True)
 class Assignment:
@@ -32,12 +34,13 @@ class Assignment:
     """tree: levels of the tree, so that it has 2^levels leaves"""
 
     def __post_init__(self):
-        if not self.slots or any(not isinstance(s, int) or s < 1 for s in self.slots):
-            raise ValueError(
-                f"slots={self.slots}: give at least one hidden layer, each of >= 1 unit per input"
-            )
+        slots = tuple(whole("slots", s) for s in as_tuple("slots", self.slots))
+        object.__setattr__(self, "slots", slots)
+        if not slots:
+            raise ValueError("slots=(): give at least one hidden layer")
         if self.relation not in ("columns", "tree"):
             raise ValueError(f"relation={self.relation!r}: expected 'columns' or 'tree'")
+        object.__setattr__(self, "levels", whole("levels", self.levels, 0))
         if (self.relation == "tree") != (self.levels > 0):
             raise ValueError(f"levels={self.levels}: a tree needs at least one, columns none")
 
@@ -48,7 +51,7 @@ class Assignment:
 
     def check_size(self, n: int) -> None:
         """Raises ValueError for a number of inputs that can't be served."""
-        if not isinstance(n, (int, np.integer)) or n < 1:
+        if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1:
             raise ValueError(f"n={n!r}: expected a whole number of inputs, at least 1")
         if self.relation == "tree" and n > 2**self.levels:
             raise ValueError(f"n={n}: a tree of {self.levels} levels serves at most {2**self.levels} inputs")

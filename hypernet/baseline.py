@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import PRNGKeyArray
 
+from hypernet.checks import positive, whole
 from hypernet.network import MLP
 from hypernet.target import L1, Target
 
@@ -63,8 +64,11 @@ def train_directly(
     Args: l1: penalty on the absolute values of W and v; the loss is MSE / n, as for generators.
     Raises: ValueError for sizes below 1, a negative penalty, or a target with several outputs.
     """
-    if min(n, hidden, seeds, steps, batch) < 1 or l1 < 0:
-        raise ValueError(f"n={n}, hidden={hidden}, seeds={seeds}, steps={steps}, batch={batch}, l1={l1}")
+    for name, value in (("n", n), ("hidden", hidden), ("seeds", seeds), ("steps", steps), ("batch", batch)):
+        whole(name, value)
+    positive("learning_rate", learning_rate)
+    if not 0 <= l1 < math.inf:
+        raise ValueError(f"l1={l1}: must not be negative")
     if target.outputs is not None:
         raise ValueError(f"target {target.name!r} has several outputs")
     target.check_size(n)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hypernet.checks import whole
 from hypernet.forward import evaluate64
 from hypernet.network import MLP
 from hypernet.reading import read_network
@@ -41,86 +42,90 @@ def simplify(
 
     Args:
         network: an MLP of any depth, or any form that `classify` reads.
-        tolerance: what counts as zero and as equal, relative to the layer's largest row. At 0 nothing but
-            exact copies and exact zeros go.
+        tolerance: units go whose variation (row length times readout) is below this share of the largest, and
+            units merge whose rows and biases differ by less than this share of the row. At 0 nothing goes
+            but exact copies and exact zeros.
         prune: entries below this share of their row's length are set to zero first. That alters the
             function, by what `change` says.
     Raises: as `classify` for networks of other forms; ValueError for negative settings.
     """
-    if tolerance < 0 or not 0 <= prune < 1:
-        raise ValueError(f"tolerance={tolerance}, prune={prune}: expected >= 0, and 0 <= prune < 1")
-    mlp = (
-        network
-        if isinstance(network, MLP) and not network.batch
-        else read_network(network, activation=activation)
-    )
+    if not 0 <= tolerance < 1 or not 0 <= prune < 1:
+        raise ValueError(f"tolerance={tolerance}, prune={prune}: expected numbers from 0 to below 1")
+    if isinstance(network, MLP) and not network.batch:
+        mlp = network
+    else:
+        mlp = read_network(network, activation=activation)
     arrays = [np.asarray(a, np.float64) for a in (*mlp.weights, *mlp.biases, mlp.v, mlp.c)]
     if not all(np.isfinite(a).all() for a in arrays):
         raise ValueError("the network holds weights that are not finite")
     depth = len(mlp.weights)
     weights, biases = [a.copy() for a in arrays[:depth]], [a.copy() for a in arrays[depth : 2 * depth]]
-    scalar = not mlp.vector
-    out = arrays[-2].reshape(len(arrays[-2]), -1).copy()
-    offset = np.atleast_1d(arrays[-1]).astype(float)
-    origin: list[tuple[tuple[int, ...], ...]] = [()] * depth
-    dropped = merged = 0
-    for layer in range(depth):
-        if prune:
-            length = np.linalg.norm(weights[layer], axis=0)
-            weights[layer][np.abs(weights[layer]) < prune * length] = 0
-    # from the last layer down: a unit nobody listens to may leave those below it without listeners
-    for layer in reversed(range(depth)):
-        onward = out if layer == depth - 1 else weights[layer + 1]
-        W, b, onward, constant, kept, lost, doubled = _layer(
-            weights[layer], biases[layer], onward, mlp.activation, tolerance
-        )
-        weights[layer], biases[layer] = W, b
-        if layer == depth - 1:
-            out, offset = onward, offset + constant
-        else:
-            weights[layer + 1], biases[layer + 1] = onward, biases[layer + 1] + constant
-        origin[layer] = kept
-        dropped, merged = dropped + lost, merged + doubled
-    v, c = (out[:, 0], offset.reshape(())) if scalar else (out, offset)
-    found = MLP(tuple(weights), tuple(biases), v, c, mlp.activation)
+    for weight in weights if prune else []:
+        weight[np.abs(weight) < prune * np.linalg.norm(weight, axis=0)] = 0
+    # the readout as one more layer, outputs as its units
+    onward = arrays[-2] if mlp.vector else arrays[-2][:, None]
+    state = _Layers([*weights, onward.copy()], [*biases, np.atleast_1d(arrays[-1]).copy()])
+    origin: list[list[tuple[int, ...]]] = [[(h,) for h in range(w.shape[1])] for w in weights]
+    before, merged = sum(map(len, origin)), 0
+    while True:
+        count = sum(map(len, origin))
+        # from the last layer down: a unit nobody listens to may leave those below it without listeners
+        for layer in reversed(range(depth)):
+            groups = _tidy(state, layer, mlp.activation, tolerance)
+            merged += sum(len(group) - 1 for group in groups)
+            origin[layer] = [
+                tuple(sorted(h for unit in group for h in origin[layer][unit])) for group in groups
+            ]
+        if sum(map(len, origin)) == count:
+            break
+    v, c = state.weights[-1], state.biases[-1]
+    if not mlp.vector:
+        v, c = v[:, 0], c.reshape(())
+    found = MLP(tuple(state.weights[:-1]), tuple(state.biases[:-1]), v, c, mlp.activation)
     x = np.random.default_rng(0).normal(size=(1024, mlp.inputs))
     change = float(np.abs(evaluate64(found, x) - evaluate64(mlp, x)).max())
-    return Simplified(found, tuple(origin), dropped, merged, change)
+    dropped = before - merged - sum(map(len, origin))
+    return Simplified(found, tuple(map(tuple, origin)), dropped, merged, change)
 
 
-def _layer(W: np.ndarray, b: np.ndarray, onward: np.ndarray, activation: str, tolerance: float):
-    """One layer: what remains, what its constant units add to the next, and what became of the units."""
-    W, b, onward = W.copy(), b.copy(), onward.copy()
+class _Layers(NamedTuple):
+    """Weights and biases of all layers, the readout last; changed in place."""
+
+    weights: list[np.ndarray]
+    biases: list[np.ndarray]
+
+
+def _tidy(state: _Layers, layer: int, activation: str, tolerance: float) -> list[list[int]]:
+    """Merges and drops units of one layer, orders the rest, and returns the units behind each."""
+    W, b, onward = state.weights[layer], state.biases[layer], state.weights[layer + 1].copy()
     length = np.linalg.norm(W, axis=0)
     if activation == "relu":
         scale = np.where(length > 0, length, 1)
         W, b, onward = W / scale, b / scale, onward * scale[:, None]
         length = np.linalg.norm(W, axis=0)
-    small = tolerance * max(length.max(initial=0), 1e-300)
-    flow = np.linalg.norm(onward, axis=1) * np.maximum(length, np.abs(b))
-    still = length <= small
-    # constant units: evaluate them alone
-    row = MLP((np.zeros((1, len(b))),), (b,), onward, np.zeros(onward.shape[1]), activation)
-    heights = evaluate64(
-        MLP(row.weights, row.biases, np.eye(len(b)), np.zeros(len(b)), activation), np.zeros((1, 1))
-    )[0]
-    constant = (heights * still) @ onward
-    dead = still | (flow <= tolerance * max(flow.max(initial=0), 1e-300))
-    kept: list[list[int]] = []
-    for unit in np.flatnonzero(~dead):
-        for group in kept:
+    groups: list[list[int]] = []
+    for unit in range(len(b)):
+        for group in groups:
             first = group[0]
-            gap = max(np.abs(W[:, unit] - W[:, first]).max(), abs(b[unit] - b[first]))
-            if gap <= tolerance * max(length[first], np.abs(b[first])):
-                onward[first] += onward[unit]
-                group.append(int(unit))
+            # rows and biases against the rows: a big bias must not hide that rows differ
+            gap = max(np.abs(W[:, unit] - W[:, first]).max(initial=0), abs(b[unit] - b[first]))
+            if gap <= tolerance * length[first]:
+                group.append(unit)
                 break
         else:
-            kept.append([int(unit)])
-    doubled = sum(len(group) - 1 for group in kept)
-    # copies may cancel
-    live = [g for g in kept if np.abs(onward[g[0]]).max() * length[g[0]] > tolerance * flow.max(initial=0)]
-    lost = len(b) - doubled - len(live)
+            groups.append([unit])
+    flow = np.linalg.norm(onward, axis=1) * length  # how much a unit varies, in the next layer
+    least = tolerance * flow.max(initial=0)
+    live, constant = [], np.zeros(onward.shape[1])
+    for group in groups:
+        first = group[0]
+        total = onward[group].sum(0)
+        if np.linalg.norm(total) * length[first] > least:
+            onward[first] = total
+            live.append(group)
+        else:  # what it adds where its input is zero stays
+            unit = MLP((np.zeros((1, 1)),), (b[first : first + 1],), np.ones(1), np.float64(0), activation)
+            constant += float(evaluate64(unit, np.zeros((1, 1)))[0]) * total
 
     def place(group: list[int]):
         h = group[0]
@@ -131,16 +136,21 @@ def _layer(W: np.ndarray, b: np.ndarray, onward: np.ndarray, activation: str, to
 
     live.sort(key=place)
     heads = [group[0] for group in live]
-    return W[:, heads], b[heads], onward[heads], constant, tuple(map(tuple, live)), lost, doubled
+    state.weights[layer], state.biases[layer] = W[:, heads], b[heads]
+    state.weights[layer + 1] = onward[heads]
+    state.biases[layer + 1] = state.biases[layer + 1] + constant
+    return live
 
 
 def expression(mlp: MLP, *, digits: int | None = None) -> sympy.Expr:
     """A network of any depth as sympy, of symbols x1 .. xn.
 
-    Raises: ValueError for several networks at once.
+    Raises: ValueError for several networks at once, or digits below 1.
     """
     import sympy
 
+    if digits is not None:
+        whole("digits", digits)
     if mlp.batch:
         raise ValueError(f"this MLP holds networks of shape {mlp.batch}; index one")
 
@@ -157,7 +167,7 @@ def expression(mlp: MLP, *, digits: int | None = None) -> sympy.Expr:
     values = list(sympy.symbols(f"x1:{mlp.inputs + 1}", real=True))
     for W, b in zip(mlp.weights, mlp.biases, strict=True):
         values = [phi(u) for u in affine(values, np.asarray(W), np.asarray(b))]
-    v = np.asarray(mlp.v).reshape(len(values), -1)
+    v = np.asarray(mlp.v) if mlp.vector else np.asarray(mlp.v)[:, None]
     outputs = affine(values, v, np.atleast_1d(np.asarray(mlp.c)))
     return sympy.Matrix(outputs) if mlp.vector else outputs[0]
 
@@ -170,6 +180,7 @@ def activation_expression(name: str):
         "relu": lambda u: sympy.Max(0, u),
         "swish": lambda u: u / (1 + sympy.exp(-u)),
         "gelu": lambda u: u * (1 + sympy.erf(u / sympy.sqrt(2))) / 2,
+        "gelu-tanh": lambda u: u * (1 + sympy.tanh(sympy.sqrt(2 / sympy.pi) * (u + 0.044715 * u**3))) / 2,
         "softplus": lambda u: sympy.log(1 + sympy.exp(u)),
         "tanh": sympy.tanh,
     }[name]

@@ -23,7 +23,8 @@ _ABOUT = "generator.json"
 
 def identity(config: TrainConfig, key: PRNGKeyArray) -> dict[str, Any]:
     """What decides a run, as JSON: settings, the target by name, and the key."""
-    settings = dataclasses.asdict(dataclasses.replace(config, target=Target("", len)))
+    settings = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    settings["generator"] = dataclasses.asdict(config.generator)
     settings["target"] = config.target.name
     settings.pop("chunk")  # how often the host looks changes nothing
     settings["key"] = np.asarray(jax.random.key_data(key)).tolist()
@@ -79,8 +80,10 @@ def read_about(folder: Path) -> dict[str, Any]:
         )
     try:
         found = json.loads(about.read_text())
-        missing = {"generator", "seeds", "target", "key"} - set(found)
-        if missing:
+        if not isinstance(found, dict) or not isinstance(found.get("generator"), dict):
+            raise TypeError("expected an object with the settings of a training")
+        wanted = {f.name for f in dataclasses.fields(TrainConfig)} - {"chunk"} | {"key"}
+        if missing := wanted - set(found):
             raise KeyError(*sorted(missing))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{about} is damaged: {error!r}") from error
@@ -120,10 +123,12 @@ def restore(folder: Path, run: Run) -> tuple[Run, list[Info]]:
             str(k): jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
             for k, leaf in enumerate(leaves)
         }
-        found = manager.restore(
-            latest,
-            args=ocp.args.Composite(run=ocp.args.StandardRestore(wanted), history=ocp.args.StandardRestore()),
-        )
+        args = ocp.args.Composite(run=ocp.args.StandardRestore(wanted), history=ocp.args.StandardRestore())
+        try:
+            found = manager.restore(latest, args=args)
+        except Exception as error:  # orbax and its storage raise what they like
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(f"{folder}: the checkpoint of step {latest} is damaged ({reason})") from error
     restored = jax.tree.unflatten(tree, [found["run"][str(k)] for k in range(len(leaves))])
     return restored, [Info(*(np.asarray(found["history"][name]) for name in Info._fields))]
 
@@ -140,15 +145,13 @@ def load_config(folder: str | Path, *, target: Target | None = None) -> TrainCon
         raise ValueError(f"{folder} was trained for target {found['target']!r}, not {target.name!r}")
     found.pop("key")
     generator = found.pop("generator")
-    assignment = generator.pop("assignment")
-    assignment["slots"] = tuple(assignment["slots"])
-    generator["log10_beta"] = tuple(generator["log10_beta"])
-    found.update(sizes=tuple(found["sizes"]), target=target)
     try:
+        assignment = generator.pop("assignment")
+        found.update(target=target)
         built = GeneratorConfig(assignment=Assignment(**assignment), **generator)
         return TrainConfig(**(found | {"generator": built}))
-    except TypeError as error:
-        raise ValueError(f"{Path(folder) / _ABOUT} was written by another version: {error}") from error
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{Path(folder) / _ABOUT} is damaged or of another version: {error}") from error
 
 
 def load(folder: str | Path, *, seed: int | None = None, target: Target | None = None) -> Generator:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
+from hypernet.checks import whole
 from hypernet.forward import evaluate64
 from hypernet.network import MLP
 from hypernet.order import OrderParameters, labels_of, order_parameters
@@ -84,7 +85,9 @@ def classify(
         points, key: how many inputs the error is measured on, and which (default: key 0).
     Raises: TypeError or ValueError that says which form is supported; ValueError for non-finite weights.
     """
+    whole("points", points)
     mlp = read_network(network, activation=activation)
+    target.check_size(mlp.inputs)
     if target.outputs is not None:
         raise ValueError(
             f"target {target.name!r} has several outputs; the classifier reads networks with one"
@@ -123,6 +126,8 @@ def classify_many(
     mlps: MLP, target: Target = L1, *, points: int = 4096
 ) -> tuple[np.ndarray, OrderParameters, np.ndarray]:
     """Labels, order parameters and NMSE of networks side by side (leading axes kept)."""
+    whole("points", points)
+    target.check_size(mlps.inputs)
     if len(mlps.weights) != 1 or mlps.vector:
         raise ValueError("networks with one hidden layer and one output can be classified")
     order = order_parameters(mlps.W, mlps.v, mlps.b, activation=mlps.activation, input_std=target.input_std)

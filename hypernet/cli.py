@@ -161,8 +161,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 commands.phase(command)
             case Gallery():
                 commands.gallery(command)
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, FloatingPointError, MemoryError) as error:
         print(f"hypernet: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        first = str(error).splitlines()[0]
+        print(f"hypernet: not enough memory: {first}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("hypernet: stopped; --resume goes on from the last checkpoint", file=sys.stderr)

@@ -11,6 +11,7 @@ import numpy as np
 from hypernet import checkpoints, draw
 from hypernet import gallery as pages
 from hypernet.assignment import Assignment
+from hypernet.checks import whole
 from hypernet.classifier import Classification
 from hypernet.classifier import classify as classify_network
 from hypernet.config import GeneratorConfig
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 def _config(options: Train) -> TrainConfig:
     target = get_target(options.target)
-    levels = 0 if options.relation == "columns" else max(1, (max(options.sizes) - 1).bit_length())
+    levels = 0 if options.relation == "columns" else max(1, (max(options.sizes, default=1) - 1).bit_length())
     return TrainConfig(
         generator=GeneratorConfig(
             backend=options.backend,
@@ -52,24 +53,34 @@ def _config(options: Train) -> TrainConfig:
     )
 
 
+def _key(seed: int):
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"--seed {seed}: expected 0 to 2^63 - 1")
+    return jax.random.key(seed)
+
+
+def _say(text: str, style: str | None = None) -> None:
+    """Prints as it stands: folders may have brackets in their names."""
+    CONSOLE.print(text, markup=False, style=style)
+
+
 def train(options: Train) -> None:
     """`hypernet train`."""
-    config = _config(options)
+    config, key = _config(options), _key(options.seed)
     out = folder(options.out)
     keep_compiled()
     with training_bar(config.steps) as on_chunk:
-        trained = train_generators(
-            config, jax.random.key(options.seed), out=out, resume=options.resume, on_chunk=on_chunk
-        )
+        trained = train_generators(config, key, out=out, resume=options.resume, on_chunk=on_chunk)
     draw.draw_history(trained.history, out / "history.png")
     lost = np.flatnonzero(collapsed(trained.history))
     if len(lost):
-        CONSOLE.print(
-            f"[yellow]seeds {lost.tolist()} send almost nothing at low beta: their posterior has collapsed; "
-            "try --kl-warmup 500 or a lower learning rate"
+        _say(
+            f"seeds {lost.tolist()} send almost nothing at low beta: their posterior has collapsed; "
+            "try --kl-warmup 500 or a lower learning rate",
+            "yellow",
         )
     last = np.asarray(trained.history.loss)[-500:]
-    CONSOLE.print(
+    _say(
         f"{options.seeds} generators of {options.target}, {config.steps:,} steps; mean loss of the last 500, "
         f"by seed: {np.round(last.mean(0), 4).tolist()}\n"
         f"{out}/history.png; next: hypernet generate --n 7 --beta 1e-4 --run {out}"
@@ -78,8 +89,7 @@ def train(options: Train) -> None:
 
 def generate(options: Generate) -> None:
     """`hypernet generate`."""
-    if options.count < 1:
-        raise ValueError(f"--count {options.count}: at least 1")
+    whole("--count", options.count)
     config = checkpoints.load_config(options.run)
     config.generator.assignment.check_size(options.n)
     if not 0 < options.beta < np.inf:
@@ -94,7 +104,7 @@ def generate(options: Generate) -> None:
     keep_compiled()
     generators = checkpoints.load(options.run)
     member, mode = options.member, options.mode
-    key = jax.random.key(options.seed)
+    key = _key(options.seed)
     low, high = config.generator.log10_beta
     lb = float(np.clip(np.log10(options.beta), low, high))
     if member is None or mode is None:
@@ -108,7 +118,7 @@ def generate(options: Generate) -> None:
             )
         if k == 0:
             for warning in caught:
-                CONSOLE.print(f"[yellow]{warning.message}")
+                _say(str(warning.message), "yellow")
         name = f"network-{k + 1}"
         row: dict[str, Any] = {"n": options.n, "beta": 10.0**lb, "member": member, "mode": mode}
         row |= {"nats": float(drawn.nats), "bits": float(bits(drawn.nats))}
@@ -119,28 +129,26 @@ def generate(options: Generate) -> None:
             row |= _as_row(found, short)
             title = f"{found.label}, NMSE {found.nmse:.3g}\n{title}"
             write_network(out / f"{name}.npz", drawn.mlp)
-            CONSOLE.print(
-                f"[bold]{name}[/bold]: {found.label}, NMSE {found.nmse:.4g}, {row['bits']:,.0f} bits"
-            )
-            CONSOLE.print(
-                f"  f(x) ≈ {short.text}   (misses {short.unexplained:.1%} of the network's variance)"
-            )
+            _say(f"{name}: {found.label}, NMSE {found.nmse:.4g}, {row['bits']:,.0f} bits")
+            _say(f"  f(x) ≈ {short.text}   (misses {short.unexplained:.1%} of the network's variance)")
         else:
             arrays = {f"W{i + 1}": w for i, w in enumerate(drawn.mlp.weights)}
             arrays |= {f"b{i + 1}": b for i, b in enumerate(drawn.mlp.biases)}
             draft = out / f".{name}.draft.npz"
             np.savez(draft, **arrays, v=drawn.mlp.v, c=drawn.mlp.c, activation=drawn.mlp.activation)
             draft.replace(out / f"{name}.npz")
-            CONSOLE.print(f"[bold]{name}[/bold]: {row['bits']:,.0f} bits")
+            _say(f"{name}: {row['bits']:,.0f} bits")
         draw.draw_network(drawn.mlp, out / f"{name}.png", title=title)
         rows.append(row)
     write_json(out / "result.json", rows)
-    CONSOLE.print(f"seed {member}, mode {mode} of {options.run}; files in {out}")
+    _say(f"seed {member}, mode {mode} of {options.run}; files in {out}")
 
 
 def _best(config: TrainConfig, generators, key, n: int, lb: float, member: int | None, mode: int | None):
     """Seed and mode of least median loss at this size and beta."""
     modes = config.generator.modes
+    # another key than the networks are drawn from
+    key = jax.random.fold_in(key, 10**6)
     measured = measure(generators, config.target, key, n, [lb], networks=16 * modes, points=1024)
     loss = np.full((config.seeds, modes), np.inf)
     for s in range(config.seeds) if member is None else [member]:
@@ -168,11 +176,14 @@ def _as_row(found: Classification, short: Formula) -> dict[str, Any]:
 def classify(options: Classify) -> None:
     """`hypernet classify`."""
     target = get_target(options.target)
+    for path in (options.png, options.out):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
     found = classify_network(options.file, activation=options.activation, target=target)
     short = formula(found, target=target)
-    CONSOLE.print(f"{options.file}: {found.evidence()}", markup=False)
-    CONSOLE.print(f"f(x) ≈ {short.text}", markup=False)
-    CONSOLE.print(
+    _say(f"{options.file}: {found.evidence()}")
+    _say(f"f(x) ≈ {short.text}")
+    _say(
         f"the formula misses {short.unexplained:.2%} of the network's variance; its NMSE is {short.nmse:.4g}"
     )
     if options.png is not None:
@@ -189,11 +200,12 @@ def phase(options: Phase) -> None:
         target=target,
         sizes=options.sizes,
     )
+    key = _key(options.seed)
     out = folder(options.out)
     keep_compiled()
     with training_bar(options.steps) as on_chunk:
         diagram, _ = phase_diagram(
-            options.seeds, options.log10_betas, options.steps, key=jax.random.key(options.seed), n=options.n,
+            options.seeds, options.log10_betas, options.steps, key=key, n=options.n,
             networks=options.networks, looks=options.looks, config=config, out=out, resume=options.resume,
             on_chunk=on_chunk,
         )  # fmt: skip
@@ -208,21 +220,24 @@ def phase(options: Phase) -> None:
     for state, shares in zip(states, diagram.shares(), strict=True):
         parts = [f"{name} {share:.0%}" for name, share in zip(draw.LABEL_NAMES, shares, strict=True) if share]
         ground = f"ground state {state.label:14s} loss {state.loss:.4f}"
-        CONSOLE.print(f"beta 10^{state.log10_beta:<5g} {ground}   {', '.join(parts)}")
-    CONSOLE.print(f"{out}/phase.png, phase.csv, result.json; next: hypernet gallery --run {out}")
+        _say(f"beta 10^{state.log10_beta:<5g} {ground}   {', '.join(parts)}")
+    _say(f"{out}/phase.png, phase.csv, result.json; next: hypernet gallery --run {out}")
 
 
 def gallery(options: Gallery) -> None:
     """`hypernet gallery`."""
     config = checkpoints.load_config(options.run)
     config.generator.assignment.check_size(options.n)
+    config.target.check_size(options.n)
+    key = _key(options.seed)
+    whole("--networks", options.networks)
     out = folder(options.out)
     keep_compiled()
     generators = checkpoints.load(options.run)
     with CONSOLE.status("drawing networks"):
         front = pareto_front(
             generators,
-            jax.random.key(options.seed),
+            key,
             options.n,
             target=config.target,
             networks=options.networks,
@@ -232,7 +247,7 @@ def gallery(options: Gallery) -> None:
     write_json(out / "result.json", {"n": options.n, "target": config.target.name, "shown": shown})
     for about in shown:
         figures = f"beta 10^{about['log10_beta']:g}, {about['bits']:,.0f} bits, NMSE {about['nmse']:.4g}"
-        CONSOLE.print(f"[bold]{about['label']}[/bold] {figures}")
+        _say(f"{about['label']} {figures}")
         if "formula" in about:
-            CONSOLE.print(f"  f(x) ≈ {about['formula']}   (misses {about['unexplained']:.1%})", markup=False)
-    CONSOLE.print(f"{out}/gallery.html, front.png")
+            _say(f"  f(x) ≈ {about['formula']}   (misses {about['unexplained']:.1%})")
+    _say(f"{out}/gallery.html, front.png")

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 from hypernet.assignment import Assignment
+from hypernet.checks import as_tuple, whole
 from hypernet.network import activation_named
 
 
@@ -42,16 +43,20 @@ class GeneratorConfig:
             raise ValueError(f"backend={self.backend!r}: expected 'tables' or 'transformer'")
         if self.attention not in ("both", "encoder"):
             raise ValueError(f"attention={self.attention!r}: expected 'both' or 'encoder'")
+        object.__setattr__(self, "log10_beta", as_tuple("log10_beta", self.log10_beta))
+        if len(self.log10_beta) != 2:
+            raise ValueError(f"log10_beta={self.log10_beta}: expected two numbers, low and high")
         low, high = self.log10_beta
         if not -20 <= low < high <= 5:
             raise ValueError(f"log10_beta={self.log10_beta}: expected an increasing pair within -20 .. 5")
         for name in ("latent", "modes", "directions"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+            whole(name, getattr(self, name))
         if not 0 <= self.size_exponent <= 2:
             raise ValueError(f"size_exponent={self.size_exponent}: expected 0 to 2")
-        if isinstance(self.outputs, int) and self.outputs < 1:
-            raise ValueError(f"outputs={self.outputs}: at least 1, 'inputs', or None for a number")
+        if self.outputs is not None and self.outputs != "inputs":
+            if isinstance(self.outputs, str):
+                raise ValueError(f"outputs={self.outputs!r}: expected a whole number, 'inputs', or None")
+            whole("outputs", self.outputs)
         if self.backend == "transformer" and (len(self.assignment.slots) > 1 or self.outputs is not None):
             raise ValueError("backend='transformer': one hidden layer and a single output; use 'tables'")
 

@@ -67,7 +67,10 @@ class Formula(NamedTuple):
             }[term.name]
             shown.append(f"{'−' if term.amplitude < 0 else '+'} {abs(term.amplitude):.3g} {body}")
         shown.append(f"{'−' if self.constant < 0 else '+'} {abs(self.constant):.3g}")
-        return " ".join(shown).removeprefix("+ ")
+        text = " ".join(shown).removeprefix("+ ")
+        if x == "x":
+            return text
+        return f"{text}, s = ({', '.join('+' if s > 0 else '−' for s in self.signs)})"
 
     def expression(self) -> sympy.Expr:
         """The formula as sympy, of symbols x1 .. xn."""
@@ -131,10 +134,15 @@ def formula(
     columns["sea"] = signed.sum(1)
     if not structured or found.label == "mixed":
         columns["radial"] = np.linalg.norm(x, axis=1)
-    full = _fit(columns, list(columns), f)[0]
+    if f.std() <= 1e-12 * max(1.0, np.abs(f).max()):  # a constant
+        columns = {}
+    full = _fit(columns, list(columns), f)[0] if columns else 0.0
     choices = [[k for k in names if k in columns] for names in _FORMS.get(found.label, _OTHER)]
     choices = [names for names in choices if names] + [list(columns)]
     for names in choices:  # the first form that does nearly as well as all terms together
+        if not columns:
+            left, amplitudes, constant = 0.0, [], float(f.mean())
+            break
         left, amplitudes, constant = _fit(columns, names, f)
         if left - full <= least_share:
             break
@@ -152,8 +160,8 @@ def formula(
 def _fit(columns: dict[str, np.ndarray], names: list[str], f: np.ndarray):
     A = np.column_stack([columns[k] for k in names] + [np.ones(len(f))])
     solution = np.linalg.lstsq(A, f, rcond=None)[0]
-    left = np.mean((f - A @ solution) ** 2) / max(float(f.var()), 1e-300)
-    return left, solution[:-1], solution[-1]
+    left = np.mean((f - A @ solution) ** 2)
+    return left / max(float(f.var()), 1e-300), solution[:-1], solution[-1]
 
 
 def _slopes(mlp: MLP, found: Classification, signs: np.ndarray) -> tuple[float, float]:

@@ -140,10 +140,15 @@ def draw_network_and_price(
 ) -> Drawn:
     """A fresh network for n inputs with its description length in nats; otherwise as `generate`."""
     config = generator.config
-    if generator.seeds is not None and jnp.ndim(jax.random.key_data(key)) == 1:
+    if generator.seeds is not None:
         raise ValueError(
             f"this holds {generator.seeds} generators side by side: take one with .member(seed), or vmap"
         )
+    for name, value in (("key", key), ("beta", beta), ("mode", mode)):
+        if not isinstance(value, str) and np.shape(value) != ():
+            raise ValueError(f"{name} has shape {np.shape(value)}: expected a single one; vmap over several")
+    if not jnp.issubdtype(jnp.result_type(mode), jnp.integer):
+        raise ValueError(f"mode={mode!r}: expected a whole number")
     config.assignment.check_size(n)
     config.assignment.check_hidden(n, hidden)
     if not isinstance(mode, Tracer) and not np.all(
@@ -169,10 +174,12 @@ def generate(
         key: decides the network; vmap over keys for many.
         n: number of inputs, trained or not; hidden layers have slots * n units.
         beta: price of a nat in units of the squared error (the loss is (MSE + beta KL) / n). One outside the
-            trained range is clamped to its end, with a warning; under jit silently.
+            trained range is clamped to its end, with a warning; under jit silently, and a negative one
+            gives NaN.
         mode: branch of a generator that holds several.
         hidden: only checked: the number of hidden units you expect.
-    Returns: MLP with weights (n, H) in float32; jit- and vmap-able over key, beta, mode and seeds.
+    Returns: MLP with weights (n, H), float32 unless jax_enable_x64 is on. jit- and vmap-able over key, beta,
+        mode and seeds.
     Raises: ValueError for an n, hidden size or mode that can't be served, and for a beta that is not
         positive.
     """
@@ -183,6 +190,8 @@ def _log10_within(config: GeneratorConfig, beta: float | Array) -> Array:
     low, high = config.log10_beta
     if isinstance(beta, Tracer):
         return jnp.clip(jnp.log10(beta), low, high)
+    if isinstance(beta, str):
+        raise ValueError(f"beta={beta!r}: expected a number")
     values = np.asarray(beta, np.float64)
     if not np.all((values > 0) & np.isfinite(values)):
         raise ValueError(f"beta={beta}: expected a positive, finite price per nat")

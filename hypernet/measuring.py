@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -10,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from hypernet.checks import whole
+from hypernet.config import GeneratorConfig
 from hypernet.generator import Generator, draw, draw_noise
 from hypernet.network import MLP, evaluate
 from hypernet.order import OrderParameters, labels_of, order_parameters
@@ -61,8 +64,17 @@ def _draw_all(
     return jax.lax.map(one, (jnp.arange(count), generators))
 
 
-def trim(mlps: MLP, n: int, slots: tuple[int, ...]) -> MLP:
-    """Networks without their padded inputs and units."""
+def check_betas(config: GeneratorConfig, log10_betas: Sequence[float]) -> None:
+    """Raises ValueError for betas outside the trained range."""
+    low, high = config.log10_beta
+    if not len(log10_betas) or not all(low - 1e-4 <= lb <= high + 1e-4 for lb in log10_betas):
+        raise ValueError(
+            f"log10_betas={list(log10_betas)}: expected numbers within {low} .. {high}, the trained range"
+        )
+
+
+def trim(mlps: MLP, n: int, slots: tuple[int, ...], *, outputs: bool = False) -> MLP:
+    """Networks without their padded inputs and units, and outputs where these are as many as inputs."""
     columns = mlps.weights[0].shape[-2]
 
     def units(count: int) -> np.ndarray:
@@ -76,9 +88,8 @@ def trim(mlps: MLP, n: int, slots: tuple[int, ...]) -> MLP:
     biases = tuple(np.asarray(b)[..., after] for b, after in zip(mlps.biases, kept[1:], strict=True))
     v, c = np.asarray(mlps.v), np.asarray(mlps.c)
     if mlps.vector:
-        wide = v.shape[-1] == columns and columns != n
-        v = v[..., kept[-1], :][..., : n if wide else None]
-        c = c[..., : n if wide else None]
+        v = v[..., kept[-1], :][..., : n if outputs else None]
+        c = c[..., : n if outputs else None]
     else:
         v = v[..., kept[-1]]
     return MLP(weights, biases, v, c, mlps.activation)
@@ -105,6 +116,17 @@ def measure(
     one compiled program.
     """
     config = generators.config
+    if target.outputs != config.outputs:
+        raise ValueError(
+            f"target {target.name!r} has outputs={target.outputs!r}, the generator outputs={config.outputs!r}"
+        )
+    whole("networks", networks)
+    whole("points", points, 2)
+    betas = np.atleast_1d(np.asarray(log10_betas, np.float32))
+    check_betas(config, betas.tolist())
+    if modes is not None and not np.all((np.asarray(modes) >= 0) & (np.asarray(modes) < config.modes)):
+        raise ValueError(f"modes={np.asarray(modes)}: this generator holds modes 0 to {config.modes - 1}")
+    target.check_size(n)
     if generators.seeds is None:
         generators = jax.tree.map(lambda leaf: leaf[None], generators)
     config.assignment.check_size(n)
@@ -117,14 +139,13 @@ def measure(
     if config.outputs == "inputs":
         y = jnp.pad(y, ((0, 0), (0, columns - n)))
     x = jnp.pad(x, ((0, 0), (0, columns - n)))
-    betas = np.atleast_1d(np.asarray(log10_betas, np.float32))
     if modes is None:
         modes = jnp.arange(networks) % config.modes
     drawn, mse = _draw_all(
         generators, draw_key, jnp.float32(n), jnp.asarray(betas), jnp.asarray(modes), x, y,
         columns=columns, networks=networks,
     )  # fmt: skip
-    mlps = trim(drawn.mlp, n, config.assignment.slots)
+    mlps = trim(drawn.mlp, n, config.assignment.slots, outputs=config.outputs == "inputs")
     nmse = np.asarray(mse, np.float64) / target.variance_of(n)
     nats = np.asarray(drawn.nats, np.float64)
     loss = (np.asarray(mse, np.float64) + 10.0 ** betas[:, None] * nats) / n

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import equinox as eqx
 import jax
@@ -14,6 +14,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "swish": jax.nn.silu,
     "relu": jax.nn.relu,
     "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu-tanh": functools.partial(jax.nn.gelu, approximate=True),
     "softplus": jax.nn.softplus,
     "tanh": jnp.tanh,
 }
@@ -79,7 +80,20 @@ class MLP(eqx.Module):
         """One network (or some) of those with leading axes."""
         if not self.batch:
             raise IndexError("this is one network; there is nothing to index")
+        if isinstance(index, int) and not -self.batch[0] <= index < self.batch[0]:
+            raise IndexError(f"network {index} of {self.batch[0]}")  # jax would clamp
         return jax.tree.map(lambda leaf: leaf[index], self)
+
+    def __len__(self) -> int:
+        if not self.batch:
+            raise TypeError("this is one network; it has no length")
+        return self.batch[0]
+
+    def __iter__(self) -> Iterator[MLP]:
+        return (self[index] for index in range(len(self)))
+
+    def __bool__(self) -> bool:
+        return True
 
 
 def evaluate(mlps: MLP, x: Float[Array, "points inputs"]) -> Float[Array, "*networks points"]:

@@ -102,7 +102,7 @@ def order_parameters(
     count = np.maximum(seen.sum(-1), 1)
     slopes = v[..., None, :] * W * slope[..., None, :]
     return OrderParameters(
-        L=np.where(size > 0, local, 0.0),
+        L=np.where(size > 0, local, np.nan),  # no unit bends: there is nothing to localize
         A=np.where(seen, asymmetry, 0).sum(-1) / count,
         B=np.where(seen, np.abs(asymmetry), 0).sum(-1) / count,
         cover=(both > 1).mean(-1),

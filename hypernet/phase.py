@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,8 +14,10 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
-from hypernet.measuring import Measured, measure
+from hypernet.checks import whole
+from hypernet.measuring import Measured, check_betas, measure
 from hypernet.order import LABELS
+from hypernet.results import write_json
 from hypernet.training import Info, Run, TrainConfig, Trained, train
 
 LOG10_BETAS = (-6.0, -5.0, -4.0, -3.5, -3.0, -2.5, -2.0, -1.0, 0.0)
@@ -70,9 +73,10 @@ class PhaseDiagram(NamedTuple):
             found.append(GroundState(float(lb), str(branches[seed, j]), float(median[seed, j]), seed, losses))
         return found
 
-    def write_csv(self, path: Path) -> Path:
+    def write_csv(self, path: str | Path) -> Path:
         """One row per look, seed and beta, written whole or not at all."""
         header = ("step", "seed", "log10_beta", *LABELS, "nmse", "nats", "bits", "loss", "L", "A", "S")
+        path = Path(path)
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         with draft.open("w", newline="") as file:
             writer = csv.writer(file)
@@ -130,18 +134,24 @@ def phase_diagram(
     Raises: ValueError as `train`, for several hidden layers or outputs, and for betas outside the trained
         range.
     """
-    config = dataclasses.replace(
-        config, seeds=seeds, steps=steps, chunk=min(config.chunk, max(1, steps // looks))
-    )
-    check_betas(config, log10_betas)
+    for name, value in (("looks", looks), ("networks", networks), ("steps", steps), ("seeds", seeds)):
+        whole(name, value)
+    chunk = min(config.chunk, max(1, steps // looks))
+    config = dataclasses.replace(config, seeds=seeds, steps=steps, chunk=chunk)
+    check_betas(config.generator, log10_betas)
+    config.generator.assignment.check_size(n)
+    config.target.check_size(n)
     if len(config.generator.assignment.slots) != 1 or config.generator.outputs is not None:
         raise ValueError("phases are known for networks with one hidden layer and one output")
-    if looks < 1 or networks < 1:
-        raise ValueError(f"looks={looks}, networks={networks}: must be at least 1")
     key = jax.random.key(0) if key is None else key
     times = sorted({-(-steps * k // (looks * config.chunk)) * config.chunk for k in range(1, looks + 1)})
     times = sorted({min(t, steps) for t in times})
     folder = None if out is None else Path(out) / "looks"
+    if folder is not None:
+        _check_looks(
+            folder,
+            {"n": n, "networks": networks, "log10_betas": list(map(float, log10_betas)), "steps": times},
+        )
     found: dict[int, dict[str, np.ndarray]] = {}
 
     def look(run: Run, info: Info) -> None:
@@ -167,14 +177,18 @@ def phase_diagram(
     return diagram, trained
 
 
-def check_betas(config: TrainConfig, log10_betas: Sequence[float]) -> None:
-    """Raises ValueError for betas outside the trained range."""
-    low, high = config.generator.log10_beta
-    outside = [lb for lb in log10_betas if not low <= lb <= high]
-    if outside or not len(log10_betas):
-        raise ValueError(
-            f"log10_betas={list(log10_betas)}: expected numbers within {low} .. {high}, the trained range"
-        )
+def _check_looks(folder: Path, wanted: dict) -> None:
+    """Notes how a folder's looks are made; ValueError if they were made otherwise."""
+    about = folder / "looks.json"
+    if about.is_file():
+        found = json.loads(about.read_text())
+        if differing := [
+            f"{k}: {found.get(k)} there, {v} here" for k, v in wanted.items() if found.get(k) != v
+        ]:
+            raise ValueError(
+                f"{folder.parent} holds other looks ({'; '.join(differing)}): use those, or another folder"
+            )
+    write_json(about, wanted)
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 
 def plain(value: Any) -> Any:
-    """Arrays, tuples and named tuples as what JSON knows; keys become text."""
+    """Arrays, tuples and named tuples as what JSON knows; keys become text, what is not finite null."""
     if hasattr(value, "_asdict"):
         return {key: plain(part) for key, part in value._asdict().items()}
     if isinstance(value, dict):
@@ -19,7 +20,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(part) for part in value]
     if hasattr(value, "tolist"):
-        return np.asarray(value).tolist()
+        return plain(np.asarray(value).tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no such numbers
     return str(value) if isinstance(value, Path) else value
 
 
@@ -27,6 +30,6 @@ def write_json(path: Path, data: Any) -> Path:
     """Replaces a file by new contents in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(plain(data), indent=1))
+    draft.write_text(json.dumps(plain(data), indent=1, allow_nan=False))
     draft.replace(path)
     return path

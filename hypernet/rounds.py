@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from hypernet.checks import whole
 from hypernet.classifier import nmse_of
 from hypernet.forward import evaluate64
 from hypernet.network import MLP
@@ -33,8 +34,8 @@ class Rounds(NamedTuple):
 def classify_rounds(mlp: MLP, *, target: Target | None = None, points: int = 20_000) -> Rounds:
     """Tests for a tournament of |x_i|: its first round is read out of the first hidden layer.
 
-    The rule: NMSE <= 0.1, pairing >= 0.5, every input in one pair, winners >= 0.95 and at least 0.02 above
-    the pairs that are not joined.
+    The rule: NMSE <= 0.1, pairing >= 0.5, every input in one pair (of an odd number, one is left),
+    winners >= 0.95 and at least 0.02 above the pairs that are not joined.
 
     Raises: ValueError for networks of other than two hidden layers, several outputs, or fewer than 3 inputs.
     """
@@ -42,8 +43,10 @@ def classify_rounds(mlp: MLP, *, target: Target | None = None, points: int = 20_
 
     if mlp.batch or len(mlp.weights) != 2 or mlp.vector or mlp.inputs < 3:
         raise ValueError("expected one network with two hidden layers, one output and at least 3 inputs")
+    whole("points", points, 2)
     target = get_target("linf") if target is None else target
     n = mlp.inputs
+    target.check_size(n)
     x = np.asarray(target.sample(jax.random.key(0), points, n), np.float64)
     nmse = nmse_of(mlp, target, x)
     W, passed = np.asarray(mlp.W, np.float64), np.abs(np.asarray(mlp.weights[1], np.float64)) @ np.abs(mlp.v)
@@ -71,6 +74,6 @@ def classify_rounds(mlp: MLP, *, target: Target | None = None, points: int = 20_
     winners = min(readable(a, b) for a, b in pairs)
     rest = [(i, j) for i in range(n) for j in range(i) if (j, i) not in pairs]
     others = float(np.mean([readable(a, b) for a, b in rest])) if rest else 0.0
-    compared = pairing >= 0.5 and 2 * len(pairs) == n and winners >= 0.95 and winners > others + 0.02
+    compared = pairing >= 0.5 and len(pairs) == n // 2 and winners >= 0.95 and winners > others + 0.02
     label = "none" if not nmse <= 0.9 else "tournament" if nmse <= 0.1 and compared else "other"
     return Rounds(label, nmse, pairs, pairing, winners, others)

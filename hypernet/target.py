@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from hypernet.checks import positive, whole
+
 
 def normal(key: PRNGKeyArray, count: int, n: int) -> Float[Array, "count n"]:
     """Independent standard normal inputs."""
@@ -40,15 +42,37 @@ class Target:
     smallest: int = 1
     input_std: float = 1.0
 
+    def __post_init__(self):
+        whole("smallest", self.smallest)
+        positive("input_std", self.input_std)
+
     def check_size(self, n: int) -> None:
-        """Raises ValueError where the target makes no sense for n inputs."""
-        if n < self.smallest:
+        """Raises ValueError where the target makes no sense for n inputs, or gives arrays of wrong shapes."""
+        if whole("n", n) < self.smallest:
             raise ValueError(f"n={n}: target {self.name!r} needs at least {self.smallest} inputs")
+        _check_shapes(self, n)
 
     def variance_of(self, n: int) -> float:
         """Var f for n inputs, summed over outputs: the unit of NMSE."""
         self.check_size(n)
         return _variance(self, n)
+
+
+@functools.lru_cache(maxsize=1024)
+def _check_shapes(target: Target, n: int) -> None:
+    x = jax.eval_shape(lambda key: target.sample(key, 3, n), jax.random.key(0))
+    if x.shape != (3, n):
+        raise ValueError(
+            f"target {target.name!r}: sample(key, 3, {n}) has shape {x.shape}, expected {(3, n)}"
+        )
+    y = jax.eval_shape(target.value, x)
+    outputs = n if target.outputs == "inputs" else target.outputs
+    wanted = (3,) if outputs is None else (3, outputs)
+    if y.shape != wanted:
+        raise ValueError(
+            f"target {target.name!r}: values of 3 points of {n} inputs have shape {y.shape}, expected "
+            f"{wanted} for outputs={target.outputs!r}"
+        )
 
 
 @functools.lru_cache(maxsize=1024)
@@ -142,13 +166,13 @@ _LIBRARY = (
 )
 
 
+@functools.lru_cache(maxsize=64)
 def modular_addition(modulus: int) -> Target:
     """(d_1 + ... + d_n) mod p of digits 0 .. p - 1, given and answered as (digit - (p - 1) / 2) / std.
 
     Raises: ValueError if modulus < 2.
     """
-    if modulus < 2:
-        raise ValueError(f"modulus={modulus}: must be at least 2")
+    whole("modulus", modulus, 2)
     middle, std = (modulus - 1) / 2, math.sqrt((modulus**2 - 1) / 12)
 
     def sample(key: PRNGKeyArray, count: int, n: int) -> Array:

@@ -21,10 +21,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from hypernet.checks import as_tuple, positive, whole
 from hypernet.config import GeneratorConfig
 from hypernet.generator import Generator, draw, draw_noise, init_generator
 from hypernet.network import evaluate
-from hypernet.target import L1, Target
+from hypernet.target import L1, TARGETS, Target
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +59,8 @@ class TrainConfig:
 
     def __post_init__(self):
         for name in ("steps", "networks", "points", "seeds", "chunk"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+            whole(name, getattr(self, name))
+        object.__setattr__(self, "sizes", as_tuple("sizes", self.sizes))
         if not self.sizes or len(set(self.sizes)) != len(self.sizes):
             raise ValueError(f"sizes={self.sizes}: expected different numbers of inputs, at least one")
         if self.target.outputs != self.generator.outputs:
@@ -70,11 +71,10 @@ class TrainConfig:
         for n in self.sizes:
             self.generator.assignment.check_size(n)
             self.target.check_size(n)
-        if self.kl_warmup < 0 or self.warmup < 0:
-            raise ValueError(f"kl_warmup={self.kl_warmup}, warmup={self.warmup}: must not be negative")
+        for name in ("kl_warmup", "warmup"):
+            whole(name, getattr(self, name), 0)
         for name in ("learning_rate", "clip"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ValueError(f"{name}={getattr(self, name)}: must be positive and finite")
+            positive(name, getattr(self, name))
 
 
 class Run(NamedTuple):
@@ -96,7 +96,7 @@ class Info(NamedTuple):
 
 
 def paddings(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Padded sizes a program is compiled for: each at most twice what it serves, the largest exact."""
+    """Padded sizes a program is compiled for: the largest, and halves of it that serve sizes above four."""
     found, rest = [], sorted(sizes)
     while rest:
         top = rest[-1]
@@ -233,6 +233,8 @@ def spread(run: Run, keys: PRNGKeyArray, devices: Sequence[Any]) -> tuple[Run, P
     Raises: ValueError if the devices do not divide the seeds.
     """
     seeds = keys.shape[0]
+    if not len(devices):
+        raise ValueError("devices: none given")
     if seeds % len(devices):
         raise ValueError(f"{seeds} seeds can't be spread over {len(devices)} devices evenly")
     mesh = jax.sharding.Mesh(np.asarray(devices), ("seed",))
@@ -242,7 +244,8 @@ def spread(run: Run, keys: PRNGKeyArray, devices: Sequence[Any]) -> tuple[Run, P
         spec = jax.sharding.PartitionSpec("seed") if by_seed else jax.sharding.PartitionSpec()
         sharding = jax.sharding.NamedSharding(mesh, spec)
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(place(jax.random.key_data(leaf)))
+            impl = jax.random.key_impl(leaf)
+            return jax.random.wrap_key_data(place(jax.random.key_data(leaf)), impl=impl)
         host = np.asarray(leaf)
         return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
@@ -268,13 +271,17 @@ def train(
         devices: devices to spread the seeds over (default: as many local ones as divide them).
         on_chunk: called with the run and the reports of the chunk; the run is donated to the next one, so
             copy what you keep.
-    Raises: ValueError for sizes the assignment or the target can't serve, and for a folder that holds
+    Raises: ValueError for sizes the assignment or the target can't serve, for a target of one's own with a
+        name from the library, and for a folder that holds
         another run, or a finished or unfinished one without `resume`. FloatingPointError if a loss is not
         finite.
     """
     from hypernet import checkpoints
 
     key = jax.random.key(0) if key is None else key
+    if TARGETS.get(config.target.name, config.target) is not config.target:
+        # checkpoints know a target by its name
+        raise ValueError(f"target {config.target.name!r} is the library's name for another one: rename yours")
     folder = None if out is None else Path(out)
     held = folder is not None and checkpoints.check(folder, config, key)
     if held and not resume:

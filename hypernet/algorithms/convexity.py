@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from hypernet.algorithms.spikes import check
+from hypernet.checks import whole
 from hypernet.network import MLP
 from hypernet.target import ABS_VARIANCE
 
@@ -45,6 +46,7 @@ def convexity(
     Raises: ValueError if neither key nor what it would draw is given, or hidden is odd and antipodal.
     """
     check(n, 1.0, activation)
+    whole("points", points, 2)
     if hidden < 1 or (antipodal and hidden % 2):
         raise ValueError(f"hidden={hidden}: expected a positive number, even for antipodal rows")
     if key is None and (rows is None or alpha is None or c is None):

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from hypernet.algorithms.spikes import check, missing_mean
+from hypernet.checks import positive
 from hypernet.network import MLP
 
 Sign = Literal["positive", "negative"] | Sequence[int]
@@ -48,6 +49,8 @@ def pudding(
     """
     check(n, k, activation)
     signs = _spike_signs(n, sign)
+    if C is not None:
+        positive("C", C)
     if sea == "bias":
         level = 8 * np.sqrt(n) + (12 if activation == "swish" else 0) if C is None else C
         row, bias, out, c = -signs, level, 1.0, -level
@@ -55,8 +58,6 @@ def pudding(
         if activation != "swish":
             raise ValueError("sea='linear' uses the linear start of swish; with ReLU take sea='bias'")
         level = 100.0 if C is None else C
-        if level <= 0:
-            raise ValueError(f"C={C}: expected a positive number")
         row, bias, out, c = -signs / level, 0.0, 2 * level, 0.0
     else:
         raise ValueError(f"sea={sea!r}: expected 'bias' or 'linear' (or use distributed_pudding)")
@@ -92,6 +93,8 @@ def distributed_pudding(
     """
     check(n, k, "swish")
     signs = _spike_signs(n, sign)
+    positive("eps_sea", eps_sea)
+    positive("eps_spike", eps_spike)
     v_spike = 1 / k if v_spike is None else v_spike
     if v_sea is None:
         v_sea = (2 - 2 * (n - 1) * v_spike * eps_spike) / (n * eps_sea)

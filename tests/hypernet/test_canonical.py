@@ -76,3 +76,45 @@ def test_pruning_says_what_it_changed():
     assert found.mlp.W.shape[1] < 12
     with pytest.raises(ValueError, match="prune=2"):
         hypernet.simplify(mlp, prune=2)
+
+
+@pytest.mark.parametrize(
+    "mlp",
+    [
+        MLP((np.array([[1.0, 1e-8]]),), (np.array([0.0, 1e3]),), np.ones(2), np.float64(0), "swish"),
+        MLP((np.eye(2),), (np.full(2, 1e9),), np.array([1.0, -1.0]), np.float64(0), "relu"),
+        hypernet.pudding(4, activation="relu", C=4e9),
+        hypernet.pudding(4, sea="linear", C=1e9),
+    ],
+    ids=["a slow unit", "large equal biases", "a large sea", "a slow sea"],
+)
+def test_big_biases_and_slow_units_are_kept(mlp):
+    found = hypernet.simplify(mlp)
+    assert found.mlp.W.shape == mlp.W.shape
+    assert found.change < 1e-5
+
+
+def test_a_loose_tolerance_drops_what_varies_least_and_keeps_its_constant():
+    found = hypernet.simplify(hypernet.pudding(16), tolerance=0.05)
+    assert found.mlp.W.shape == (16, 17)
+    tiny = MLP(
+        (np.array([[1.0, 1e-3]]),), (np.array([0.0, 5.0]),), np.array([1.0, 2.0]), np.float64(0), "relu"
+    )
+    assert hypernet.simplify(tiny, tolerance=0.01).mlp.c == pytest.approx(10)
+
+
+def test_dead_networks_and_fixed_points():
+    dead = hypernet.simplify(MLP((np.zeros((3, 4)),), (np.ones(4),), np.ones(4), np.float64(1), "relu"))
+    assert dead.mlp.W.shape == (3, 0)
+    assert float(dead.expression()) == 5
+    assert hypernet.simplify(dead.mlp).mlp.c == 5
+    assert hypernet.classify(dead.mlp, points=100).label == "none"
+    constant = hypernet.formula(dead.mlp, points=100)
+    assert (constant.terms, constant.constant, constant.unexplained) == ((), 5.0, 0.0)
+    deep = MLP(
+        (np.array([[1.0, 1.0], [0.0, 0.0]]), np.array([[1.0, 1.0], [-1.0, 0.0]])),
+        (np.zeros(2), np.array([1.0, 0.0])), np.ones(2), np.float64(0), "relu",
+    )  # fmt: skip
+    once = hypernet.simplify(deep)
+    assert [w.shape for w in once.mlp.weights] == [w.shape for w in hypernet.simplify(once.mlp).mlp.weights]
+    assert once.change < 1e-12

@@ -190,6 +190,16 @@ def test_anybodys_network_is_read(form, tmp_path):
             r"expected \(inputs, hidden\)",
         ),
         (hypernet.tournament(4), None, ValueError, "2 hidden layers"),
+        ({"W": np.eye(2), "v": np.ones(2), "bias": np.ones(2)}, "relu", ValueError, "holds \\['bias'\\] too"),
+        ((np.eye(2) * 1j, np.zeros(2), np.ones(2), 0.0), "relu", TypeError, "complex"),
+        ((np.eye(2) * 1e200, np.zeros(2), np.ones(2), 0.0), "relu", ValueError, "would overflow"),
+        (hypernet.double_sided(2), "tanh", ValueError, "but the MLP says 'swish'"),
+        (
+            eqx.nn.MLP(2, 1, 3, 1, final_activation=jax.nn.relu, key=jax.random.key(0)),
+            None,
+            ValueError,
+            "final activation",
+        ),
     ],
 )
 def test_unsupported_networks_are_named(network, given, error, message):
@@ -245,3 +255,24 @@ def test_formulas_say_what_a_network_does():
     x = np.random.default_rng(0).normal(size=6)
     value = pudding.expression().subs(dict(zip(symbols, x, strict=True)))
     assert float(value) == pytest.approx(np.abs(x).sum(), abs=1e-3)
+
+
+def test_networks_side_by_side_are_a_sequence():
+    mlps = jax.tree.map(lambda leaf: np.stack([leaf, 2 * leaf]), hypernet.double_sided(3))
+    assert len(mlps) == 2
+    assert [float(mlp.W[0, 0]) for mlp in mlps] == [10, 20]
+    with pytest.raises(IndexError, match="network 5 of 2"):
+        mlps[5]
+
+
+def test_a_target_of_a_wrong_shape_is_named():
+    target = hypernet.Target("keep", lambda x: jnp.sum(jnp.abs(x), -1, keepdims=True))
+    with pytest.raises(ValueError, match=r"shape \(3, 1\), expected \(3,\) for outputs=None"):
+        hypernet.classify(hypernet.double_sided(5), target=target)
+
+
+def test_networks_that_do_not_bend_are_no_convexity():
+    linear = MLP((np.eye(4),), (np.full(4, 50.0),), np.full(4, 0.5), np.float64(-100), "relu")
+    found = hypernet.classify(linear, target=hypernet.get_target("max"), points=2000)
+    assert found.label != "convexity"
+    assert np.isnan(found.order.L)

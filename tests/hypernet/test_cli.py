@@ -78,10 +78,26 @@ def test_deep_networks_are_generated_too(tmp_path):
     assert (tmp_path / "network-1.png").stat().st_size > 10_000
 
 
-def test_phase_diagrams_resume_and_are_written(tmp_path):
-    arguments = (
-        ["phase", "--seeds", "2", "--steps", "40", "--looks", "2", "--sizes", "2", "4", "--n", "4", "--networks", "4", "--log10-betas", "-5", "-1"]
-    )
+def test_phase_diagrams_resume_and_are_written(tmp_path, capsys):
+    arguments = [
+        "phase",
+        "--seeds",
+        "2",
+        "--steps",
+        "40",
+        "--looks",
+        "2",
+        "--sizes",
+        "2",
+        "4",
+        "--n",
+        "4",
+        "--networks",
+        "4",
+        "--log10-betas",
+        "-5",
+        "-1",
+    ]
     cli.main([*arguments, "--out", str(tmp_path / "whole")])
     rows = list(csv.DictReader((tmp_path / "whole" / "phase.csv").open()))
     assert len(rows) == 2 * 2 * 2
@@ -92,6 +108,9 @@ def test_phase_diagrams_resume_and_are_written(tmp_path):
     assert len(result["ground_states"]) == 2
     cli.main([*arguments, "--out", str(tmp_path / "whole"), "--resume"])
     assert rows == list(csv.DictReader((tmp_path / "whole" / "phase.csv").open()))
+    with pytest.raises(SystemExit):
+        cli.main([*arguments, "--networks", "5", "--out", str(tmp_path / "whole"), "--resume"])
+    assert "networks: 4 there, 5 here" in capsys.readouterr().err
 
 
 def test_ground_states_are_the_best_seed_s_branch():
@@ -122,6 +141,11 @@ def test_ground_states_are_the_best_seed_s_branch():
         (["phase", "--log10-betas", "-9", "--out", "{tmp}/y"], "within -6.0 .. 0.0"),
         (["phase", "--target", "sort", "--out", "{tmp}/z"], "one hidden layer and one output"),
         (["gallery", "--run", "{run}", "--n", "-3"], "n=-3"),
+        (["gallery", "--run", "{run}", "--networks", "0"], "--networks=0: must be at least 1"),
+        (["phase", "--looks", "0", "--out", "{tmp}/w"], "looks=0"),
+        (["phase", "--n", "0", "--out", "{tmp}/w"], "n=0"),
+        (["train", "--seed", "99999999999999999999", "--out", "{tmp}/v"], "--seed 99999999999999999999"),
+        (["train", "--relation", "tree", "--sizes", "--out", "{tmp}/v"], "sizes=()"),
     ],
 )
 def test_bad_input_is_one_line(arguments, message, run, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 import hypernet
+from hypernet import checkpoints
 from hypernet.assignment import Assignment
 from hypernet.config import GeneratorConfig
 from hypernet.training import Info, TrainConfig, collapsed, init, paddings, run_chunk, seed_keys, train
@@ -243,6 +245,23 @@ def test_gradients_reach_every_weight(backend):
     assert moved == 1 if backend == "tables" else moved > 0.8
 
 
+def test_vectors_are_saved_and_names_of_the_library_are_its_own(tmp_path):
+    sort = hypernet.get_target("sort")
+    config = dataclasses.replace(SMALL, target=sort, generator=GeneratorConfig(outputs="inputs"), steps=2)
+    keys = seed_keys(jax.random.key(0), 2)
+    run = init(config, keys)
+    history = [Info(np.zeros(2), *np.zeros((4, 2, 2)))]
+    checkpoints.save(tmp_path / "sort", run, history, config, jax.random.key(0))
+    assert checkpoints.check(tmp_path / "sort", config, jax.random.key(0))
+    same(hypernet.load(tmp_path / "sort"), run.generators)
+    (tmp_path / "sort" / "generator.json").write_text("[]")
+    with pytest.raises(ValueError, match="is damaged"):
+        hypernet.load(tmp_path / "sort")
+    mine = hypernet.Target("l1", lambda x: jnp.max(x, -1))
+    with pytest.raises(ValueError, match="rename yours"):
+        train(dataclasses.replace(SMALL, target=mine))
+
+
 def test_collapse_is_seen():
     steps = 600
     nats = np.ones((steps, 2)) * [0.1, 500.0]
@@ -274,11 +293,15 @@ def test_the_price_rises_with_the_warmup():
             "at most 4 inputs",
         ),
         ({"learning_rate": float("nan")}, "positive and finite"),
+        ({"steps": 60.5}, "steps=60.5: expected a whole number"),
+        ({"sizes": 4}, "sizes=4: expected a tuple"),
+        ({"target": hypernet.Target("wide", lambda x: x)}, "expected (3,)"),
     ],
 )
 def test_bad_settings_are_named(settings, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         dataclasses.replace(SMALL, **settings)
+    assert dataclasses.replace(SMALL, sizes=[2, 4]) == SMALL
 
 
 def test_direct_training_is_the_unreadable_baseline():
