@@ -158,10 +158,14 @@ def formula(
 
 
 def _fit(columns: dict[str, np.ndarray], names: list[str], f: np.ndarray):
-    A = np.column_stack([columns[k] for k in names] + [np.ones(len(f))])
-    solution = np.linalg.lstsq(A, f, rcond=None)[0]
-    left = np.mean((f - A @ solution) ** 2)
-    return left / max(float(f.var()), 1e-300), solution[:-1], solution[-1]
+    A = np.column_stack([columns[k] for k in names])
+    mean, spread = A.mean(0), A.std(0)
+    # nearly dependent terms would cancel in large amplitudes: small singular values are left out
+    scaled = np.linalg.lstsq((A - mean) / spread, f - f.mean(), rcond=0.03)[0]
+    amplitudes = scaled / spread
+    constant = f.mean() - mean @ amplitudes
+    left = np.mean((f - A @ amplitudes - constant) ** 2)
+    return left / max(float(f.var()), 1e-300), amplitudes, constant
 
 
 def _slopes(mlp: MLP, found: Classification, signs: np.ndarray) -> tuple[float, float]:
