@@ -16,7 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
+from scipy import stats
 
 import hypernet
 from benchmarks.checks import Check, report
@@ -151,15 +153,81 @@ def examine(
 
 def to32(mlp: MLP) -> MLP:
     """The network in single precision."""
-    import jax
-
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), mlp)
+
+
+def tables(recorded: Path) -> list[Check]:
+    """Largest relative difference from recorded error tables of the constructions.
+
+    Convexity is random: its means over draws are compared in units of their own standard errors.
+    """
+    table = json.loads(recorded.read_text())
+    makers = {
+        "double_sided_swish_vs_k": lambda n: lambda k: hypernet.double_sided(n, k=k),
+        "pudding_neg_swish_nobias_vs_c (k=10)": lambda n: (
+            lambda c: hypernet.pudding(n, "negative", k=10, sea="linear", C=c)
+        ),
+    }
+    checks = []
+    for name, maker in makers.items():
+        worst = {"raw": 0.0, "corrected": 0.0}
+        for n, rows in table[name].items():
+            found = hypernet.error_table(
+                maker(int(n)), map(float, rows), key=jax.random.key(0), points=200_000
+            )
+            for value, row in zip(rows, found, strict=True):
+                worst["raw"] = max(worst["raw"], abs(row.nmse / rows[value]["nmse"] - 1))
+                corrected = abs(row.nmse_corrected / rows[value]["nmse_bias_corrected"] - 1)
+                worst["corrected"] = max(worst["corrected"], corrected)
+        checks += [
+            Check(f"{name}, {kind}: relative difference", value, 0.05) for kind, value in worst.items()
+        ]
+    # a sea of ReLU errs on rare points only: 20,000 of them settle little, the spec's integral does
+    worst, tail = 0.0, stats.norm
+    for t in (0.5, 1.0, 2.0):
+        exact = ((1 + t**2) * tail.sf(t) - t * tail.pdf(t)) / (1 - 2 / np.pi)
+        (row,) = hypernet.error_table(
+            lambda C: hypernet.pudding(4, "negative", activation="relu", C=C),
+            [2 * t], key=jax.random.key(0), points=2_000_000,
+        )  # fmt: skip
+        worst = max(worst, abs(row.nmse / exact - 1))
+    checks.append(Check("pudding of ReLU against the integral over its tail, relative", worst, 0.05))
+    gaps = []
+    for name, (mean, std) in table["convexity_nmse_mean_std_over_3_draws"].items():
+        size, law, rows, activation, hidden = name.split()
+        n, hidden, antipodal = int(size[1:]), int(hidden[1:]), rows == "antipodal"
+        if n < 4:
+            continue
+        ours = []
+        for draw in range(5):
+            mlp = hypernet.convexity(
+                n, hidden, key=jax.random.key(draw), law=law, antipodal=antipodal, activation=activation
+            )
+            ours += [
+                row.nmse
+                for row in hypernet.error_table(lambda _, m=mlp: m, [0], key=jax.random.key(99), points=8000)
+            ]
+        error = np.hypot(max(std, 0.05 * mean) / np.sqrt(3), np.std(ours, ddof=1) / np.sqrt(5))
+        gaps.append((np.mean(ours) - mean) / error)
+    floor = {n: hypernet.convexity_floor(n) for n in (2, 4, 8, 16, 32, 64)}
+    spec = {2: 0.0426, 4: 0.0766, 8: 0.0985, 16: 0.1108, 32: 0.1173, 64: 0.1206}
+    return [
+        *checks,
+        Check(
+            f"convexity, {len(gaps)} rows: share beyond 3 standard errors",
+            float(np.mean(np.abs(gaps) > 3)),
+            0.05,
+        ),
+        Check("convexity: mean of the gaps, in standard errors", abs(float(np.mean(gaps))), 0.5),
+        Check("floor of convexity, relative", max(abs(floor[n] / spec[n] - 1) for n in spec), 0.02),
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--golden", type=Path, required=True, help="networks.npz")
     parser.add_argument("--labels", type=Path, required=True, help="networks.json")
+    parser.add_argument("--tables", type=Path, help="error_tables.json: the constructions' errors too")
     parser.add_argument("--quick", action="store_true", help="every tenth network")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/hypernet_classify.json"))
     options = parser.parse_args()
@@ -181,7 +249,10 @@ def main() -> None:
         Check("order parameters, largest difference", found.order, 1e-6),
         Check("NMSE on other points, relative", found.nmse, 0.15),
     ]
-    sys.exit(report(str(options.golden), [(f"{found.networks} networks", checks)], options.output))
+    results = [(f"{found.networks} networks", checks)]
+    if options.tables:
+        results.append(("error tables", tables(options.tables)))
+    sys.exit(report(str(options.golden), results, options.output))
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def train(options: Train) -> None:
     last = np.asarray(trained.history.loss)[-500:]
     _say(
         f"{options.seeds} generators of {options.target}, {config.steps:,} steps; mean loss of the last 500, "
-        f"by seed: {np.round(last.mean(0), 4).tolist()}\n"
+        f"by seed: {', '.join(f'{loss:.4f}' for loss in last.mean(0))}\n"
         f"{out}/history.png; next: hypernet generate --n 7 --beta 1e-4 --run {out}"
     )
 

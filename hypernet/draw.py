@@ -116,6 +116,8 @@ def network_on(axes: Axes, mlp: MLP, *, title: str = "", seed: int = 0) -> None:
     )
     at = np.array([place[node] for node in range(len(graph))])
     strength = np.asarray(strength)
+    # every unit has an edge to the output: drawn thin, lest they hide who serves whom
+    strength[-edges[-1].size :] *= 0.35
     order = np.argsort(np.abs(strength))
     order = order[np.abs(strength[order]) > 0.01]
     size = np.abs(strength[order])
@@ -230,7 +232,7 @@ def draw_front(front: Front, path: str | Path, *, title: str = "") -> Path:
         figures = f"β = 10^{point.log10_beta:g}, {point.bits:,.0f} bits, NMSE {point.nmse:.3g}"
         name = f"{LABEL_NAMES.get(point.label, point.label)}\n{figures}"
         network_on(figure.add_subplot(grid[1, column]), point.mlp, title=name)
-    return save(figure, Path(path))
+    return save(figure, Path(path), dpi=90)
 
 
 def front_on(axes: Axes, front: Front, *, title: str = "") -> None:
