@@ -268,13 +268,13 @@ def train(
         key: seed s trains from fold_in(key, s); the same key gives the same generators (default: key 0).
         out: folder for checkpoints; a run that was killed continues with `resume` to the same result.
         checkpoint_every: steps between checkpoints.
-        devices: devices to spread the seeds over (default: as many local ones as divide them).
+        devices: devices to spread the seeds over (default: as many as divide them; of several processes all,
+            which must divide them).
         on_chunk: called with the run and the reports of the chunk; the run is donated to the next one, so
             copy what you keep.
     Raises: ValueError for sizes the assignment or the target can't serve, for a target of one's own with a
-        name from the library, and for a folder that holds
-        another run, or a finished or unfinished one without `resume`. FloatingPointError if a loss is not
-        finite.
+        name from the library, and for a folder that holds another run, or a finished or unfinished one
+        without `resume`. FloatingPointError if a loss is not finite.
     """
     from hypernet import checkpoints
 
@@ -291,8 +291,9 @@ def train(
     keys = seed_keys(key, config.seeds)
     run = init(config, keys)
     if devices is None:
-        local = jax.devices()
-        devices = local[: max(k for k in range(1, len(local) + 1) if config.seeds % k == 0)]
+        devices = jax.devices()
+        if jax.process_count() == 1:
+            devices = devices[: max(k for k in range(1, len(devices) + 1) if config.seeds % k == 0)]
     run, keys = spread(run, keys, devices)
     infos: list[Info] = []
     if held:
