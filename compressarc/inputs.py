@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from compressarc.layers.share import PixelMeans
 from compressarc.multitensor import Shape
+from compressarc.padding import Padding
 from compressarc.puzzle import Canvas
 
 OUTSIDE_MASK = -1000.0
@@ -31,10 +32,11 @@ class Signature:
     uncertain_outputs: bool
     size_known: bool
     placements: tuple[int, int]  # most offsets any known grid has along x and along y
+    tests: int | None = None  # room for test outputs, where it is not what the train pairs leave
 
     @property
     def num_test(self) -> int:
-        return self.shape.examples - self.num_train
+        return self.shape.examples - self.num_train if self.tests is None else self.tests
 
 
 class Grids(NamedTuple):
@@ -54,6 +56,7 @@ class Grids(NamedTuple):
     crop_y_valid: Float[Array, "T M"]
     crop_x_span: Float[Array, "T L 2"]  # [offset, length] of each crop
     crop_y_span: Float[Array, "T M 2"]
+    padding: Padding | None = None  # where the arrays are larger than the puzzle (`room.padded_grids`)
 
 
 def signature(canvas: Canvas) -> Signature:
@@ -120,8 +123,8 @@ def _weights(mask: np.ndarray, axis: int, masked: bool) -> np.ndarray:
     return mask / (mask.sum(axis, keepdims=True) + MEAN_EPSILON)
 
 
-def grids(canvas: Canvas, dtype=jnp.float32) -> Grids:
-    """The arrays the program reads, for one puzzle."""
+def grids(canvas: Canvas, dtype=jnp.float32, *, as_numpy: bool = False) -> Grids:
+    """The arrays the program reads, for one puzzle; as_numpy: leave them on the host."""
     shape = canvas.shape
     static = signature(canvas)
     union = np.asarray(canvas.masks.any(-1)).transpose(1, 2, 0).astype(float)
@@ -155,6 +158,6 @@ def grids(canvas: Canvas, dtype=jnp.float32) -> Grids:
     )
 
     def cast(a: np.ndarray) -> Array:
-        return jnp.asarray(a, dtype)
+        return np.asarray(a, dtype) if as_numpy else jnp.asarray(a, dtype)
 
     return jax.tree.map(cast, out)

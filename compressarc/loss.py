@@ -40,7 +40,7 @@ class Loss(NamedTuple):
         return self.total_kl + RECONSTRUCTION_WEIGHT * self.reconstruction
 
 
-def _coefficients(step: Array, uncertain: np.ndarray, dtype) -> tuple[Array, Array]:
+def _coefficients(step: Array, uncertain: np.ndarray | Array, dtype) -> tuple[Array, Array]:
     """c1 and c2 for each grid: 0.01^r and 0.1^r, r falling from 1 to 0 over 100 steps."""
     r = jnp.maximum(0, 1 - step.astype(dtype) / WARMUP_STEPS)
     r = r * jnp.asarray(uncertain, dtype)
@@ -70,17 +70,25 @@ def _pixel_scores(output: Output, grids: Grids, static: Signature) -> Float[Arra
     return jnp.asarray(diagonal.reshape(offsets_x, x * x), score.dtype) @ score
 
 
+def _all_segments(n: int) -> tuple[np.ndarray, float]:
+    """Signs of all segments of a line, and nothing that forbids one."""
+    return segment_signs(segments(n), n), 0.0
+
+
 def _mask_scores(
-    mask: Float[Array, "G n"], signs: Float[Array, "G O n"], valid: Array, uncertain: np.ndarray
+    mask: Float[Array, "G n"],
+    signs: Float[Array, "G O n"],
+    valid: Array,
+    uncertain: np.ndarray | Array,
+    every: tuple[np.ndarray | Array, float | Array],
 ):
     """Log-probability of each placement along one axis: A(o) - log Z, [G, O]."""
-    n = mask.shape[1]
     scores = jnp.einsum("gon,gn->go", signs, mask)
     log_z = jax.nn.logsumexp(scores + valid, axis=1)
-    if uncertain.any():
-        every = jnp.asarray(segment_signs(segments(n), n), mask.dtype)
-        log_z_any = jax.nn.logsumexp(mask @ every.T, axis=1)
-        log_z = jnp.where(jnp.asarray(uncertain), log_z_any, log_z)
+    if isinstance(uncertain, jax.Array) or uncertain.any():
+        all_signs, all_valid = every
+        log_z_any = jax.nn.logsumexp(mask @ jnp.asarray(all_signs, mask.dtype).T + all_valid, axis=1)
+        log_z = jnp.where(jnp.asarray(uncertain) > 0, log_z_any, log_z)
     return scores - log_z[:, None]
 
 
@@ -90,15 +98,22 @@ def loss_terms(output: Output, grids: Grids, static: Signature, step: Array) -> 
     Where the size is certain, a placement that leaves the grid's own rectangle still
     costs the literal -1000 per pixel of the mask offsets (the reference's choice).
     """
-    num_train = static.num_train
-    num_inputs = static.shape.examples
-    uncertain = np.array([static.uncertain_inputs] * num_inputs + [static.uncertain_outputs] * num_train)
+    num_train, shape = static.num_train, static.shape
+    num_inputs = shape.examples
+    pad = grids.padding
+    if pad is None:
+        sizes = [static.uncertain_inputs] * num_inputs + [static.uncertain_outputs] * num_train
+        uncertain, segments = np.array(sizes), (_all_segments(shape.x), _all_segments(shape.y))
+    else:
+        uncertain = pad.uncertain
+        segments = (pad.segments_x, pad.segments_x_valid), (pad.segments_y, pad.segments_y_valid)
     c1, c2 = _coefficients(step, uncertain, output.logits.dtype)
     x_mask = c1[:, None] * _known(output.x_mask.transpose(1, 0, 2), num_train).T
     y_mask = c1[:, None] * _known(output.y_mask.transpose(1, 0, 2), num_train).T
     valid_x, valid_y = grids.valid.max(2), grids.valid.max(1)
-    along_x = _mask_scores(x_mask, grids.signs_x, valid_x, uncertain)
-    along_y = _mask_scores(y_mask, grids.signs_y, valid_y, uncertain)
+    along_x = _mask_scores(x_mask, grids.signs_x, valid_x, uncertain, segments[0])
+    along_y = _mask_scores(y_mask, grids.signs_y, valid_y, uncertain, segments[1])
     q = along_x[:, :, None] + along_y[:, None, :] + _pixel_scores(output, grids, static)
     q = (q * c2[:, None, None] + grids.valid).reshape(q.shape[0], -1)
-    return Loss(kl=output.kl, per_grid=-jax.nn.logsumexp(q, axis=1) / c2)
+    per_grid = -jax.nn.logsumexp(q, axis=1) / c2
+    return Loss(kl=output.kl, per_grid=per_grid if pad is None else per_grid * pad.known)

@@ -19,6 +19,7 @@ from compressarc.layers.share import share_down, share_up
 from compressarc.layers.shift import shift
 from compressarc.layers.softmax import softmax
 from compressarc.multitensor import Multitensor, Shape, map_groups
+from compressarc.padding import part, without_colors_beyond
 from compressarc.parameters import HEAD_BIAS_SCALE, Layer, Params, softmax_out_by_group
 
 KEPT_ELEMENTS = 1 << 15
@@ -40,11 +41,11 @@ class Output(NamedTuple):
 
 def block(x: Multitensor, layer: Layer, grids: Grids, static: Signature, variant: Variant) -> Multitensor:
     """One of the four blocks."""
-    shape = static.shape
+    shape, pad = static.shape, grids.padding
     up, down, hidden = layer.share_up, layer.share_down, layer.nonlinear
     pre_norm = variant.apply_pre_norm
     with jax.named_scope("share_up"):
-        x = share_up(x, up.into.by_group(), up.out.by_group(), shape)
+        x = share_up(x, up.into.by_group(), up.out.by_group(), shape, pad)
     with jax.named_scope("softmax"):
         x = softmax(
             x,
@@ -53,19 +54,21 @@ def block(x: Multitensor, layer: Layer, grids: Grids, static: Signature, variant
             shape,
             apply_pre_norm=pre_norm,
             symmetric=variant.symmetric_softmax,
+            padding=pad,
         )
     with jax.named_scope("cummax"):
-        x = cummax(x, layer.cummax.into, layer.cummax.out, grids.union, shape)
+        x = cummax(x, layer.cummax.into, layer.cummax.out, grids.union, shape, pad)
     with jax.named_scope("shift"):
-        x = shift(x, layer.shift.into, layer.shift.out, grids.union, shape)
+        x = shift(x, layer.shift.into, layer.shift.out, grids.union, shape, pad)
     with jax.named_scope("direction_share"):
-        x = direction_share(x, layer.direction_symmetric, layer.direction_line, shape)
+        x = direction_share(x, layer.direction_symmetric, layer.direction_line, shape, pad)
     with jax.named_scope("nonlinear"):
-        x = nonlinear(x, hidden.into.by_group(), hidden.out.by_group(), shape, apply_pre_norm=pre_norm)
+        weights = hidden.into.by_group(), hidden.out.by_group()
+        x = nonlinear(x, *weights, shape, apply_pre_norm=pre_norm, padding=pad)
     with jax.named_scope("share_down"):
-        x = share_down(x, down.into.by_group(), down.out.by_group(), grids.means, shape)
+        x = share_down(x, down.into.by_group(), down.out.by_group(), grids.means, shape, pad)
     with jax.named_scope("normalize"):
-        return map_groups(lambda g, a: normalize(a, g, shape, g.copies), x)
+        return map_groups(lambda g, a: normalize(a, g, shape, g.copies, part(pad, g)), x)
 
 
 def forward(
@@ -80,9 +83,8 @@ def forward(
     noise: standard normal, packed like the posterior means (zeros for the mean sample).
     """
     shape = static.shape
-    x, kl = decode(
-        params.posterior, noise, params.decode_weight.by_group(), params.decode_bias.by_group(), shape
-    )
+    weight, bias = params.decode_weight.by_group(), params.decode_bias.by_group()
+    x, kl = decode(params.posterior, noise, weight, bias, shape, grids.padding)
 
     def one(x: Multitensor, layer: Layer) -> tuple[Multitensor, None]:
         return block(x, layer, grids, static, variant), None
@@ -98,6 +100,7 @@ def heads(x: Multitensor, params: Params, grids: Grids, shape: Shape) -> tuple[A
     head = params.heads
     colors = x.plane[1:] @ head.color_weight + HEAD_BIAS_SCALE * head.color_bias
     logits = jnp.concatenate([jnp.zeros_like(colors[:1]), colors], axis=0)
+    logits = without_colors_beyond(logits, grids.padding)
     lines = (x.line[0] @ head.mask_weight + head.mask_bias).transpose(1, 0, 2)
     x_mask = lines[:, : shape.x] + grids.x_offset[..., None]
     y_mask = lines[:, shape.x :] + grids.y_offset[..., None]

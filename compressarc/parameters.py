@@ -181,10 +181,17 @@ def posterior_shapes(shape: Shape) -> Multitensor:
     return Multitensor(*(one(group) for group in GROUPS))
 
 
-def standard_normal(key: PRNGKeyArray, shape: Shape, dtype) -> Multitensor:
-    """One standard-normal draw for the whole posterior, cut into its packed arrays."""
+def standard_normal(key: PRNGKeyArray, shape: Shape, dtype, places: Array | None = None) -> Multitensor:
+    """One standard-normal draw for the whole posterior, cut into its packed arrays.
+
+    places: for each latent its place in the draw, -1 for none (`Padding.noise`). With
+    JAX's default keys a draw's first entries don't depend on its length, so that a padded
+    puzzle sees the noise of the unpadded one.
+    """
     shapes = posterior_shapes(shape)
     flat = jax.random.normal(key, (sum(math.prod(s) for s in shapes),), dtype)
+    if places is not None:
+        flat = jnp.where(places >= 0, flat[places], 0)
     out, start = [], 0
     for s in shapes:
         out.append(flat[start : start + math.prod(s)].reshape(s))
@@ -192,13 +199,14 @@ def standard_normal(key: PRNGKeyArray, shape: Shape, dtype) -> Multitensor:
     return Multitensor(*out)
 
 
-def init_params(shape: Shape, *, key: PRNGKeyArray) -> Params:
+def init_params(shape: Shape, *, key: PRNGKeyArray, places: Array | None = None) -> Params:
     """Draws the initial parameters for a puzzle of the given shape, float32.
 
-    The decoder's weights depend on the key alone, not on the puzzle's shape.
+    The decoder's weights depend on the key alone, not on the puzzle's shape. places: see
+    `standard_normal`.
     """
     posterior_key, weight_key = jax.random.split(key)
-    mean = standard_normal(posterior_key, shape, jnp.float32)
+    mean = standard_normal(posterior_key, shape, jnp.float32, places)
     is_drawn = lambda leaf: isinstance(leaf, _Normal)  # noqa: E731
     specs, structure = jax.tree.flatten(_weights(), is_leaf=is_drawn)
     # One draw for everything: a program of forty draws takes ten seconds to compile.

@@ -7,6 +7,7 @@ likely crop and colors are read off, with a weight that falls with its uncertain
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from compressarc.inputs import Grids, Signature, grids
 from compressarc.model import Output
+from compressarc.padding import Padding
 from compressarc.puzzle import Canvas
 
 EMA_DECAY = 0.97
@@ -41,8 +43,12 @@ class Candidates(NamedTuple):
     weight: Float[Array, "2"]  # log-weight in the vote
 
 
-def test_outputs(output: Output, static: Signature) -> TestOutputs:
+def test_outputs(output: Output, static: Signature, padding: Padding | None = None) -> TestOutputs:
     """The output grids of the test examples."""
+    if padding is not None:
+        chosen = functools.partial(jnp.take, indices=padding.tests)
+        logits, x_mask, y_mask = output.logits[..., 1], output.x_mask[..., 1], output.y_mask[..., 1]
+        return TestOutputs(chosen(logits, axis=3), chosen(x_mask, axis=0), chosen(y_mask, axis=0))
     n = static.num_train
     return TestOutputs(output.logits[:, :, :, n:, 1], output.x_mask[n:, :, 1], output.y_mask[n:, :, 1])
 
@@ -79,7 +85,9 @@ def _candidate(outputs: TestOutputs, data: Grids) -> tuple[Array, Array, Array]:
     row, column = inside(rows, unsure.shape[0]), inside(columns, unsure.shape[1])
     per_test = jnp.einsum("xyt,tx,ty->t", unsure, row, column) / (rows[:, 1] * columns[:, 1])
     colors = jnp.argmax(outputs.logits, axis=0).transpose(2, 0, 1)
-    return colors, jnp.stack([rows, columns], axis=1), per_test.mean()
+    pad = data.padding
+    unsure_mean = per_test.mean() if pad is None else (per_test * pad.test_share).sum()
+    return colors, jnp.stack([rows, columns], axis=1), unsure_mean
 
 
 def candidates(current: TestOutputs, ema: TestOutputs, data: Grids, step: Int[Array, ""]) -> Candidates:

@@ -20,6 +20,7 @@ from compressarc.inputs import Grids, Signature, grids, signature
 from compressarc.loss import loss_terms
 from compressarc.model import forward
 from compressarc.multitensor import TYPES
+from compressarc.padding import Padding
 from compressarc.parameters import Params, init_params, standard_normal
 from compressarc.programs import CompiledProgram, compiled_program
 from compressarc.puzzle import Puzzle
@@ -57,9 +58,9 @@ class StepInfo(NamedTuple):
     candidates: Candidates
 
 
-def init(static: Signature, program: Program, *, key: PRNGKeyArray) -> Run:
+def init(static: Signature, program: Program, *, key: PRNGKeyArray, padding: Padding | None = None) -> Run:
     """The state before the first step."""
-    params = init_params(static.shape, key=key)
+    params = init_params(static.shape, key=key, places=None if padding is None else padding.noise)
     return Run(params, optimizer(program).init(params), init_ema(static), jnp.zeros((), jnp.int32))
 
 
@@ -70,8 +71,9 @@ def step(
 
     key: of the whole run; the step's noise depends on it and on `run.step` alone.
     """
-    dtype = run.ema.logits.dtype
-    noise = standard_normal(jax.random.fold_in(key, run.step), static.shape, dtype)
+    dtype, padding = run.ema.logits.dtype, data.padding
+    places = None if padding is None else padding.noise
+    noise = standard_normal(jax.random.fold_in(key, run.step), static.shape, dtype, places)
 
     def objective(params: Params):
         output = forward(params, noise, data, static, program.variant)
@@ -80,7 +82,7 @@ def step(
 
     grads, (output, terms) = jax.grad(objective, has_aux=True)(run.params)
     updates, opt_state = optimizer(program).update(grads, run.optimizer, run.params)
-    current = test_outputs(output, static)
+    current = test_outputs(output, static, padding)
     ema = update_ema(run.ema, current)
     info = StepInfo(terms.kl, terms.reconstruction, candidates(current, ema, data, run.step))
     return Run(optax.apply_updates(run.params, updates), opt_state, ema, run.step + 1), info

@@ -25,6 +25,7 @@ from jaxtyping import Array
 from compressarc.layers.axes import keep, max_axis, settle, sum_axis
 from compressarc.layers.sweep import HALF, PER_AXIS, axis_columns, directional
 from compressarc.multitensor import Multitensor, Shape
+from compressarc.padding import Padding
 
 OUTSIDE = 1000.0
 CARDINAL_MARGIN = 1e-3
@@ -221,9 +222,11 @@ def _all_directions(v: Array, union: Array) -> Array:
     return jnp.concatenate([keep(a) for a in (rows, main, columns, anti)], -1)
 
 
-def cummax(x: Multitensor, into: Array, out: Array, union: Array, shape: Shape) -> Multitensor:
+def cummax(
+    x: Multitensor, into: Array, out: Array, union: Array, shape: Shape, padding: Padding | None = None
+) -> Multitensor:
     """Adds the normalized cumulative maxima of a 4-channel reading of the directed planes.
 
     into [2, 8, 4], out [2, 4, 8] (types 10111, 11111); union [X, Y, E].
     """
-    return directional(x, into, out, union, _all_directions, shape)
+    return directional(x, into, out, union, _all_directions, shape, padding)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 # custom_vjp hides what a function returns
 # pyright: reportOperatorIssue=false, reportAttributeAccessIssue=false, reportIndexIssue=false
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ from compressarc.multitensor import (
     norm_types,
     row_sets,
 )
+from compressarc.padding import Padding, Part, masked, part
 
 CAPACITY_SCALE = 1e4
 CAPACITY_FLOOR = 0.5
@@ -51,8 +52,10 @@ def with_unused_slot(group: Group, a: Array) -> Array:
     return a
 
 
-def _elements(group: Group, shape: Shape) -> np.ndarray:
+def _elements(group: Group, shape: Shape, where: Part | None) -> Any:
     """Elements per type, the four latent channels included, [types, 1]."""
+    if where is not None:
+        return LATENT_WIDTH / where.inverse[:, None]
     return np.array([[np.prod(shape.axes(code)) * LATENT_WIDTH] for code in norm_types(group)], float)
 
 
@@ -72,17 +75,25 @@ def _variance_lost_jvp(primals, tangents):
     return jnp.expm1(-2 * c), -2 * jnp.exp(-2 * c) * dc
 
 
-def _decode_group(group: Group, shape: Shape, mean: Array, local: Array, target: Array, noise: Array):
+def _decode_group(
+    group: Group,
+    shape: Shape,
+    mean: Array,
+    local: Array,
+    target: Array,
+    noise: Array,
+    where: Part | None,
+):
     """Latents z and KL in nats per type of the group."""
-    mean, local, noise = (with_unused_slot(group, a) for a in (mean, local, noise))
+    mean, local, noise = (masked(with_unused_slot(group, a), where, group) for a in (mean, local, noise))
     rows = lambda values: to_rows(values, mean, group, shape)  # noqa: E731
     index = np.array([TYPES.index(code) for code in norm_types(group)])
-    elements = jnp.asarray(_elements(group, shape), mean.dtype)
+    elements = jnp.asarray(_elements(group, shape, where), mean.dtype)
     t = TARGET_RATE * target[index]
     capacity = CAPACITY_SCALE * jnp.exp(t) + CAPACITY_FLOOR
     scale = -jnp.expm1(-2 * capacity / elements)
 
-    adjusted = rows(t - type_mean(local, group, shape, group.copies)) + local
+    adjusted = rows(t - type_mean(local, group, shape, group.copies, where)) + local
     per_element = rows(jnp.broadcast_to(1 / elements, t.shape))
     local_capacity = CAPACITY_SCALE * jnp.exp(adjusted) + CAPACITY_FLOOR
     c = local_capacity * per_element
@@ -91,15 +102,20 @@ def _decode_group(group: Group, shape: Shape, mean: Array, local: Array, target:
     variance_lost = _variance_lost(local_capacity * per_element)  # sigma^2 - 1
     noiseless = 2 * c > NOISELESS
     signal = jnp.where(noiseless, 1, jnp.sqrt(jnp.where(noiseless | (c <= 0), 1, -variance_lost)))
-    m = normalize(mean, group, shape, group.copies)
+    m = normalize(mean, group, shape, group.copies, where)
     z = rows(scale) * (signal * m + jnp.exp(-c) * noise)
-    kl = 0.5 * variance_lost * (1 - m * m) + c
+    kl = masked(0.5 * variance_lost * (1 - m * m) + c, where, group)
     table = jnp.asarray(norm_rows(group, shape).T, mean.dtype)
     return z, (table @ per_row(kl, group, group.copies)).sum(-1)
 
 
 def decode(
-    posterior: Posterior, noise: Multitensor, weight: Multitensor, bias: Multitensor, shape: Shape
+    posterior: Posterior,
+    noise: Multitensor,
+    weight: Multitensor,
+    bias: Multitensor,
+    shape: Shape,
+    padding: Padding | None = None,
 ) -> tuple[Multitensor, Float[Array, "18"]]:
     """Samples the latents and maps them to the residual stream.
 
@@ -110,13 +126,14 @@ def decode(
     kl: dict[str, Array] = {}
 
     def group_stream(group: Group, mean: Array, local: Array, eps: Array, w: Array, b: Array) -> Array:
-        z, per_type = _decode_group(group, shape, mean, local, posterior.target, eps)
+        where = part(padding, group)
+        z, per_type = _decode_group(group, shape, mean, local, posterior.target, eps, where)
         kl.update(zip(norm_types(group), per_type, strict=True))
         sets = row_sets(group, shape)
         lead = 2 if group.space == "point" else 1
         offset = jnp.asarray(sets, b.dtype) @ b
         offset = offset.reshape(*z.shape[:lead], *(1,) * (z.ndim - lead - 1), b.shape[-1])
-        return project(z, w, group, shape) + offset
+        return masked(project(z, w, group, shape) + offset, where, group)
 
     stream = map_groups(group_stream, posterior.mean, posterior.local, noise, weight, bias)
     return stream, jnp.stack([kl[code] for code in TYPES])

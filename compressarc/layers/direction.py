@@ -21,9 +21,11 @@ from compressarc.multitensor import (
     LINE_DIRECTED,
     PLANE_DIRECTED,
     POINT_DIRECTED,
+    Group,
     Multitensor,
     Shape,
 )
+from compressarc.padding import Padding, part
 
 STRENGTH = (1.0, 0.2, 0.4, 0.2, 1.0, 0.2, 0.4, 0.2)
 FREE_MAPS = 10
@@ -82,7 +84,9 @@ def _folded(weight: Array, kind: str) -> Array:
     return full.reshape(weight.shape[0], n, n)
 
 
-def direction_share(x: Multitensor, symmetric: Array, line: Array, shape: Shape) -> Multitensor:
+def direction_share(
+    x: Multitensor, symmetric: Array, line: Array, shape: Shape, padding: Padding | None = None
+) -> Multitensor:
     """Adds the strength-weighted maps of all directions of the normalized stream.
 
     symmetric: [6 types, 10, 8, 8] free maps, types as in `SYMMETRIC_TYPES`;
@@ -91,9 +95,13 @@ def direction_share(x: Multitensor, symmetric: Array, line: Array, shape: Shape)
     folded = _folded(symmetric, "symmetric")
 
     flat = lambda a: a.reshape(*a.shape[:-2], -1)  # noqa: E731
-    plane = normalize_project(flat(x.plane_directed), folded[:2], PLANE_DIRECTED, shape, DIRECTIONS)
-    point = normalize_project(flat(x.point_directed), folded[2:], POINT_DIRECTED, shape, DIRECTIONS)
-    lines = flat(normalize(x.line_directed, LINE_DIRECTED, shape, DIRECTIONS))
+
+    def mapped(stream: Array, weight: Array, group: Group) -> Array:
+        return normalize_project(flat(stream), weight, group, shape, DIRECTIONS, part(padding, group))
+
+    plane = mapped(x.plane_directed, folded[:2], PLANE_DIRECTED)
+    point = mapped(x.point_directed, folded[2:], POINT_DIRECTED)
+    lines = flat(normalize(x.line_directed, LINE_DIRECTED, shape, DIRECTIONS, part(padding, LINE_DIRECTED)))
     both = [
         project(lines[:, : shape.x], _folded(line, "row"), LINE_DIRECTED, shape),
         project(lines[:, shape.x :], _folded(line, "column"), LINE_DIRECTED, shape),

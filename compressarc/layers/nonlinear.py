@@ -9,6 +9,7 @@ from compressarc.layers.axes import settle
 from compressarc.layers.normalize import normalize
 from compressarc.layers.project import project
 from compressarc.multitensor import Group, Multitensor, Shape, map_groups
+from compressarc.padding import Padding, part
 
 
 @jax.custom_vjp
@@ -25,7 +26,13 @@ _silu.defvjp(lambda v: (_silu(v), v), _backward)  # one array to keep, where aut
 
 
 def nonlinear(
-    x: Multitensor, into: Multitensor, out: Multitensor, shape: Shape, *, apply_pre_norm: bool = False
+    x: Multitensor,
+    into: Multitensor,
+    out: Multitensor,
+    shape: Shape,
+    *,
+    apply_pre_norm: bool = False,
+    padding: Padding | None = None,
 ) -> Multitensor:
     """Adds silu(x W_in) W_out; weights per group [sets, C, 16] and [sets, 16, C].
 
@@ -33,7 +40,7 @@ def nonlinear(
     """
 
     def layer(group: Group, a: Array, read: Array, write: Array) -> Array:
-        source = normalize(a, group, shape, group.copies) if apply_pre_norm else a
+        source = normalize(a, group, shape, group.copies, part(padding, group)) if apply_pre_norm else a
         hidden = _silu(project(source, read, group, shape))
         return settle(a + project(hidden, write, group, shape))
 

@@ -20,6 +20,7 @@ from compressarc.layers.axes import keep, settle, spread, sum_axis
 from compressarc.layers.normalize import normalize_project
 from compressarc.layers.project import project
 from compressarc.multitensor import DIRECTIONS, Group, Multitensor, Shape, map_groups
+from compressarc.padding import Padding, masked, part
 
 
 class PixelMeans(NamedTuple):
@@ -77,48 +78,62 @@ def _pixels_down(plane: Array, line: Array, point: Array, means: PixelMeans):
     return plane, keep(jnp.concatenate([rows, columns], axis=1)), keep(point)
 
 
-def _into_slot(x: Array, axis: int) -> Array:
-    """Adds the mean over the present slots of an axis to its slot 0."""
+def _into_slot(x: Array, axis: int, share: Array | None) -> Array:
+    """Adds the mean over the present slots of an axis to its slot 0; share: 1 / their number, if data."""
     n = x.shape[axis]
-    mean = keep(sum_axis(x, axis, n, 1) * (1 / (n - 1)))
+    mean = keep(sum_axis(x, axis, n, 1) * (1 / (n - 1) if share is None else share))
     first = jax.lax.slice_in_dim(x, 0, 1, axis=axis) + mean
     return jax.lax.dynamic_update_slice_in_dim(x, first, 0, axis=axis)
 
 
-def _downward(v: Multitensor, means: PixelMeans) -> Multitensor:
+def _downward(v: Multitensor, means: PixelMeans, padding: Padding | None) -> Multitensor:
+    colors = None if padding is None else padding.color_share
+    examples = None if padding is None else padding.example_share
     directed = _pixels_down(v.plane_directed, v.line_directed, v.point_directed, means)
     plain = _pixels_down(v.plane, v.line, v.point, means)
     plain = [
         p + keep(sum_axis(d, d.ndim - 2, DIRECTIONS)[..., 0, :] * (1 / DIRECTIONS))
         for p, d in zip(plain, directed, strict=True)
     ]
-    plain = [_into_slot(p, 0) for p in plain]
-    directed = [_into_slot(d, 0) for d in directed]
+    plain = [_into_slot(p, 0, colors) for p in plain]
+    directed = [_into_slot(d, 0, colors) for d in directed]
     # No type lacks all axes: what has gathered in slot 0 of the plain points is dropped.
-    point = jnp.concatenate([jnp.zeros_like(plain[2][:1]), _into_slot(plain[2][1:], 1)], axis=0)
-    return Multitensor(plain[0], directed[0], plain[1], directed[1], point, _into_slot(directed[2], 1))
+    point = jnp.concatenate([jnp.zeros_like(plain[2][:1]), _into_slot(plain[2][1:], 1, examples)], axis=0)
+    last = _into_slot(directed[2], 1, examples)
+    return Multitensor(plain[0], directed[0], plain[1], directed[1], point, last)
 
 
-def _communicate(x: Multitensor, into: Multitensor, out: Multitensor, mix, shape: Shape) -> Multitensor:
+def _communicate(
+    x: Multitensor, into: Multitensor, out: Multitensor, mix, shape: Shape, padding: Padding | None
+) -> Multitensor:
     v = map_groups(lambda group, a, w: project(a, w, group, shape), x, into)
     u = mix(v)
 
     def write(group: Group, a: Array, u: Array, w: Array) -> Array:
-        return settle(a + normalize_project(settle(u), w, group, shape))
+        where = part(padding, group)
+        u = settle(masked(u, where, group))
+        return settle(a + normalize_project(u, w, group, shape, where=where))
 
     return map_groups(write, x, u, out)
 
 
-def share_up(x: Multitensor, into: Multitensor, out: Multitensor, shape: Shape) -> Multitensor:
+def share_up(
+    x: Multitensor, into: Multitensor, out: Multitensor, shape: Shape, padding: Padding | None = None
+) -> Multitensor:
     """Adds to each type the normalized sum of all types below it (width 16).
 
     into, out: weights per group, [sets, C, 16] and [sets, 16, C].
     """
-    return _communicate(x, into, out, lambda v: _upward(v, shape), shape)
+    return _communicate(x, into, out, lambda v: _upward(v, shape), shape, padding)
 
 
 def share_down(
-    x: Multitensor, into: Multitensor, out: Multitensor, means: PixelMeans, shape: Shape
+    x: Multitensor,
+    into: Multitensor,
+    out: Multitensor,
+    means: PixelMeans,
+    shape: Shape,
+    padding: Padding | None = None,
 ) -> Multitensor:
     """Adds to each type the normalized sum of the means of all types above it (width 8)."""
-    return _communicate(x, into, out, lambda v: _downward(v, means), shape)
+    return _communicate(x, into, out, lambda v: _downward(v, means, padding), shape, padding)

@@ -8,6 +8,7 @@ from jaxtyping import Array
 
 from compressarc.layers.sweep import HALF, axis_columns, directional
 from compressarc.multitensor import Multitensor, Shape
+from compressarc.padding import Padding
 
 _STEPS = ((1, 0), (1, 1), (0, 1), (-1, 1))
 """(x, y) step of a forward sweep along each of the four axes of `sweep`."""
@@ -42,9 +43,11 @@ _all_directions.defvjp(
 )
 
 
-def shift(x: Multitensor, into: Array, out: Array, union: Array, shape: Shape) -> Multitensor:
+def shift(
+    x: Multitensor, into: Array, out: Array, union: Array, shape: Shape, padding: Padding | None = None
+) -> Multitensor:
     """Adds a normalized one-pixel shift of a 4-channel reading of the directed planes.
 
     into [2, 8, 4], out [2, 4, 8] (types 10111, 11111); union [X, Y, E].
     """
-    return directional(x, into, out, union, _all_directions, shape)
+    return directional(x, into, out, union, _all_directions, shape, padding)

@@ -27,9 +27,11 @@ from compressarc.layers.axes import keep, max_axis, settle, spread, sum_axis
 from compressarc.layers.normalize import normalize
 from compressarc.layers.project import matmul, project, settled_rows
 from compressarc.multitensor import DIRECTIONS, Group, Multitensor, Shape, map_groups
+from compressarc.padding import Padding, Part, inside, masked, part
 
 WIDTH = 2
 _AXES = "cdxy"  # the reference's order of the axes that softmaxes may run over
+_LOWEST = -1e30  # below every reading; stands for the padding where a maximum is sought
 _FAST_FIRST = "dcxyl"  # grouping order: the axis whose absence saves most memory first
 
 
@@ -61,14 +63,16 @@ def _reciprocal_jvp(primals, tangents):
     return r, -(r * tangents[0]) * r  # this order: r * r overflows where z is tiny
 
 
-def _exponentials(v: Array, group: Group) -> Array:
-    """exp(v - max + 70): the maximum per type, example and channel.
+def _exponentials(v: Array, group: Group, where: Part | None) -> Array:
+    """exp(v - max + 70): the maximum per type, example and channel; zero in the padding.
 
     Entries more than 156 below the maximum count as 156 below it (float32), so that every
     subset's sum is positive and finite. As a square, because adding 70 in the exponent
     would round away its last digits.
     """
     v_fixed = jax.lax.stop_gradient(v)
+    if where is not None:
+        v_fixed = jnp.where(inside(where, v_fixed, group), v_fixed, _LOWEST)
     if group.space == "plane":  # [C+1, X, Y, E, (d), 2] -> max over X, Y and directions
         top = max_axis(v_fixed, 1).max(2, keepdims=True)
     elif group.space == "line":
@@ -79,9 +83,11 @@ def _exponentials(v: Array, group: Group) -> Array:
         top = top.max(-2, keepdims=True)
     colored = top[1:].max(0, keepdims=True)
     top = jnp.concatenate([top[:1], jnp.broadcast_to(colored, top[1:].shape)], axis=0)
+    if where is not None:
+        top = jnp.where(top > _LOWEST, top, 0)
     half = _half_span(v.dtype)
     below = jnp.maximum(v - top, -4 * half - 16)
-    return jnp.square(jnp.exp(below / 2) * np.exp(half).astype(v.dtype))
+    return masked(jnp.square(jnp.exp(below / 2) * np.exp(half).astype(v.dtype)), where, group)
 
 
 class _Axes:
@@ -137,14 +143,15 @@ def _weight_tables(group: Group, subset_list: tuple[frozenset[str], ...]) -> np.
     return out.reshape(len(group.types), len(subset_list) * WIDTH, WIDTH, rows[-1].stop)
 
 
-def _softmaxes(v: Array, weight: Array, group: Group, shape: Shape) -> Array:
+def _softmaxes(v: Array, weight: Array, group: Group, shape: Shape, where: Part | None) -> Array:
     """All softmaxes of v [..., 2] times weight [table rows, C] -> [..., C]."""
     axes = _Axes(group, shape)
     channels = weight.shape[-1]
 
     def reciprocals(subset: frozenset[str], z: Array) -> tuple[list[frozenset[str]], Array]:
         """1 / Z_s for `subset` and all that extend it by later axes, side by side."""
-        names, parts = [subset], [_reciprocal(z)]
+        # All of a sum may lie in the padding; what it divides is zero then.
+        names, parts = [subset], [_reciprocal(z if where is None else jnp.where(z > 0, z, 1))]
         last = max(axes.names.index(a) for a in subset)
         for axis in axes.names[last + 1 :]:
             more, part = reciprocals(subset | {axis}, axes.sum(z, axis))
@@ -159,7 +166,7 @@ def _softmaxes(v: Array, weight: Array, group: Group, shape: Shape) -> Array:
         block = (table @ weight).reshape(len(group.types), r.shape[-1], WIDTH * channels)
         return axes.spread(_mapped(r, block, group, shape, has_color=axis != "c"), axis)
 
-    ex = settle(_exponentials(v, group))
+    ex = settle(_exponentials(v, group, where))
     return _weighted(ex, sum(factor(axis) for axis in axes.names))
 
 
@@ -213,6 +220,7 @@ def softmax(
     *,
     apply_pre_norm: bool = False,
     symmetric: bool = False,
+    padding: Padding | None = None,
 ) -> Multitensor:
     """Adds all softmaxes of a 2-channel reading of each type.
 
@@ -225,7 +233,8 @@ def softmax(
     def layer(group: Group, a: Array, read: Array, write: Array) -> Array:
         if symmetric:
             write = (write + write[_transposed(group)]) / 2
-        source = normalize(a, group, shape, group.copies) if apply_pre_norm else a
-        return settle(a + _softmaxes(project(source, read, group, shape), write, group, shape))
+        where = part(padding, group)
+        source = normalize(a, group, shape, group.copies, where) if apply_pre_norm else a
+        return settle(a + _softmaxes(project(source, read, group, shape), write, group, shape, where))
 
     return map_groups(layer, x, into, out)

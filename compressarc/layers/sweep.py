@@ -24,6 +24,7 @@ from compressarc.layers.axes import settle
 from compressarc.layers.normalize import normalize_project
 from compressarc.layers.project import project
 from compressarc.multitensor import DIRECTIONS, PLANE_DIRECTED, Multitensor, Shape
+from compressarc.padding import Padding, masked, part
 
 WIDTH = 4
 COLUMNS = DIRECTIONS * WIDTH
@@ -57,6 +58,7 @@ def directional(
     union: Array,
     operation: Callable[[Array, Array], Array],
     shape: Shape,
+    padding: Padding | None = None,
 ) -> Multitensor:
     """Adds `operation` on the masked 4-channel reading of the directed planes.
 
@@ -70,8 +72,9 @@ def directional(
     read = jnp.einsum("tik,dkm->tdim", into, jnp.asarray(_INTO, into.dtype)).reshape(2, n, COLUMNS)
     write = jnp.einsum("tko,dkm->tmdo", out, jnp.asarray(_OUT, out.dtype)).reshape(2, COLUMNS, n)
     v = settle(project(folded, read, PLANE_DIRECTED, shape) * union[..., None])
-    v = settle(operation(v, union))
-    v = normalize_project(v, write, PLANE_DIRECTED, shape, fold=DIRECTIONS)
+    where = part(padding, PLANE_DIRECTED)
+    v = settle(masked(operation(v, union), where, PLANE_DIRECTED))
+    v = normalize_project(v, write, PLANE_DIRECTED, shape, DIRECTIONS, where)
     return x._replace(plane_directed=settle(stream + v.reshape(stream.shape)))
 
 

@@ -1,0 +1,124 @@
+"""Puzzles on arrays larger than they are, exactly: what belongs to the puzzle, and its counts.
+
+Different puzzles share a compiled program when each is laid on arrays that are large enough
+for all of them. The result is the one without padding if
+
+- entries beyond the puzzle are zero between layers, so that sums need no mask,
+- means divide by the puzzle's own number of positions, and maxima and exponentials leave
+  the padding out,
+- noise is drawn by an element's place in the unpadded puzzle,
+- colors, rows and columns beyond the puzzle are never chosen.
+
+A program without padding has `None` in place of all this and pays nothing for it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from compressarc.multitensor import GROUPS, LATENT_WIDTH, TYPES, Group, Shape, norm_types
+
+NEVER = -1e9
+"""Logit of a color that the puzzle has not: no infinity, whose product with zero is no number."""
+
+
+class Part(NamedTuple):
+    """Padding as one packed array sees it."""
+
+    mask: Float[Array, "..."]  # 1 for the puzzle's own entries, axes as in `Group.leading`
+    inverse: Float[Array, " types"]  # 1 / positions of each type, directions included
+
+
+class Padding(NamedTuple):
+    """One puzzle's own part of larger arrays."""
+
+    plane: Float[Array, "C+1 X Y E"]
+    line: Float[Array, "C+1 X+Y E"]
+    point: Float[Array, "C+1 E+1"]
+    positions: Float[Array, "18"]  # elements of each type, without channels
+    color_share: Float[Array, ""]  # 1 / number of colors
+    example_share: Float[Array, ""]  # 1 / number of examples
+    known: Float[Array, " G"]  # 1 for grids the loss knows; G: all inputs, then all outputs
+    uncertain: Float[Array, " G"]  # 1 where the loss treats the grid's size as unknown
+    segments_x: Float[Array, "S X"]  # signs of all segments of the puzzle's rows
+    segments_y: Float[Array, "R Y"]
+    segments_x_valid: Float[Array, " S"]  # 0, or -inf where there are no more segments
+    segments_y_valid: Float[Array, " R"]
+    tests: Int[Array, " T"]  # which examples are tests
+    test_share: Float[Array, " T"]  # 1 / number of tests, 0 beyond
+    noise: Int[Array, " N"]  # place of each latent in the unpadded posterior, -1 beyond
+
+    def part(self, group: Group) -> Part:
+        """What concerns one packed array."""
+        index = np.array([TYPES.index(code) for code in norm_types(group)])
+        return Part(getattr(self, group.space), 1 / self.positions[index])
+
+
+def part(padding: Padding | None, group: Group) -> Part | None:
+    """`padding.part(group)`, or None if there is no padding."""
+    return None if padding is None else padding.part(group)
+
+
+_LEADING = {"plane": 4, "line": 3, "point": 2}
+
+
+def _shaped(where: Part, x: Array, group: Group) -> Array:
+    return where.mask[(..., *(None,) * (x.ndim - _LEADING[group.space]))]
+
+
+def inside(where: Part, x: Array, group: Group) -> Array:
+    """Bool, broadcasts against x, a packed array of `group` in any layout behind the leading axes."""
+    return _shaped(where, x, group) > 0
+
+
+def masked(x: Array, where: Part | None, group: Group) -> Array:
+    """X, a packed array of `group` in any layout behind the leading axes, zero beyond the puzzle."""
+    return x if where is None else x * _shaped(where, x, group)
+
+
+def present(own: Shape, room: Shape) -> dict[str, np.ndarray]:
+    """Masks of planes, lines and points: bool, the puzzle's own entries in the room."""
+    color = np.arange(room.colors + 1) <= own.colors
+    x, y = np.arange(room.x) < own.x, np.arange(room.y) < own.y
+    example = np.arange(room.examples) < own.examples
+    slots = np.arange(room.examples + 1) <= own.examples
+    return {
+        "plane": np.einsum("c,x,y,e->cxye", color, x, y, example),
+        "line": np.einsum("c,l,e->cle", color, np.concatenate([x, y]), example),
+        "point": np.einsum("c,e->ce", color, slots),
+    }
+
+
+def latent_masks(own: Shape, room: Shape) -> list[np.ndarray]:
+    """Masks of the packed posterior arrays, in the order of `GROUPS`, channels included."""
+    masks, out = present(own, room), []
+    for group in GROUPS:
+        mask = masks[group.space]
+        if group.space == "point" and not group.directed:
+            mask = mask[1:]
+        tail = (8, LATENT_WIDTH) if group.directed else (LATENT_WIDTH,)
+        out.append(np.broadcast_to(mask[(..., *(None,) * len(tail))], (*mask.shape, *tail)))
+    return out
+
+
+def noise_places(own: Shape, room: Shape) -> np.ndarray:
+    """For each latent of the room, in storage order, its place in the unpadded posterior, or -1."""
+    inside = np.concatenate([mask.ravel() for mask in latent_masks(own, room)])
+    return np.where(inside, np.cumsum(inside) - 1, -1).astype(np.int32)
+
+
+def positions(shape: Shape) -> np.ndarray:
+    """Elements of each type, without channels."""
+    return np.array([np.prod(shape.axes(code)) for code in TYPES], float)
+
+
+def without_colors_beyond(logits: Array, padding: Padding | None) -> Array:
+    """Color logits [C+1, X, Y, E, 2] with colors the puzzle has not out of the question."""
+    if padding is None:
+        return logits
+    own = padding.point[:, 0].reshape(-1, *(1,) * (logits.ndim - 1))
+    return jnp.where(own > 0, logits, NEVER)
