@@ -43,7 +43,7 @@ def _fingerprint(puzzle: Puzzle, config: SolveConfig, key: PRNGKeyArray) -> dict
     }
 
 
-def _pack_answers(ranking: Ranking) -> dict[str, np.ndarray]:
+def pack_answers(ranking: Ranking) -> dict[str, np.ndarray]:
     """Answers by first appearance as one padded array."""
     answers = [entry.answer for entry in ranking]
     sizes = np.array([[g.shape for g in a] for a in answers], np.int32)
@@ -55,7 +55,7 @@ def _pack_answers(ranking: Ranking) -> dict[str, np.ndarray]:
     return {"grids": grids, "sizes": sizes}
 
 
-def _replay(history: dict[str, np.ndarray], answers: dict[str, np.ndarray]) -> History:
+def replay(history: dict[str, np.ndarray], answers: dict[str, np.ndarray]) -> History:
     """The vote again, from what was proposed when."""
     unpacked = [
         tuple(g[:h, :w] for g, (h, w) in zip(grids, sizes, strict=True))
@@ -71,8 +71,23 @@ def _replay(history: dict[str, np.ndarray], answers: dict[str, np.ndarray]) -> H
 class Checkpoints:
     """A run's checkpoints in one folder; the last one is kept, and the one before until it is whole."""
 
-    def __init__(self, folder: str | Path, puzzle: Puzzle, config: SolveConfig, key: PRNGKeyArray):
-        """Raises ValueError if the folder holds the checkpoints of another puzzle, configuration or seed."""
+    def __init__(
+        self,
+        folder: str | Path,
+        puzzle: Puzzle,
+        config: SolveConfig,
+        key: PRNGKeyArray,
+        *,
+        alone: bool = False,
+    ):
+        """Checkpoints in `folder`.
+
+        alone: this process writes them without the others of `jax.distributed`, who have runs
+        of their own.
+
+        Raises: ValueError if the folder holds the checkpoints of another puzzle, configuration or seed.
+        """
+        self._alone = alone
         self.folder = Path(folder).absolute()
         self._puzzle, self._config = puzzle, config
         self._print = _fingerprint(puzzle, config, key)
@@ -98,6 +113,12 @@ class Checkpoints:
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=2, enable_async_checkpointing=False, cleanup_tmp_directories=True
             )
+            if self._alone and jax.process_count() > 1:
+                own = jax.process_index()
+                options.create = False  # the folder is there; orbax can't make it for some processes only
+                options.multiprocessing_options = ocp.options.MultiprocessingOptions(
+                    primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
+                )
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         return self._manager
 
@@ -110,7 +131,7 @@ class Checkpoints:
         tree = {
             "run": [np.asarray(leaf) for leaf in jax.tree.leaves(run)],
             "history": arrays,
-            "answers": _pack_answers(history.ranking),
+            "answers": pack_answers(history.ranking),
         }
         self._open().save(history.steps, args=ocp.args.StandardSave(tree), force=True)
 
@@ -131,7 +152,7 @@ class Checkpoints:
         shapes = jax.eval_shape(lambda: init(static, program, key=jax.random.key(0)))
         leaves = [jax.numpy.asarray(leaf) for leaf in tree["run"]]
         run = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
-        return run, _replay(tree["history"], tree["answers"])
+        return run, replay(tree["history"], tree["answers"])
 
     def clear(self) -> None:
         """Forgets what the folder holds: the run starts anew."""

@@ -20,7 +20,7 @@ import os
 import tempfile
 from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -119,6 +119,14 @@ class CompiledProgram:
         return jax.tree.unflatten(self.result, out)
 
 
+class Spread(NamedTuple):
+    """A function of one device's part, laid over several devices."""
+
+    name: str  # of the devices; nothing on disk depends on it
+    wrap: Callable[[Callable[..., Any]], Callable[..., Any]]  # as `jax.shard_map` does
+    arguments: tuple[Any, Any]  # shapes and shardings of the whole arguments, two trees
+
+
 _compiled: dict[str, CompiledProgram] = {}
 """What this process has compiled, by name."""
 
@@ -131,6 +139,7 @@ def compiled_program(
     *,
     static: Hashable,
     compiler_options: dict[str, str],
+    spread: Spread | None = None,
 ) -> CompiledProgram:
     """Compiles `function(donated, rest)`, from the cache as far as possible.
 
@@ -142,6 +151,8 @@ def compiled_program(
       static: name of the function and whatever else it depends on; its `repr` must tell
         all of it.
       compiler_options: for XLA.
+      spread: how the function, which works on one device's part, is laid over several. What is
+        traced and kept on disk does not depend on it.
     """
     shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (donated, rest))
     leaves, tree = jax.tree.flatten(shapes)
@@ -149,8 +160,9 @@ def compiled_program(
     out_tree = jax.tree.structure(result)
 
     name = _name(static, leaves, tree)
-    if name in _compiled:
-        return _compiled[name]
+    compiled_name = name if spread is None else name + spread.name
+    if compiled_name in _compiled:
+        return _compiled[compiled_name]
 
     def flat(a: tuple, b: tuple) -> tuple:
         out = function(*jax.tree.unflatten(tree, [*a, *b]))
@@ -167,8 +179,12 @@ def compiled_program(
             if path:
                 _write(path, exported.serialize())
             _return_freed_memory()
-        call = jax.jit(exported.call, donate_argnums=0, compiler_options=compiler_options)
-        executable = call.lower(first, second).compile()
+        call = exported.call
+        if spread is not None:
+            call = spread.wrap(call)
+            first, second = (tuple(jax.tree.leaves(part)) for part in spread.arguments)
+        jitted = jax.jit(call, donate_argnums=0, compiler_options=compiler_options)
+        executable = jitted.lower(first, second).compile()
     _return_freed_memory()
-    _compiled[name] = CompiledProgram(executable, out_tree)
-    return _compiled[name]
+    _compiled[compiled_name] = CompiledProgram(executable, out_tree)
+    return _compiled[compiled_name]

@@ -7,15 +7,22 @@ fits, whatever its sizes, size rules and numbers of train and test pairs.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from compressarc.inputs import Grids, Signature, grids, segment_signs, segments, signature
 from compressarc.layers.share import PixelMeans
-from compressarc.multitensor import Shape
-from compressarc.padding import Padding, noise_places, positions, present
+from compressarc.multitensor import Multitensor, Shape
+from compressarc.padding import Padding, latent_masks, noise_places, positions, present
+from compressarc.parameters import Params, posterior_shapes
 from compressarc.puzzle import Canvas
+from compressarc.select import TestOutputs
+
+if TYPE_CHECKING:
+    from compressarc.solver import Run
 
 
 def room_for(statics: Iterable[Signature]) -> Signature:
@@ -147,3 +154,58 @@ def padded_grids(canvas: Canvas, room: Signature, dtype=np.float32) -> Grids:
         return a if a.dtype == np.int32 else a.astype(dtype)
 
     return Grids(*(type(v)(*map(cast, v)) if isinstance(v, tuple) else cast(v) for v in out))
+
+
+def _map_shaped(run: Any, latent: Callable[[Multitensor], Multitensor], ema: Callable[[Any], Any]) -> Any:
+    """Applies functions to what depends on the puzzle's shape: latents (moments included), averages."""
+
+    def params(p: Params) -> Params:
+        posterior = p.posterior
+        return p._replace(
+            posterior=posterior._replace(mean=latent(posterior.mean), local=latent(posterior.local))
+        )
+
+    is_params = lambda node: isinstance(node, Params)  # noqa: E731
+    optimizer = jax.tree.map(
+        lambda node: params(node) if is_params(node) else node, run.optimizer, is_leaf=is_params
+    )
+    return run._replace(params=params(run.params), optimizer=optimizer, ema=ema(run.ema))
+
+
+def without_padding(run: Run, static: Signature, room: Signature) -> Run:
+    """A run's state (host arrays) as it would be without padding; `with_padding` is its inverse."""
+    masks, shapes = latent_masks(static.shape, room.shape), posterior_shapes(static.shape)
+
+    def latent(packed: Multitensor) -> Multitensor:
+        parts = zip(packed, masks, shapes, strict=True)
+        return Multitensor(*(np.asarray(a)[m].reshape(s) for a, m, s in parts))
+
+    own, tests = static.shape, static.num_test
+
+    def ema(average: TestOutputs) -> TestOutputs:
+        logits = average.logits[: own.colors + 1, : own.x, : own.y, :tests]
+        return TestOutputs(logits, average.x_mask[:tests, : own.x], average.y_mask[:tests, : own.y])
+
+    return _map_shaped(run, latent, ema)
+
+
+def with_padding(run: Run, static: Signature, room: Signature) -> Run:
+    """A run's state laid into a room: host arrays, zeros beyond the puzzle."""
+    masks, s = latent_masks(static.shape, room.shape), room.shape
+
+    def latent(packed: Multitensor) -> Multitensor:
+        out = []
+        for a, mask in zip(packed, masks, strict=True):
+            laid = np.zeros(mask.shape, np.asarray(a).dtype)
+            laid[mask] = np.asarray(a).ravel()
+            out.append(laid)
+        return Multitensor(*out)
+
+    def ema(average: TestOutputs) -> TestOutputs:
+        logits, x_mask, y_mask = (np.asarray(a) for a in average)
+        t = room.num_test
+        return TestOutputs(
+            _pad(logits, (s.colors + 1, s.x, s.y, t)), _pad(x_mask, (t, s.x)), _pad(y_mask, (t, s.y))
+        )
+
+    return _map_shaped(run, latent, ema)

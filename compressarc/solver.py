@@ -20,7 +20,6 @@ from compressarc.inputs import Grids, Signature, grids, signature
 from compressarc.loss import loss_terms
 from compressarc.model import forward
 from compressarc.multitensor import TYPES
-from compressarc.padding import Padding
 from compressarc.parameters import Params, init_params, standard_normal
 from compressarc.programs import CompiledProgram, compiled_program
 from compressarc.puzzle import Puzzle
@@ -58,9 +57,9 @@ class StepInfo(NamedTuple):
     candidates: Candidates
 
 
-def init(static: Signature, program: Program, *, key: PRNGKeyArray, padding: Padding | None = None) -> Run:
-    """The state before the first step."""
-    params = init_params(static.shape, key=key, places=None if padding is None else padding.noise)
+def init(static: Signature, program: Program, *, key: PRNGKeyArray, places: Array | None = None) -> Run:
+    """The state before the first step; places: `Padding.noise`, for a padded puzzle."""
+    params = init_params(static.shape, key=key, places=places)
     return Run(params, optimizer(program).init(params), init_ema(static), jnp.zeros((), jnp.int32))
 
 

@@ -1,0 +1,348 @@
+"""Running a batch on this process's devices, or on all devices of several processes in step.
+
+Every process goes through the same buckets in the same order and decides alike who is next in
+which lane, from what all have told each other between two chunks; what a lane has to say
+(votes, checkpoints, results) is the business of the process that holds it. Engines: the mesh
+(this module) and Ray (`compressarc.elastic`), whose workers call `run_bucket` too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from compressarc.inputs import Signature, signature
+from compressarc.lanes import Lanes, lane_mesh
+from compressarc.latents import leading_components
+from compressarc.plan import Bucket, Plan
+from compressarc.room import padded_grids, with_padding, without_padding
+from compressarc.run_folder import Record, RunFolder
+from compressarc.solver import History, StepInfo
+
+Item = tuple[str, int]
+"""A run: puzzle and seed."""
+
+_RUNNING, _ENDED, _STOP = 0, 1, 2
+
+
+@dataclasses.dataclass
+class _Active:
+    """A run in one of this process's lanes."""
+
+    name: str
+    seed: int
+    static: Signature
+    record: Record
+    quiet_since: int = 0  # step since which the two best answers have not changed
+    best: list[int] | None = None
+
+    @property
+    def steps(self) -> int:
+        return self.record.history.steps
+
+
+class Event(NamedTuple):
+    """What happens in a batch, as this process sees it."""
+
+    kind: Literal["compiling", "chunk", "ended"]
+    active: tuple[tuple[str, int, int], ...]  # puzzle, seed and steps taken, of this process's lanes
+    steps: int  # lane-steps of the chunk
+    ended: tuple[Item, Record] | None = None
+    bucket: int = 0  # number of the bucket in the plan
+
+
+Tell = Callable[[Event], bool | None]
+"""Told of events; returns True to stop."""
+
+
+def _silent(event: Event) -> None:
+    del event
+
+
+class _Bucket:
+    """One bucket being worked on."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        bucket: Bucket,
+        mesh: Mesh,
+        *,
+        checkpoint_every: int,
+        deadline: float | None,
+        tell: Tell,
+    ):
+        self.folder, self.bucket, self.settings = folder, bucket, folder.settings
+        self.config = folder.settings.config
+        self.lanes = Lanes(bucket.room, self.config.program, mesh, bucket.lanes)
+        self.checkpoint_every, self.deadline, self.tell = checkpoint_every, deadline, tell
+        self.mine: dict[int, _Active] = {}  # by lane
+        self.stopping = False
+
+    def run(self, items: Sequence[Item]) -> bool:
+        """Works through the items. Returns whether it got to the end (and was not stopped)."""
+        queue = list(items)
+        owner: dict[int, Item] = {}  # every lane of every process
+        pending: StepInfo | None = None
+        boundary = 0
+        spent = time.perf_counter()
+        while True:
+            fresh, restored = {}, {}
+            free = [lane for lane in range(self.lanes.total) if lane not in owner]
+            arrived = False
+            for lane in free:
+                if not queue:
+                    break
+                owner[lane] = item = queue.pop(0)
+                arrived = True
+                if lane in self.lanes.local:
+                    self._take(lane, item, fresh, restored)
+            if not owner:
+                break
+            if arrived:
+                if pending is not None:
+                    self._absorb(pending, spent)
+                    pending = None
+                self._fill_first()
+                self._event("compiling")
+                self.lanes.start(fresh, restored)
+                self.lanes.compile()
+                spent = time.perf_counter()
+            infos = self.lanes.advance(self.config.chunk)
+            boundary += 1
+            if pending is not None:
+                spent = self._absorb(pending, spent)
+            due = boundary % self.checkpoint_every == 0
+            # Wait for the last steps of a run, rather than take a chunk for nothing.
+            last = any(a.steps + self.config.chunk >= self.config.steps for a in self.mine.values())
+            pending = infos
+            if due or last or self._out_of_time():
+                spent = self._absorb(pending, spent)
+                pending = None
+            over = self._retire()
+            if due and pending is None:
+                self._save()
+            stop = self._event("chunk") or self._out_of_time()
+            flags = self._exchange(over, stop)
+            for lane, flag in enumerate(flags):
+                if flag & _ENDED:
+                    owner.pop(lane, None)
+            if any(flag & _STOP for flag in flags):
+                if pending is not None:
+                    self._absorb(pending, spent)
+                    self._retire()
+                self._save()
+                return False
+        return True
+
+    def _event(self, kind: Literal["compiling", "chunk"]) -> bool:
+        active = tuple((a.name, a.seed, a.steps) for a in self.mine.values())
+        steps = len(active) * self.config.chunk if kind == "chunk" else 0
+        return bool(self.tell(Event(kind, active, steps)))
+
+    def _out_of_time(self) -> bool:
+        return self.deadline is not None and time.monotonic() > self.deadline
+
+    def _take(self, lane: int, item: Item, fresh: dict[int, Any], restored: dict[int, Any]) -> None:
+        """Puts a run into one of this process's lanes, from its checkpoint if there is one."""
+        name, seed = item
+        puzzle = self.folder.puzzles[name]
+        static = signature(puzzle.canvas)
+        init_key, noise_key = jax.random.split(jax.random.key(seed))
+        self.lanes.fill(lane, padded_grids(puzzle.canvas, self.bucket.room), noise_key)
+        checkpoints = self.folder.checkpoints(name, seed)
+        saved = checkpoints.restore()
+        checkpoints.close()
+        if saved is None:
+            fresh[lane] = init_key
+            record = Record(History.empty(), "running", 0.0)
+        else:
+            run, history = saved
+            restored[lane] = with_padding(jax.tree.map(np.asarray, run), static, self.bucket.room)
+            before = self.folder.record(name, seed)
+            record = Record(history, "running", 0.0 if before is None else before.seconds)
+        self.mine[lane] = _Active(name, seed, static, record)
+
+    def _fill_first(self) -> None:
+        """A process without a run of its own in the first wave computes along with somebody's."""
+        if not self.lanes.filled:
+            name = self.bucket.puzzles[0]
+            puzzle = self.folder.puzzles[name]
+            self.lanes.fill(
+                self.lanes.local[0], padded_grids(puzzle.canvas, self.bucket.room), jax.random.key(0)
+            )
+
+    def _absorb(self, infos: StepInfo, since: float) -> float:
+        """Votes of a chunk; returns the time at which it was done."""
+        per_lane = self.lanes.infos(infos)
+        now = time.perf_counter()
+        for lane, active in self.mine.items():
+            if active.record.ended:
+                continue
+            active.record.seconds += (now - since) / max(1, len(self.mine))
+            info, tests = per_lane[lane], active.static.num_test
+            candidates = info.candidates
+            info = info._replace(
+                candidates=candidates._replace(
+                    colors=candidates.colors[:, :, :tests], crop=candidates.crop[:, :, :tests]
+                )
+            )
+            history, config = active.record.history, self.config
+            count = min(config.chunk, config.steps - history.steps)
+            colors = self.folder.puzzles[active.name].canvas.colors
+            if not history.append(info, count, colors):
+                active.record.status = "non_finite"
+            elif history.steps >= config.steps:
+                active.record.status = "finished"
+            elif self._settled(active):
+                active.record.status = "settled"
+        return now
+
+    def _settled(self, active: _Active) -> bool:
+        """Whether the two best answers have stood still long enough, judged at the ends of chunks."""
+        history, settle = active.record.history, self.settings.settle
+        if settle is None:
+            return False
+        best = [entry.order for entry in history.ranking.ranked()[:2]]
+        if best != active.best:
+            active.best, active.quiet_since = best, history.steps
+        return history.steps - max(active.quiet_since, BURN_IN_END) >= settle
+
+    def _retire(self) -> list[int]:
+        """Writes the results of this process's runs that have ended; returns their lanes."""
+        over = [lane for lane, active in self.mine.items() if active.record.ended]
+        for lane in over:
+            active = self.mine.pop(lane)
+            record = active.record
+            if record.status == "finished":
+                run = without_padding(self.lanes.state(lane), active.static, self.bucket.room)
+                record.components = leading_components(run.params, active.static)
+            self.folder.save_record(active.name, active.seed, record)
+            self.folder.forget_checkpoints(active.name, active.seed)
+            self.tell(Event("ended", (), 0, ((active.name, active.seed), record)))
+        return over
+
+    def _save(self) -> None:
+        """Checkpoints of all of this process's runs."""
+        for lane, active in self.mine.items():
+            if not active.steps:
+                continue
+            state = without_padding(self.lanes.state(lane), active.static, self.bucket.room)
+            checkpoints = self.folder.checkpoints(active.name, active.seed)
+            checkpoints.save(state, active.record.history)
+            checkpoints.close()
+            self.folder.save_record(active.name, active.seed, active.record)
+
+    def _exchange(self, over: Iterable[int], stop: bool) -> list[int]:
+        """What every lane's process says of it: ended, or that all should stop."""
+        own = np.zeros(self.lanes.total, np.int32)
+        own[list(over)] = _ENDED
+        own[self.lanes.local] |= _STOP * stop
+        if jax.process_count() == 1:
+            return own.tolist()
+        return np.asarray(multihost_utils.process_allgather(own)).max(0).tolist()
+
+
+BURN_IN_END = 150
+"""Steps whose votes hardly count; none can settle before."""
+
+
+def run_bucket(
+    folder: RunFolder,
+    bucket: Bucket,
+    items: Sequence[Item],
+    *,
+    mesh: Mesh | None = None,
+    checkpoint_every: int = 10,
+    deadline: float | None = None,
+    tell: Tell = _silent,
+) -> bool:
+    """Solves some of a bucket's runs that have not ended.
+
+    Args:
+      folder: of the batch; results and checkpoints go there.
+      items: (puzzle, seed) pairs of this bucket.
+      mesh: `lane_mesh()` by default.
+      checkpoint_every: chunks between checkpoints.
+      deadline: `time.monotonic()` after which to stop, with checkpoints.
+      tell: told of every chunk and every run that ended; return True to stop.
+
+    Returns: whether all of them have ended.
+    """
+    work = _Bucket(
+        folder,
+        bucket,
+        lane_mesh() if mesh is None else mesh,
+        checkpoint_every=checkpoint_every,
+        deadline=deadline,
+        tell=tell,
+    )
+    return work.run(items) if items else True
+
+
+def unfinished(folder: RunFolder, bucket: Bucket) -> list[Item]:
+    """The runs of a bucket that have not ended: the seeds of a puzzle side by side."""
+    every = [(name, seed) for name in bucket.puzzles for seed in folder.settings.seeds]
+    return [item for item in every if not folder.ended(*item)]
+
+
+def run_batch(
+    folder: RunFolder,
+    *,
+    plan: Plan | None = None,
+    mesh: Mesh | None = None,
+    checkpoint_every: int = 10,
+    budget: float | None = None,
+    tell: Tell = _silent,
+) -> bool:
+    """Solves what is left of a batch on the devices of the mesh, bucket by bucket.
+
+    Under `jax.distributed` every process calls it, with the folder on storage that all share.
+
+    Args:
+      folder: `RunFolder.create(...)`, or the folder of a batch that was interrupted.
+      plan: the folder's own by default.
+      mesh: all devices of all processes by default.
+      checkpoint_every: chunks between checkpoints.
+      budget: seconds after which to stop; unfinished runs keep their checkpoints and guesses.
+      tell: told of every chunk and every run that ended; return True to stop.
+
+    Returns: whether everything has ended. `submission.json` is up to date in either case.
+    """
+    plan = folder.plan if plan is None else plan
+    deadline = None if budget is None else time.monotonic() + budget
+    first, several = jax.process_index() == 0, jax.process_count() > 1
+    whole = True
+    for number, bucket in enumerate(plan.buckets):
+        items = unfinished(folder, bucket)
+        if several:  # nobody may begin to write while others read what is left
+            multihost_utils.sync_global_devices(f"bucket {number}")
+
+        def told(event: Event, number: int = number) -> bool:
+            if event.kind == "ended" and first:
+                folder.write_submission()
+            return bool(tell(event._replace(bucket=number)))
+
+        whole = run_bucket(
+            folder,
+            bucket,
+            items,
+            mesh=mesh,
+            checkpoint_every=checkpoint_every,
+            deadline=deadline,
+            tell=told,
+        )
+        if not whole:
+            break
+    if several:
+        multihost_utils.sync_global_devices("end of batch")
+    if first:
+        folder.write_submission()
+    return whole

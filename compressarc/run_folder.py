@@ -1,0 +1,355 @@
+"""The folder of a batch: everything that a run needs to go on, and everything it found.
+
+    settings.json        puzzles' names, seeds, settings
+    puzzles.json         the puzzles themselves, in the official form, solutions where known
+    plan.json            which puzzles share a program
+    checkpoints/ID/SEED  orbax checkpoints of unfinished runs, in the form of `compressarc solve`
+    runs/ID/SEED.npz     what a run proposed, step by step
+    results/ID.json      one puzzle: guesses, scores, how long
+    submission.json      both guesses of every puzzle, in Kaggle's form
+
+Every file is replaced in one step: a reader, or a process that takes over, never sees half
+of one. Several processes may share the folder as long as no two work on one puzzle and seed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from compressarc.checkpoint import Checkpoints, pack_answers, replay
+from compressarc.config import SolveConfig
+from compressarc.datasets import parse_puzzle
+from compressarc.multitensor import TYPES
+from compressarc.plan import Plan
+from compressarc.puzzle import Puzzle
+from compressarc.report import check_writable
+from compressarc.score import score_answers, submission
+from compressarc.solver import History
+from compressarc.vote import count_votes, ranks_over_time, vote_weights
+
+LISTED_ANSWERS = 10
+CURVE_POINTS = 200
+"""Points of each curve in a result file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchSettings:
+    """What a batch's results depend on."""
+
+    config: SolveConfig = dataclasses.field(default_factory=SolveConfig)
+    seeds: tuple[int, ...] = (0,)
+    settle: int | None = None
+    """stop a run whose two best answers have not changed for this many steps"""
+    vote: str = "paper"
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds={self.seeds}: expected at least one seed, none twice")
+        if self.settle is not None and self.settle < 1:
+            raise ValueError(f"settle={self.settle}: expected a positive number of steps")
+        vote_weights(self.vote)
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> BatchSettings:
+        return cls(SolveConfig(**data["config"]), tuple(data["seeds"]), data["settle"], data["vote"])
+
+
+@dataclasses.dataclass
+class Record:
+    """What one run (a puzzle with one seed) has done so far."""
+
+    history: History
+    status: str  # running, or how it ended
+    seconds: float  # share of the batch's time in steps
+    components: dict[str, np.ndarray] | None = None  # `latents.leading_components`, when it finished
+
+    @property
+    def ended(self) -> bool:
+        return self.status != "running"
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Writes a file in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)
+
+
+def replace_json(path: Path, data: Any) -> None:
+    """As `replace_file`, for plain data."""
+    replace_file(path, (json.dumps(data, separators=(",", ":")) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Raises: ValueError naming the file."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; is {path.parent} the folder of a batch?") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not valid JSON ({error})") from error
+
+
+def official_form(puzzle: Puzzle) -> dict[str, Any]:
+    """A puzzle as in the official JSON files."""
+    test = [{"input": grid.tolist()} for grid in puzzle.test]
+    for pair, grid in zip(test, puzzle.solution or (), strict=False):
+        pair["output"] = grid.tolist()
+    train = [{"input": a.tolist(), "output": b.tolist()} for a, b in puzzle.train]
+    return {"train": train, "test": test}
+
+
+class RunFolder:
+    """A batch on disk; see the module's text."""
+
+    def __init__(self, folder: str | Path):
+        """Opens a batch's folder. Raises ValueError if it is none."""
+        self.folder = Path(folder)
+        data = read_json(self.folder / "settings.json")
+        try:
+            self.settings = BatchSettings.from_json(data["settings"])
+            self.split: str = data["split"]
+            self.dataset: str = data["dataset"]
+            self.names: tuple[str, ...] = tuple(data["puzzles"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{self.folder / 'settings.json'}: missing or wrong key {error}") from error
+        puzzles = read_json(self.folder / "puzzles.json")
+        self.puzzles = {name: parse_puzzle(puzzles[name], name, source=self.dataset) for name in self.names}
+
+    @classmethod
+    def create(
+        cls,
+        folder: str | Path,
+        puzzles: Mapping[str, Puzzle],
+        settings: BatchSettings,
+        plan: Plan,
+        *,
+        dataset: str = "",
+        split: str = "",
+    ) -> RunFolder:
+        """Writes a new batch's folder. Raises ValueError if there is one already."""
+        folder = check_writable(folder)
+        if (folder / "settings.json").exists():
+            raise ValueError(
+                f"{folder}: holds a batch already; go on with --resume, or choose another folder"
+            )
+        replace_json(folder / "puzzles.json", {n: official_form(p) for n, p in puzzles.items()})
+        replace_json(folder / "plan.json", plan.to_json())
+        described = {"settings": settings.to_json(), "dataset": dataset, "split": split}
+        replace_json(folder / "settings.json", described | {"puzzles": list(puzzles)})
+        return cls(folder)
+
+    def same_batch(self, puzzles: Mapping[str, Puzzle], settings: BatchSettings) -> None:
+        """Raises ValueError if the folder holds another batch than this."""
+        steps = dataclasses.replace(settings, config=dataclasses.replace(settings.config, steps=1))
+        own = dataclasses.replace(self.settings, config=dataclasses.replace(self.settings.config, steps=1))
+        if steps != own or settings.config.steps < self.settings.config.steps:
+            raise ValueError(
+                f"{self.folder}: holds a batch with other settings: {self.settings}, asked for {settings}"
+            )
+        if list(puzzles) != list(self.names) or any(
+            official_form(puzzles[n]) != official_form(self.puzzles[n]) for n in self.names
+        ):
+            raise ValueError(f"{self.folder}: holds a batch of other puzzles ({len(self.names)} of them)")
+
+    def prolong(self, steps: int) -> None:
+        """Sets another number of steps."""
+        data = read_json(self.folder / "settings.json")
+        data["settings"]["config"]["steps"] = steps
+        replace_json(self.folder / "settings.json", data)
+        config = dataclasses.replace(self.settings.config, steps=steps)
+        self.settings = dataclasses.replace(self.settings, config=config)
+
+    @property
+    def plan(self) -> Plan:
+        return Plan.from_json(read_json(self.folder / "plan.json"))
+
+    # One run
+
+    def checkpoints(self, name: str, seed: int) -> Checkpoints:
+        """The orbax checkpoints of one run."""
+        folder = self.folder / "checkpoints" / name / str(seed)
+        return Checkpoints(folder, self.puzzles[name], self.settings.config, jax.random.key(seed), alone=True)
+
+    def forget_checkpoints(self, name: str, seed: int) -> None:
+        """Removes what an ended run no longer needs."""
+        shutil.rmtree(self.folder / "checkpoints" / name / str(seed), ignore_errors=True)
+        with contextlib.suppress(OSError):
+            (self.folder / "checkpoints" / name).rmdir()
+
+    def _record_path(self, name: str, seed: int) -> Path:
+        return self.folder / "runs" / name / f"{seed}.npz"
+
+    def save_record(self, name: str, seed: int, record: Record) -> None:
+        """Writes what a run has proposed so far, and the puzzle's result with it."""
+        history, buffer = record.history, io.BytesIO()
+        answers = pack_answers(history.ranking) if len(history.ranking) else {}
+        np.savez_compressed(
+            buffer,
+            kl=history.kl,
+            reconstruction=history.reconstruction,
+            proposals=history.proposals,
+            weights=history.weights,
+            status=np.array(record.status),
+            seconds=np.array(record.seconds),
+            **{f"answers/{k}": a for k, a in answers.items()},
+            **{f"components/{k}": a.astype(np.float16) for k, a in (record.components or {}).items()},
+        )
+        replace_file(self._record_path(name, seed), buffer.getvalue())
+        self.write_result(name)
+
+    def record(self, name: str, seed: int) -> Record | None:
+        """What is known of one run, or None."""
+        path = self._record_path(name, seed)
+        if not path.exists():
+            return None
+        try:
+            with np.load(path) as file:
+                data = dict(file)
+        except (ValueError, OSError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path}: not a readable record ({error}); remove it to run it anew") from error
+        history = History.empty()
+        if "answers/grids" in data:
+            curves = {k: data[k] for k in ("kl", "reconstruction", "proposals", "weights")}
+            history = replay(curves, {k: data[f"answers/{k}"] for k in ("grids", "sizes")})
+        mark = "components/"
+        components = {k.removeprefix(mark): a for k, a in data.items() if k.startswith(mark)}
+        return Record(history, str(data["status"]), float(data["seconds"]), components or None)
+
+    def ended(self, name: str, seed: int) -> bool:
+        """Whether a run has ended, for the steps that are asked for."""
+        path = self._record_path(name, seed)
+        if not path.exists():
+            return False
+        with np.load(path) as file:
+            status, steps = str(file["status"]), len(file["reconstruction"])
+        return status in ("non_finite", "settled") or (
+            status == "finished" and steps >= self.settings.config.steps
+        )
+
+    # One puzzle
+
+    def write_result(self, name: str) -> None:
+        """Counts all seeds' votes of one puzzle and writes its result."""
+        records = {seed: self.record(name, seed) for seed in self.settings.seeds}
+        known = {seed: r for seed, r in records.items() if r is not None}
+        if known:
+            data = puzzle_result(self.puzzles[name], known, self.settings)
+            replace_json(self.folder / "results" / f"{name}.json", data)
+
+    def results(self) -> dict[str, dict[str, Any]]:
+        """The results there are, by puzzle."""
+        found = {name: self.folder / "results" / f"{name}.json" for name in self.names}
+        return {name: read_json(path) for name, path in found.items() if path.exists()}
+
+    def write_submission(self) -> Path:
+        """Both guesses of every puzzle; 2 x 2 black grids where there is none yet."""
+        attempts = {}
+        results = self.results()
+        for name, puzzle in self.puzzles.items():
+            answers = results[name]["answers"] if name in results else []
+            grids = [[np.array(g, np.int8) for g in a["grids"]] for a in answers[:2]]
+            attempts[name] = grids or [[np.zeros((2, 2), np.int8) for _ in puzzle.test]]
+        path = self.folder / "submission.json"
+        replace_json(path, submission(attempts))
+        return path
+
+
+def _thinned(values: np.ndarray) -> list[float]:
+    """At most `CURVE_POINTS` entries, the last one among them, five digits each."""
+    index = np.unique(np.linspace(0, len(values) - 1, min(CURVE_POINTS, len(values))).astype(int))
+    return [float(f"{v:.5g}") for v in values[index]]
+
+
+def puzzle_result(puzzle: Puzzle, records: Mapping[int, Record], settings: BatchSettings) -> dict[str, Any]:
+    """One puzzle's outcome as plain data, for JSON: all seeds' votes counted together."""
+    histories = [r.history for r in records.values()]
+    ranking = count_votes(histories, settings.vote)
+    ranked = ranking.ranked()
+    ended = [seed for seed, r in records.items() if r.ended]
+    statuses = {r.status for r in records.values()}
+    complete = len(ended) == len(settings.seeds)
+    out: dict[str, Any] = {
+        "puzzle": puzzle.name,
+        "source": puzzle.source,
+        "status": "/".join(sorted(statuses)) if complete else "running",
+        "vote": settings.vote,
+        "steps": max((h.steps for h in histories), default=0),
+        "seconds": round(sum(r.seconds for r in records.values()), 3),
+        "seeds": {
+            str(seed): {
+                "status": r.status,
+                "steps": r.history.steps,
+                "seconds": round(r.seconds, 3),
+                "attempts": [[g.tolist() for g in e.answer] for e in r.history.ranking.ranked()[:2]],
+            }
+            for seed, r in records.items()
+        },
+        "answers": [
+            {
+                "grids": [g.tolist() for g in entry.answer],
+                "score": round(entry.score, 6),
+                "votes": entry.votes,
+                "first_step": entry.first_step,
+            }
+            for entry in ranked[:LISTED_ANSWERS]
+        ],
+        "num_answers": len(ranked),
+    }
+    first = next(iter(records.values()))
+    if first.history.steps:
+        out["curves"] = {
+            "last_step": first.history.steps,
+            "kl": _thinned(first.history.kl.sum(1)),
+            "reconstruction": _thinned(first.history.reconstruction),
+            "kl_per_tensor": {
+                code: _thinned(first.history.kl[:, i])
+                for i, code in enumerate(TYPES)
+                if first.history.kl[-1, i] > 1
+            },
+        }
+    if first.components:
+        out["components"] = [_component(code, a) for code, a in first.components.items()]
+    if puzzle.solution is not None:
+        score = score_answers([e.answer for e in ranked] or [()], puzzle.solution) if ranked else None
+        ranks = ranks_over_time(histories, puzzle.solution, settings.vote)
+        changes = np.flatnonzero(np.diff(np.concatenate([[0], ranks])))
+        out |= {
+            "rank_of_solution": None if score is None else score.rank,
+            "solved": {f"pass@{n}": bool(score and score.solved(n)) for n in (1, 2)},
+            "official_score": 0.0 if score is None else score.per_output,
+            "rank_changes": [[int(s) + 1, int(ranks[s])] for s in changes],
+        }
+    return out
+
+
+def _component(code: str, values: np.ndarray) -> dict[str, Any]:
+    """A tensor's leading component for the report; axes of the type, scaled to [-1, 1]."""
+    return {"type": code, "shape": list(values.shape), "values": [round(float(v), 3) for v in values.ravel()]}
+
+
+def solved_over_time(results: Sequence[Mapping[str, Any]], steps: int, guesses: int = 2) -> np.ndarray:
+    """How many puzzles are solved after each step, (steps,); ended runs keep their last standing."""
+    solved = np.zeros(steps, np.int64)
+    for result in results:
+        changes = result.get("rank_changes", [])
+        for (step, rank), after in zip(changes, [*changes[1:], [steps + 1, 0]], strict=True):
+            if 1 <= rank <= guesses:
+                solved[step - 1 : after[0] - 1] += 1
+    return solved
