@@ -62,7 +62,8 @@ Tell = Callable[[Event], bool | None]
 """Told of events; returns True to stop."""
 
 
-def _silent(event: Event) -> None:
+def silent(event: Event) -> None:
+    """Tells nobody."""
     del event
 
 
@@ -262,7 +263,7 @@ def run_bucket(
     mesh: Mesh | None = None,
     checkpoint_every: int = 10,
     deadline: float | None = None,
-    tell: Tell = _silent,
+    tell: Tell = silent,
 ) -> bool:
     """Solves some of a bucket's runs that have not ended.
 
@@ -300,7 +301,7 @@ def run_batch(
     mesh: Mesh | None = None,
     checkpoint_every: int = 10,
     budget: float | None = None,
-    tell: Tell = _silent,
+    tell: Tell = silent,
 ) -> bool:
     """Solves what is left of a batch on the devices of the mesh, bucket by bucket.
 

@@ -1,4 +1,4 @@
-"""The command line: `compressarc solve | show | list | analyze | score`."""
+"""The command line: `compressarc solve | show | list | analyze | score | batch | report | compare`."""
 
 from __future__ import annotations
 
@@ -95,6 +95,79 @@ class Score:
     """result.json files of `solve`, or submission files"""
     dataset: str = "arcagi"
     """where the true solutions are"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Solve many puzzles, on all devices there are; goes on where it was interrupted."""
+
+    config: _Config = dataclasses.field(default_factory=SolveConfig)
+    split: Literal["training", "evaluation"] = "evaluation"
+    """which split of the data set"""
+    dataset: str = "arcagi"
+    """arcagi (ARC-AGI-1), arcagi2, kaggle2019, kaggle2024, kaggle2025, a folder or a challenges file"""
+    puzzles: tuple[str, ...] = ()
+    """only these puzzles (ids)"""
+    seeds: int = 1
+    """seeds of each puzzle, 0 and up; their votes are counted together"""
+    out: Path | None = None
+    """folder for results, checkpoints, submission.json and report.html"""
+    resume: bool = False
+    """go on with the batch in --out, with whatever devices, processes or engine there are now"""
+    budget: str | None = None
+    """time after which to stop with the guesses so far: 90s, 10m, 2h"""
+    settle: int | None = None
+    """stop a run whose two best answers have not changed for this many steps (see the docs for the price)"""
+    vote: str = "paper"
+    """how votes are counted; `compressarc report` can count them otherwise later"""
+    plan: bool = False
+    """print the plan and stop"""
+    save_plan: Path | None = None
+    """write the plan here (JSON)"""
+    programs: int | None = None
+    """programs to compile, instead of the number that the plan finds best"""
+    lanes: int | None = None
+    """runs side by side on one device, instead of what suits it"""
+    device: str | None = None
+    """device model for the plan: cpu, rtx4070, a100, h100, h200, v5e; by default what is here"""
+    devices: int | None = None
+    """number of devices: for the plan, and how many CPU devices to make; by default one per core"""
+    checkpoint_every: int = 10
+    """chunks between checkpoints"""
+    engine: Literal["mesh", "ray"] = "mesh"
+    """mesh: all devices of this process, or of all processes with --coordinator; ray: a Ray cluster"""
+    address: str | None = None
+    """of the Ray cluster; without it one is started here"""
+    coordinator: str | None = None
+    """host:port of process 0, or `auto` where jax finds it itself (TPU pods, SLURM)"""
+    num_processes: int | None = None
+    """how many processes there are (with --coordinator host:port)"""
+    process_id: int | None = None
+    """which of them this is"""
+    cache: bool = True
+    """keep compiled programs in the user's cache folder"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Summarize a batch and write its report, one HTML file."""
+
+    run: tyro.conf.Positional[Path]
+    """folder of the batch"""
+    html: Path | None = None
+    """where to write the page (default: report.html in the folder)"""
+    vote: str | None = None
+    """count the recorded votes anew, in this way"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Compare:
+    """Compare a batch with the published run, puzzle by puzzle."""
+
+    run: tyro.conf.Positional[Path]
+    """folder of the batch"""
+    json: Path | None = None
+    """write the comparison here"""
 
 
 def _console() -> Console:
@@ -289,7 +362,63 @@ def _run_score(command: Score) -> int:
     return 0
 
 
-_COMMANDS = {Solve: _run_solve, Analyze: _run_analyze, Show: _run_show, List: _run_list, Score: _run_score}
+def _run_batch(command: Batch) -> int:
+    from compressarc.batch_command import run_batch_command
+
+    return run_batch_command(command, _console(), _use_cache)
+
+
+def _run_report(command: Report) -> int:
+    from compressarc.batch_terminal import show_summary
+    from compressarc.page import write_page
+    from compressarc.run_folder import RunFolder
+    from compressarc.vote import vote_weights
+
+    if command.vote is not None:
+        vote_weights(command.vote)
+    run, console = RunFolder(command.run), _console()
+    if command.vote is not None:
+        run.recount(command.vote)
+    show_summary(console, run)
+    console.print(f"wrote {write_page(run, command.html)}", markup=False)
+    return 0
+
+
+def _run_compare(command: Compare) -> int:
+    import json
+
+    from compressarc.compare import compare_with_published
+    from compressarc.page import has_published
+    from compressarc.run_folder import RunFolder, replace_file
+
+    run = RunFolder(command.run)
+    if not has_published(run):
+        raise ValueError(
+            f"{command.run}: a batch of {run.dataset} {run.split}; the published run is of arcagi, "
+            "training and evaluation"
+        )
+    found, console = compare_with_published(run.results(), run.split), _console()
+    console.print(f"this run:      {found.own}", highlight=False)
+    console.print(f"published:     {found.published} (at 2000 steps, same puzzles)", highlight=False)
+    console.print(f"same outcome:  {found.agreement}", highlight=False)
+    for what, names in (("newly solved", found.newly_solved), ("lost", found.lost)):
+        console.print(f"{what}: {len(names)} {' '.join(names)}", highlight=False)
+    console.print(f"p = {found.p_value:.3g} that a puzzle is as likely to be newly solved as lost (exact)")
+    if command.json is not None:
+        replace_file(command.json, json.dumps(found.to_json(), indent=1).encode())
+    return 0
+
+
+_COMMANDS = {
+    Solve: _run_solve,
+    Analyze: _run_analyze,
+    Show: _run_show,
+    List: _run_list,
+    Score: _run_score,
+    Batch: _run_batch,
+    Report: _run_report,
+    Compare: _run_compare,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -300,6 +429,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         | Annotated[List, tyro.conf.subcommand("list")]
         | Annotated[Analyze, tyro.conf.subcommand("analyze")]
         | Annotated[Score, tyro.conf.subcommand("score")]
+        | Annotated[Batch, tyro.conf.subcommand("batch")]
+        | Annotated[Report, tyro.conf.subcommand("report")]
+        | Annotated[Compare, tyro.conf.subcommand("compare")]
     )
     try:
         command = tyro.cli(Command, prog="compressarc", args=arguments, description=__doc__)

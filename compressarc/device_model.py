@@ -63,6 +63,16 @@ class DeviceModel:
         """Device memory of one run, bytes."""
         return FIXED_BYTES + (MEMORY_PER_WORK + STATE_PER_WORK) * work
 
+    def assumptions(self) -> list[str]:
+        """What the model takes for granted, in words."""
+        return [
+            f"{self.name}: {self.bandwidth / 1e9:.0f} GB/s, of which {100 * self.share_of_bandwidth:.0f} % are "
+            f"reached; {self.flops / 1e12:.1f} TFLOP/s in small float32 products; {KERNELS} kernels a step of "
+            f"{1e6 * self.launch:.1f} microseconds at least; {self.compile_seconds:.0f} s to compile a program",
+            f"a step of work w moves {BYTES_PER_WORK / 1e3:.0f} kB x w, computes {FLOPS_PER_WORK / 1e3:.0f} "
+            f"kFLOP x w (compiler's count), and holds {MEMORY_PER_WORK / 1e3:.1f} kB x w",
+        ] + ([f"{self.dollars_per_hour:.2f} dollars an hour and device"] if self.dollars_per_hour else [])
+
     def lanes(self, work: float) -> int:
         """Runs side by side that fit into memory and still pay."""
         fitting = int(0.8 * self.memory / self.run_bytes(work))
@@ -71,6 +81,13 @@ class DeviceModel:
 
 class _Cpu(DeviceModel):
     """One core: no gain from running side by side, a constant and a slope (measured)."""
+
+    def assumptions(self) -> list[str]:
+        """What the model takes for granted, in words."""
+        return [
+            f"one core of the machine this was measured on: 10 ms + 31 microseconds x work a step, "
+            f"{self.compile_seconds:.0f} s to compile a program"
+        ]
 
     def step_seconds(self, work: float, lanes: int) -> float:
         return lanes * (0.010 + 31e-6 * work)

@@ -253,6 +253,15 @@ class RunFolder:
             data = puzzle_result(self.puzzles[name], known, self.settings)
             replace_json(self.folder / "results" / f"{name}.json", data)
 
+    def recount(self, vote: str) -> None:
+        """Counts all recorded votes in another way, and writes results and submission anew."""
+        self.settings = dataclasses.replace(self.settings, vote=vote)
+        data = read_json(self.folder / "settings.json")
+        replace_json(self.folder / "settings.json", data | {"settings": self.settings.to_json()})
+        for name in self.names:
+            self.write_result(name)
+        self.write_submission()
+
     def results(self) -> dict[str, dict[str, Any]]:
         """The results there are, by puzzle."""
         found = {name: self.folder / "results" / f"{name}.json" for name in self.names}

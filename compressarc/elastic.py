@@ -1,0 +1,148 @@
+"""The Ray engine: a batch on a cluster whose nodes come and go (extra `cluster`).
+
+Each bucket becomes tasks of one wave of runs, one worker per device. Ray starts a lost task
+anew on another node; the run goes on from its last checkpoint in the batch's folder, which all
+nodes must share. What the mesh engine began, this one can finish, and the other way round.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from compressarc.batch import Event, Item, Tell, run_bucket, silent, unfinished
+from compressarc.run_folder import RunFolder
+
+CPU_FLAGS = "--xla_cpu_multi_thread_eigen=false"
+"""One thread a device: two puzzles on two cores do more than one on two threads."""
+
+
+def require_ray() -> Any:
+    """The module `ray`. Raises ValueError naming the extra if it is not installed."""
+    try:
+        import ray
+    except ImportError as error:
+        raise ValueError("--engine ray needs Ray: pip install 'quintet-jax[cluster]'") from error
+    return ray
+
+
+def _work(
+    folder: str, number: int, items: Sequence[Item], checkpoint_every: int, until: float | None, cache: str
+) -> list[Item]:
+    """A task: some runs of one bucket on this worker's device. Returns those that have ended."""
+    import jax
+
+    from compressarc.lanes import lane_mesh
+
+    if cache:
+        jax.config.update("jax_compilation_cache_dir", cache)
+    run = RunFolder(folder)
+    bucket = run.plan.buckets[number]
+    left = [item for item in items if not run.ended(*item)]
+    deadline = None if until is None else time.monotonic() + until - time.time()
+    run_bucket(
+        run,
+        bucket,
+        left,
+        mesh=lane_mesh(jax.local_devices()[:1]),
+        checkpoint_every=checkpoint_every,
+        deadline=deadline,
+    )
+    return [item for item in items if run.ended(*item)]
+
+
+def worker_resources(cluster: dict[str, float]) -> dict[str, Any]:
+    """What one worker asks Ray for: a GPU or a TPU chip if the cluster has any, else a core."""
+    if cluster.get("GPU"):
+        return {"num_gpus": 1, "num_cpus": 1}
+    if cluster.get("TPU"):
+        return {"num_cpus": 1, "resources": {"TPU": 1}}
+    return {"num_cpus": 1}
+
+
+def run_elastic(
+    folder: RunFolder,
+    *,
+    address: str | None = None,
+    checkpoint_every: int = 10,
+    budget: float | None = None,
+    retries: int = 20,
+    tell: Tell = silent,
+    cache: str = "",
+) -> bool:
+    """Solves what is left of a batch with the workers of a Ray cluster.
+
+    Args:
+      folder: on storage that all nodes share.
+      address: of a running cluster (`auto`, `host:port`, `ray://...`); a local one if None.
+      checkpoint_every: chunks between checkpoints; the most that a lost worker loses.
+      budget: seconds after which workers stop, with checkpoints.
+      retries: how often a task is started anew after its worker or node was lost.
+      tell: told of every run that ended.
+      cache: folder of compiled programs, on every node.
+
+    Returns: whether everything has ended.
+    Raises: ValueError if Ray is not installed, or there is no cluster at the address.
+    """
+    ray = require_ray()
+    started_here = not ray.is_initialized()
+    if started_here:
+        try:
+            ray.init(address=address, log_to_driver=False, include_dashboard=False)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise ValueError(f"no Ray cluster at {address!r}: {error}") from error
+    try:
+        return _drive(ray, folder, checkpoint_every, budget, retries, tell, cache)
+    finally:
+        folder.write_submission()
+        if started_here:
+            ray.shutdown()
+
+
+def _drive(
+    ray: Any,
+    folder: RunFolder,
+    checkpoint_every: int,
+    budget: float | None,
+    retries: int,
+    tell: Tell,
+    cache: str,
+) -> bool:
+    wants = worker_resources(ray.cluster_resources())
+    variables = {}
+    if not wants.get("num_gpus") and "resources" not in wants:
+        flags = os.environ.get("XLA_FLAGS", "")
+        variables = {
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": flags if CPU_FLAGS in flags else f"{flags} {CPU_FLAGS}",
+        }
+    work = ray.remote(**wants, max_retries=retries, runtime_env={"env_vars": variables})(_work)
+    until = None if budget is None else time.time() + budget
+    plan = folder.plan
+    tasks: dict[Any, int] = {}
+    left: set[Item] = set()
+    where = str(Path(folder.folder).absolute())
+    for number, bucket in enumerate(plan.buckets):
+        items = unfinished(folder, bucket)
+        left |= set(items)
+        for low in range(0, len(items), bucket.lanes):
+            wave = items[low : low + bucket.lanes]
+            tasks[work.remote(where, number, wave, checkpoint_every, until, cache)] = number
+    stopped = False
+    while tasks and not stopped:
+        ready, _ = ray.wait(list(tasks), timeout=1.0)
+        for task in ready:
+            number = tasks.pop(task)
+            for item in ray.get(task):
+                left.discard(item)
+                record = folder.record(*item)
+                assert record is not None
+                stopped |= bool(tell(Event("ended", (), 0, (item, record), number)))
+            folder.write_submission()
+        stopped |= bool(tell(Event("chunk", (), 0)))
+    for task in tasks:
+        ray.cancel(task)
+    return not left
