@@ -28,13 +28,16 @@ import numpy as np
 
 from benchmarks.checks import Check, report
 from compressarc.config import Program, SolveConfig
+from compressarc.datasets import load_puzzle
 from compressarc.inputs import Grids, Signature, grids, signature
 from compressarc.loss import Loss, loss_terms
 from compressarc.model import Output, forward
 from compressarc.multitensor import TYPES, Multitensor, pack
 from compressarc.named import from_named, named
-from compressarc.parameters import Params
+from compressarc.padding import latent_masks
+from compressarc.parameters import Params, init_params, posterior_shapes, standard_normal
 from compressarc.puzzle import Canvas
+from compressarc.room import padded_grids, room_for
 from compressarc.solver import compiler_options, optimizer
 
 
@@ -79,6 +82,98 @@ def load(path: str | Path, dtype=jnp.float32) -> Golden:
     except KeyError as error:
         raise ValueError(f"{path}: missing array {error}") from error
     return Golden(data, canvas, static, grids(canvas, dtype), params)
+
+
+class Beside(NamedTuple):
+    """Other puzzles that share the program, and how the golden one is laid among them."""
+
+    room: Signature
+    masks: list[np.ndarray]  # own entries of the packed posterior arrays
+    data: Grids  # lanes: a puzzle, the golden one, another
+    params: Params  # of all lanes, the golden one's ignored
+    noise: Multitensor
+
+
+PLACE = 1
+"""The golden puzzle's lane."""
+
+
+def beside(golden: Golden, names: list[str], dtype) -> Beside:
+    """Lays the golden puzzle between others, in one room for all of them."""
+    others = [load_puzzle(name).canvas for name in names]
+    canvases = [*others[:PLACE], golden.canvas, *others[PLACE:]]
+    room = room_for([signature(c) for c in canvases])
+    own, s = golden.static.shape, room.shape
+    print(
+        f"batched with {', '.join(names)}: {own.examples} x {own.colors} x {own.x} x {own.y} in a room of "
+        f"{s.examples} x {s.colors} x {s.x} x {s.y}"
+    )
+    grids_ = [padded_grids(c, room, dtype) for c in canvases]
+    key = jax.random.key(7)
+
+    def lane(index: int, data: Grids):
+        assert data.padding is not None
+        places = jnp.asarray(data.padding.noise)
+        params = init_params(s, key=jax.random.fold_in(key, index), places=places)
+        noise = standard_normal(jax.random.fold_in(key, 100 + index), s, dtype, places)
+        return jax.tree.map(lambda a: a.astype(dtype), params), noise
+
+    params, noise = zip(*(lane(i, d) for i, d in enumerate(grids_)), strict=True)
+    stack = lambda *a: jnp.stack([jnp.asarray(x) for x in a])  # noqa: E731
+    return Beside(
+        room,
+        latent_masks(own, s),
+        jax.tree.map(stack, *grids_),
+        jax.tree.map(stack, *params),
+        jax.tree.map(stack, *noise),
+    )
+
+
+def _laid(packed: Multitensor, masks: list[np.ndarray]) -> Multitensor:
+    return Multitensor(
+        *(jnp.zeros(m.shape, a.dtype).at[m].set(a.ravel()) for a, m in zip(packed, masks, strict=True))
+    )
+
+
+def _with_latents(params: Params, change) -> Params:
+    posterior = params.posterior
+    return params._replace(
+        posterior=posterior._replace(mean=change(posterior.mean), local=change(posterior.local))
+    )
+
+
+def batched_value_and_grad(golden: Golden, others: Beside):
+    """As `value_and_grad`, computed in one vmapped program with the other puzzles."""
+    own, room = golden.static.shape, others.room
+    shapes = posterior_shapes(own)
+    known = [*range(own.examples), *(room.shape.examples + i for i in range(golden.static.num_train))]
+
+    def objective(params: Params, noise: Multitensor, data: Grids, step):
+        output = forward(params, noise, data, room)
+        terms = loss_terms(output, data, room, step)
+        return terms.total, (output, terms)
+
+    def unlaid(packed: Multitensor) -> Multitensor:
+        parts = zip(packed, others.masks, shapes, strict=True)
+        return Multitensor(*(a[m].reshape(s) for a, m, s in parts))
+
+    def everything(params: Params, noise: Multitensor, step):
+        lay = lambda a, one: a.at[PLACE].set(one)  # noqa: E731
+        laid = _with_latents(params, lambda p: _laid(p, others.masks))
+        all_params = jax.tree.map(lay, others.params, laid)
+        all_noise = jax.tree.map(lay, others.noise, _laid(noise, others.masks))
+        call = jax.vmap(jax.value_and_grad(objective, has_aux=True), in_axes=(0, 0, 0, None))
+        out = call(all_params, all_noise, others.data, step)
+        (total, (output, terms)), gradients = jax.tree.map(lambda a: a[PLACE], out)
+        output = output._replace(
+            logits=output.logits[: own.colors + 1, : own.x, : own.y, : own.examples],
+            x_mask=output.x_mask[: own.examples, : own.x],
+            y_mask=output.y_mask[: own.examples, : own.y],
+        )
+        terms = terms._replace(per_grid=terms.per_grid[np.array(known)])
+        return (total, (output, terms)), _with_latents(gradients, unlaid)
+
+    return jax.jit(everything, compiler_options=compiler_options())
 
 
 def noise_of(golden: Golden, variant: str, dtype) -> Multitensor:
@@ -275,11 +370,17 @@ def recorded_run(golden: Golden, compiled, bits: int, starts: int = 16) -> list[
     return [check._replace(name=f"{check.name}, start {tried} one rounding off") for check in best]
 
 
-def run(path: str | Path, bits: int, *, steps: bool = True) -> dict[str, list[Check]]:
-    """All checks of one golden file in one precision."""
+def run(
+    path: str | Path, bits: int, *, steps: bool = True, batch_with: list[str] | None = None
+) -> dict[str, list[Check]]:
+    """All checks of one golden file in one precision; batch_with: puzzles that share its program."""
     jax.config.update("jax_enable_x64", bits == 64)
-    golden = load(path, jnp.float64 if bits == 64 else jnp.float32)
-    compiled = value_and_grad(golden)
+    dtype = jnp.float64 if bits == 64 else jnp.float32
+    golden = load(path, dtype)
+    if batch_with:
+        compiled = batched_value_and_grad(golden, beside(golden, batch_with, dtype))
+    else:
+        compiled = value_and_grad(golden)
     results = {}
     for variant in ("noise", "zero"):
         if f"{variant}_f{bits}/logits" in golden.data:
@@ -298,12 +399,19 @@ def main() -> int:
     )
     parser.add_argument("--golden", required=True, help="golden file (.npz)")
     parser.add_argument("--precision", choices=("32", "64", "both"), default="both")
+    parser.add_argument(
+        "--batch-with", nargs="+", metavar="ID", help="puzzles to compute with in one padded, vmapped program"
+    )
     parser.add_argument("--quick", action="store_true", help="step 0 only, no training run")
     parser.add_argument("--json", type=Path, help="write the errors here")
     arguments = parser.parse_args()
     precisions = (32, 64) if arguments.precision == "both" else (int(arguments.precision),)
     results = (
-        item for bits in precisions for item in run(arguments.golden, bits, steps=not arguments.quick).items()
+        item
+        for bits in precisions
+        for item in run(
+            arguments.golden, bits, steps=not arguments.quick, batch_with=arguments.batch_with
+        ).items()
     )
     return report(arguments.golden, results, arguments.json)
 

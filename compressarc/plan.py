@@ -241,14 +241,14 @@ def make_plan(
         return Plan(tuple(buckets), device.name, own, padded)
 
     if programs is not None:
-        return plan_with(programs, 300)
+        return plan_with(programs, min(300, 10 * programs))
     distinct = len({s.shape for s in statics.values()})
     ladder = sorted({min(distinct, round(1.35**k)) for k in range(21)})
     best = min(
         ladder,
         key=lambda n: estimate(plan_with(n, 0), device, devices=devices, seeds=seeds, steps=steps).seconds,
     )
-    return plan_with(best, 300)
+    return plan_with(best, min(300, 10 * best))
 
 
 @dataclasses.dataclass(frozen=True)

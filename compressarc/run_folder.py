@@ -358,7 +358,8 @@ def solved_over_time(results: Sequence[Mapping[str, Any]], steps: int, guesses: 
     solved = np.zeros(steps, np.int64)
     for result in results:
         changes = result.get("rank_changes", [])
-        for (step, rank), after in zip(changes, [*changes[1:], [steps + 1, 0]], strict=True):
+        ends = [step for step, _ in changes[1:]] + [steps + 1]
+        for (step, rank), end in zip(changes, ends, strict=False):
             if 1 <= rank <= guesses:
-                solved[step - 1 : after[0] - 1] += 1
+                solved[step - 1 : end - 1] += 1
     return solved
