@@ -170,6 +170,7 @@ class _Bucket:
             before = self.folder.record(name, seed)
             record = Record(history, "running", 0.0 if before is None else before.seconds)
         self.mine[lane] = _Active(name, seed, static, record)
+        self.folder.log("start", name, seed, record.history.steps)
 
     def _fill_first(self) -> None:
         """A process without a run of its own in the first wave computes along with somebody's."""
@@ -204,6 +205,7 @@ class _Bucket:
                 active.record.status = "finished"
             elif self._settled(active):
                 active.record.status = "settled"
+            self.folder.log("steps", active.name, active.seed, history.steps)
         return now
 
     def _settled(self, active: _Active) -> bool:
@@ -227,6 +229,7 @@ class _Bucket:
                 record.components = leading_components(run.params, active.static)
             self.folder.save_record(active.name, active.seed, record)
             self.folder.forget_checkpoints(active.name, active.seed)
+            self.folder.log("end", active.name, active.seed, active.steps)
             self.tell(Event("ended", (), 0, ((active.name, active.seed), record)))
         return over
 

@@ -35,8 +35,8 @@ def show_plan(
     puzzles = sum(len(b.puzzles) for b in plan.buckets)
     console.print(
         f"{puzzles} puzzles x {seeds} seed{'s' if seeds > 1 else ''} x {steps} steps on "
-        f"{devices} {device.name} device{'s' if devices > 1 else ''}: {len(plan.buckets)} programs to compile, "
-        f"padded work {100 * plan.waste:.1f} %"
+        f"{devices} {device.name} device{'s' if devices > 1 else ''}: "
+        f"{len(plan.buckets)} programs to compile, padded work {100 * plan.waste:.1f} %"
     )
     table = Table("room (E x C x X x Y)", "puzzles", "lanes a device", "work", "memory a device", "time")
     for bucket, seconds in list(zip(plan.buckets, total.bucket_seconds, strict=True))[:_SHOWN_BUCKETS]:

@@ -66,11 +66,11 @@ class DeviceModel:
     def assumptions(self) -> list[str]:
         """What the model takes for granted, in words."""
         return [
-            f"{self.name}: {self.bandwidth / 1e9:.0f} GB/s, of which {100 * self.share_of_bandwidth:.0f} % are "
-            f"reached; {self.flops / 1e12:.1f} TFLOP/s in small float32 products; {KERNELS} kernels a step of "
-            f"{1e6 * self.launch:.1f} microseconds at least; {self.compile_seconds:.0f} s to compile a program",
-            f"a step of work w moves {BYTES_PER_WORK / 1e3:.0f} kB x w, computes {FLOPS_PER_WORK / 1e3:.0f} "
-            f"kFLOP x w (compiler's count), and holds {MEMORY_PER_WORK / 1e3:.1f} kB x w",
+            f"{self.name}: {self.bandwidth / 1e9:.0f} GB/s, of which {100 * self.share_of_bandwidth:.0f} % "
+            f"are reached; {self.flops / 1e12:.1f} TFLOP/s in small float32 products; {KERNELS} kernels a "
+            f"step of {1e6 * self.launch:.1f} microseconds at least; {self.compile_seconds:.0f} s to compile",
+            f"a step of work w moves {BYTES_PER_WORK / 1e3:.0f} kB x w, computes "
+            f"{FLOPS_PER_WORK / 1e3:.0f} kFLOP x w and holds {MEMORY_PER_WORK / 1e3:.1f} kB x w",
         ] + ([f"{self.dollars_per_hour:.2f} dollars an hour and device"] if self.dollars_per_hour else [])
 
     def lanes(self, work: float) -> int:

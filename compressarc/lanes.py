@@ -22,6 +22,7 @@ from jaxtyping import Array, PRNGKeyArray
 from compressarc.config import Program
 from compressarc.inputs import Grids, Signature
 from compressarc.programs import CompiledProgram, Spread, compiled_program
+from compressarc.room import blank_grids
 from compressarc.solver import Run, StepInfo, _empty_infos, compiler_options, init, step
 
 AXIS = "run"
@@ -121,46 +122,58 @@ class Lanes:
             chosen = self._global({lane: np.array(lane in restored) for lane in self.local})
             self._runs = self._replacer(self._runs, chosen, incoming)
 
+    def _chunk(self, runs: Run, rest: tuple[Grids, Array, Array]) -> tuple[Run, StepInfo]:
+        """One device's part of the step."""
+        data, count, keys = rest
+        return lanes_of_steps(runs, data, count, keys, self.static, self.program)
+
+    def _local_shapes(self) -> tuple[Any, Any]:
+        """Shapes of one device's arguments of `_chunk`."""
+        data = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), blank_grids(self.static))
+        keys = jax.ShapeDtypeStruct((2,), np.uint32)
+        runs, data, keys = jax.tree.map(
+            lambda s: jax.ShapeDtypeStruct((self.per_device, *s.shape), s.dtype), (self._shapes, data, keys)
+        )
+        return runs, (data, jax.ShapeDtypeStruct((), np.int32), keys)
+
+    def exported(self, platforms: Sequence[str]) -> jax.export.Exported:
+        """One device's part of the step, lowered for other platforms."""
+        return jax.export.export(jax.jit(self._chunk), platforms=list(platforms))(*self._local_shapes())
+
     def compile(self) -> None:
         """Compiles the step, or finds it in the cache."""
         if self._advance is not None:
             return
-        self._upload()
-        if self._runs is None:
-            self._runs = self._zeros()
-        static, program, per_device = self.static, self.program, self.per_device
+        runs, (data, count, keys) = self._local_shapes()
+        infos = jax.eval_shape(lambda: _empty_infos(self.static, self.program.chunk, np.float32))
+        everywhere = NamedSharding(self.mesh, PartitionSpec())
 
-        def chunk(runs: Run, rest: tuple[Grids, Array, Array]) -> tuple[Run, StepInfo]:
-            data, count, keys = rest
-            return lanes_of_steps(runs, data, count, keys, static, program)
-
-        def local(tree: Any) -> Any:
-            return jax.tree.map(lambda a: jax.ShapeDtypeStruct((per_device, *a.shape[1:]), a.dtype), tree)
-
-        infos = jax.eval_shape(lambda: _empty_infos(static, program.chunk, np.float32))
-        rest = (self._data, jnp.int32(0), self._keys)
-        count = jax.ShapeDtypeStruct((), np.int32, sharding=NamedSharding(self.mesh, PartitionSpec()))
-        whole = lambda tree: jax.tree.map(  # noqa: E731
-            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=self._sharding), tree
-        )
+        def whole(tree: Any) -> Any:
+            return jax.tree.map(
+                lambda s: jax.ShapeDtypeStruct((self.total, *s.shape[1:]), s.dtype, sharding=self._sharding),
+                tree,
+            )
 
         def wrap(call: Callable[..., Any]) -> Callable[..., Any]:
-            runs, data = (len(jax.tree.leaves(tree)) for tree in (self._runs, self._data))
-            ins = ((_LANES,) * runs, (*(_LANES,) * data, PartitionSpec(), _LANES))
-            outs = (_LANES,) * runs + (_AFTER_STEPS,) * len(jax.tree.leaves(infos))
+            ins = (
+                (_LANES,) * len(jax.tree.leaves(runs)),
+                (*(_LANES,) * len(jax.tree.leaves(data)), PartitionSpec(), _LANES),
+            )
+            outs = (_LANES,) * len(jax.tree.leaves(runs)) + (_AFTER_STEPS,) * len(jax.tree.leaves(infos))
             return jax.shard_map(call, mesh=self.mesh, in_specs=ins, out_specs=outs, check_vma=False)
 
+        number = jax.ShapeDtypeStruct((), np.int32, sharding=everywhere)
         self._advance = compiled_program(
-            chunk,
-            local(self._runs),
-            (local(self._data), jax.ShapeDtypeStruct((), np.int32), local(self._keys)),
-            (self._runs, infos),
-            static=("lanes", static, program, per_device),
+            self._chunk,
+            runs,
+            (data, count, keys),
+            (runs, infos),
+            static=("lanes", self.static, self.program, self.per_device),
             compiler_options=compiler_options(),
             spread=Spread(
                 name=repr([d.id for d in self.mesh.devices.flat]),
                 wrap=wrap,
-                arguments=(whole(self._runs), (whole(rest[0]), count, whole(rest[2]))),
+                arguments=(whole(runs), (whole(data), number, whole(keys))),
             ),
         )
 

@@ -51,11 +51,11 @@ class Ranking:
 
     def vote(self, answer: Sequence[np.ndarray], weight: float, step: int) -> Entry:
         """Adds one candidate; returns its entry."""
-        key = answer_key(answer)
+        key, weight = answer_key(answer), float(weight)  # a float32 would make the sum one
         entry = self._entries.get(key)
         if entry is None:
             grids = tuple(np.array(g, np.int8) for g in answer)
-            entry = Entry(grids, float(weight), step, 1, len(self._entries))
+            entry = Entry(grids, weight, step, 1, len(self._entries))
             self._entries[key] = entry
         else:
             entry.score = float(np.logaddexp(entry.score, weight))

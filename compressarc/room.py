@@ -18,7 +18,7 @@ from compressarc.layers.share import PixelMeans
 from compressarc.multitensor import Multitensor, Shape
 from compressarc.padding import Padding, latent_masks, noise_places, positions, present
 from compressarc.parameters import Params, posterior_shapes
-from compressarc.puzzle import Canvas
+from compressarc.puzzle import Canvas, Puzzle
 from compressarc.select import TestOutputs
 
 if TYPE_CHECKING:
@@ -154,6 +154,12 @@ def padded_grids(canvas: Canvas, room: Signature, dtype=np.float32) -> Grids:
         return a if a.dtype == np.int32 else a.astype(dtype)
 
     return Grids(*(type(v)(*map(cast, v)) if isinstance(v, tuple) else cast(v) for v in out))
+
+
+def blank_grids(room: Signature) -> Grids:
+    """Grids of the room's shapes, of the smallest puzzle there is."""
+    pixel = np.zeros((1, 1), np.int8)
+    return padded_grids(Puzzle("blank", ((pixel, pixel),), (pixel,)).canvas, room)
 
 
 def _map_shaped(run: Any, latent: Callable[[Multitensor], Multitensor], ema: Callable[[Any], Any]) -> Any:

@@ -7,6 +7,7 @@
     runs/ID/SEED.npz     what a run proposed, step by step
     results/ID.json      one puzzle: guesses, scores, how long
     submission.json      both guesses of every puzzle, in Kaggle's form
+    log/HOST-PID.jsonl   which process started, continued and ended which run, when
 
 Every file is replaced in one step: a reader, or a process that takes over, never sees half
 of one. Several processes may share the folder as long as no two work on one puzzle and seed.
@@ -20,6 +21,8 @@ import io
 import json
 import os
 import shutil
+import socket
+import time
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -242,6 +245,14 @@ class RunFolder:
         return status in ("non_finite", "settled") or (
             status == "finished" and steps >= self.settings.config.steps
         )
+
+    def log(self, event: str, name: str, seed: int, step: int) -> None:
+        """Notes in this process's log that a run was started, has taken steps, or has ended."""
+        path = self.folder / "log" / f"{socket.gethostname()}-{os.getpid()}.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        entry = {"time": time.time(), "event": event, "puzzle": name, "seed": seed, "step": step}
+        with path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
 
     # One puzzle
 

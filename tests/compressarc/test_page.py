@@ -70,7 +70,13 @@ def browser():
 
 def opened(path, tmp_path, link, *options):
     """Standard output of headless Chromium on the page, offline."""
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+    ]
     flags += ["--disable-component-update", "--disable-sync", "--virtual-time-budget=4000"]
     flags += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"]
     done = subprocess.run(

@@ -1,0 +1,104 @@
+"""Plans: every puzzle once, little waste, and rooms that puzzles really fit in."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from compressarc.datasets import load_splits
+from compressarc.device_model import DEVICES, device_model
+from compressarc.inputs import signature
+from compressarc.plan import Plan, estimate, group_shapes, make_plan, work
+from compressarc.room import fits, padded_grids, room_for
+from compressarc.run_folder import BatchSettings
+from tests.compressarc import zoo
+
+
+@pytest.fixture(scope="module", params=["training", "evaluation"])
+def statics(request):
+    return {n: signature(p.canvas) for n, p in load_splits("arcagi")[request.param].items()}
+
+
+@pytest.mark.parametrize(("programs", "allowed"), [(40, 0.41), (60, 0.27), (100, 0.14)])
+def test_padded_work_of_a_whole_split(statics, programs, allowed):
+    """What merging the cheapest pairs reaches with size flags as data; ours is below it."""
+    groups = group_shapes(statics, programs, rounds=100)
+    assert len(groups) == programs and sorted(n for g in groups for n in g) == sorted(statics)
+    padded = sum(len(g) * work(room_for(statics[n] for n in g).shape) for g in groups)
+    own = sum(work(s.shape) for s in statics.values())
+    assert padded / own - 1 <= 0.95 * allowed
+
+
+def test_refining_is_never_worse_than_merging(statics):
+    few = dict(list(statics.items())[:60])
+    padded = [
+        sum(len(g) * work(room_for(few[n] for n in g).shape) for g in group_shapes(few, 8, rounds=rounds))
+        for rounds in (0, 20, 80)
+    ]
+    assert padded[0] >= padded[1] >= padded[2] and padded[2] < padded[0]
+
+
+def test_a_plan_is_whole_and_survives_json(statics):
+    some = dict(list(statics.items())[:80])
+    plan = make_plan(some, device_model("h100"), devices=8, seeds=4, steps=2000)
+    assert sorted(n for b in plan.buckets for n in b.puzzles) == sorted(some)
+    assert all(fits(some[n], b.room) for b in plan.buckets for n in b.puzzles)
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    with pytest.raises(ValueError, match="not a plan"):
+        Plan.from_json({"buckets": [{}]})
+
+
+def test_more_steps_make_more_programs_and_more_devices_fewer(statics):
+    some = dict(list(statics.items())[:60])
+    count = lambda **kw: len(make_plan(some, device_model("cpu"), **kw).buckets)  # noqa: E731
+    assert count(steps=50) < count(steps=2000)
+    assert count(steps=2000, devices=64) <= count(steps=2000)
+
+
+@pytest.mark.parametrize("name", sorted(DEVICES))
+def test_the_model_grows_with_work_and_fits_memory(name):
+    device = device_model(name)
+    small, large = work(zoo.SAME.canvas.shape), 48_050
+    assert 0 < device.step_seconds(small, 1) <= device.step_seconds(large, 1)
+    assert device.step_seconds(large, 2) <= 2 * device.step_seconds(large, 1) + 1e-12
+    lanes = device.lanes(large)
+    assert 1 <= lanes <= device.max_lanes and (lanes == 1 or lanes * device.run_bytes(large) <= device.memory)
+    plan = make_plan({p.name: signature(p.canvas) for p in zoo.ALL}, device, programs=2)
+    one, two = (estimate(plan, device, devices=1, seeds=1, steps=s) for s in (100, 200))
+    assert two.seconds - two.compile_seconds == pytest.approx(2 * (one.seconds - one.compile_seconds))
+    assert (one.dollars is None) == (name == "cpu") and device.assumptions()
+
+
+def test_padding_is_marked_as_such():
+    room = room_for(signature(p.canvas) for p in zoo.ALL)
+    for puzzle in zoo.ALL:
+        static, data = signature(puzzle.canvas), padded_grids(puzzle.canvas, room)
+        padding, own = data.padding, static.shape
+        assert padding.plane.sum() == (own.colors + 1) * own.x * own.y * own.examples
+        assert padding.known.sum() == own.examples + static.num_train
+        assert padding.test_share.sum() == pytest.approx(1)
+        latents = 4 * np.sum([np.prod(own.axes(c)) for c in own_types()])
+        assert (padding.noise >= 0).sum() == latents == padding.noise.max() + 1
+        assert all(np.isfinite(a).all() for a in (data.union, data.target, data.signs_x, data.crop_x))
+
+
+def own_types():
+    from compressarc.multitensor import TYPES
+
+    return TYPES
+
+
+def test_settings_are_checked():
+    with pytest.raises(ValueError, match="none twice"):
+        BatchSettings(seeds=(1, 1))
+    with pytest.raises(ValueError, match="settle=0"):
+        BatchSettings(settle=0)
+    with pytest.raises(ValueError, match="unknown vote"):
+        BatchSettings(vote="x")
+    with pytest.raises(ValueError, match="no puzzles"):
+        make_plan({}, device_model("cpu"))
+    with pytest.raises(ValueError, match="lanes=0"):
+        make_plan({"a": signature(zoo.SAME.canvas)}, device_model("cpu"), lanes=0)
+    assert BatchSettings.from_json(json.loads(json.dumps(BatchSettings().to_json()))) == BatchSettings()
+    assert dataclasses.replace(BatchSettings(), vote="count").vote == "count"
