@@ -114,9 +114,12 @@ def different(a: Path, b: Path) -> int:
     one, other, count = RunFolder(a), RunFolder(b), 0
     for name in one.names:
         x, y = one.record(name, 0), other.record(name, 0)
-        same = x is not None and y is not None
-        for field in ("kl", "reconstruction", "proposals", "weights"):
-            same = same and np.array_equal(getattr(x.history, field), getattr(y.history, field))
+        fields = ("kl", "reconstruction", "proposals", "weights")
+        same = (
+            x is not None
+            and y is not None
+            and all(np.array_equal(getattr(x.history, f), getattr(y.history, f)) for f in fields)
+        )
         count += not same
     return count
 

@@ -12,12 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from compressarc.analyze import Component, components
+    from compressarc.batch import Event, run_batch, run_bucket
     from compressarc.checkpoint import Checkpoints
+    from compressarc.compare import Comparison, Proportion, compare_runs, compare_with_published
     from compressarc.config import Program, SolveConfig, Variant
     from compressarc.datasets import load_puzzle, load_splits, parse_puzzle
+    from compressarc.device_model import DeviceModel
+    from compressarc.elastic import run_elastic
     from compressarc.inputs import Grids, Signature, grids, signature
+    from compressarc.lanes import Lanes, lane_mesh
+    from compressarc.page import write_page
+    from compressarc.plan import Bucket, Estimate, Plan, estimate, make_plan
     from compressarc.puzzle import Canvas, Grid, Puzzle
     from compressarc.ranking import Ranking
+    from compressarc.room import padded_grids, room_for
+    from compressarc.run_folder import BatchSettings, Record, RunFolder
     from compressarc.score import Score, SplitScore, score_answers, score_split, submission
     from compressarc.solver import (
         History,
@@ -31,17 +40,27 @@ if TYPE_CHECKING:
         solve,
         step,
     )
+    from compressarc.vote import VOTES, count_votes
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "analyze": ("Component", "components"),
+    "batch": ("Event", "run_batch", "run_bucket"),
     "checkpoint": ("Checkpoints",),
+    "compare": ("Comparison", "Proportion", "compare_runs", "compare_with_published"),
     "config": ("Program", "SolveConfig", "Variant"),
     "datasets": ("load_puzzle", "load_splits", "parse_puzzle"),
+    "device_model": ("DeviceModel",),
+    "elastic": ("run_elastic",),
     "inputs": ("Grids", "Signature", "grids", "signature"),
+    "lanes": ("Lanes", "lane_mesh"),
+    "page": ("write_page",),
+    "plan": ("Bucket", "Estimate", "Plan", "estimate", "make_plan"),
     "puzzle": ("Canvas", "Grid", "Puzzle"),
     "ranking": ("Ranking",),
+    "room": ("padded_grids", "room_for"),
+    "run_folder": ("BatchSettings", "Record", "RunFolder"),
     "score": ("Score", "SplitScore", "score_answers", "score_split", "submission"),
     "solver": (
         "History",
@@ -55,21 +74,34 @@ _HOMES = {
         "solve",
         "step",
     ),
+    "vote": ("VOTES", "count_votes"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "VOTES",
+    "BatchSettings",
+    "Bucket",
     "Canvas",
     "Checkpoints",
+    "Comparison",
     "Component",
+    "DeviceModel",
+    "Estimate",
+    "Event",
     "Grid",
     "Grids",
     "History",
+    "Lanes",
+    "Plan",
     "Program",
     "Progress",
+    "Proportion",
     "Puzzle",
     "Ranking",
+    "Record",
     "Run",
+    "RunFolder",
     "Score",
     "Signature",
     "Solution",
@@ -78,19 +110,31 @@ __all__ = [
     "Status",
     "StepInfo",
     "Variant",
+    "compare_runs",
+    "compare_with_published",
     "components",
+    "count_votes",
+    "estimate",
     "grids",
     "init",
+    "lane_mesh",
     "load_puzzle",
     "load_splits",
+    "make_plan",
+    "padded_grids",
     "parse_puzzle",
+    "room_for",
+    "run_batch",
+    "run_bucket",
     "run_chunk",
+    "run_elastic",
     "score_answers",
     "score_split",
     "signature",
     "solve",
     "step",
     "submission",
+    "write_page",
 ]
 
 
