@@ -7,7 +7,6 @@ run of a small batch proposed, weighed and measured, bit by bit, and both guesse
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import socket
 import subprocess

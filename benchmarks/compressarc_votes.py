@@ -18,10 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from scipy.stats import binomtest
 
-from compressarc.batch import BURN_IN_END
+from compressarc.batch import standings
 from compressarc.run_folder import RunFolder
 from compressarc.solver import History
 from compressarc.vote import VOTES, count_votes
@@ -46,17 +45,9 @@ def rank(histories: Sequence[History], solution, vote: str = "paper") -> int | N
 
 def settled_at(history: History, quiet: int, chunk: int) -> int:
     """Steps after which a run stops, by the rule of `compressarc batch --settle`."""
-    scores = np.full(len(history.ranking), -np.inf)
-    best, since = None, 0
-    for step in range(history.steps):
-        for number, weight in zip(history.proposals[step], history.weights[step], strict=True):
-            scores[number] = np.logaddexp(scores[number], float(weight))
-        if (step + 1) % chunk == 0:
-            order = np.lexsort((np.arange(len(scores)), -scores))[:2].tolist()
-            if order != best:
-                best, since = order, step + 1
-            if step + 1 - max(since, BURN_IN_END) >= quiet:
-                return step + 1
+    for step, standing in standings(history, chunk):
+        if standing.settled(step, quiet):
+            return step
     return history.steps
 
 

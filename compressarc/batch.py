@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -22,6 +22,7 @@ from compressarc.inputs import Signature, signature
 from compressarc.lanes import Lanes, lane_mesh
 from compressarc.latents import leading_components
 from compressarc.plan import Bucket, Plan
+from compressarc.programs import forget
 from compressarc.room import padded_grids, with_padding, without_padding
 from compressarc.run_folder import Record, RunFolder
 from compressarc.solver import History, StepInfo
@@ -29,7 +30,39 @@ from compressarc.solver import History, StepInfo
 Item = tuple[str, int]
 """A run: puzzle and seed."""
 
-_RUNNING, _ENDED, _STOP = 0, 1, 2
+_ENDED, _STOP = 1, 2
+
+BURN_IN_END = 150
+"""Steps whose votes hardly count; none can settle before."""
+
+
+@dataclasses.dataclass
+class Standing:
+    """The two best answers of a run, judged at the ends of chunks, and since when they are."""
+
+    best: tuple[int, ...] = ()  # numbers of the answers, in order
+    since: int = 0  # steps
+
+    def judge(self, scores: np.ndarray, step: int) -> None:
+        """Takes the score table after so many steps; equal scores rank by first appearance."""
+        best = tuple(np.lexsort((np.arange(len(scores)), -scores))[:2].tolist())
+        if best != self.best:
+            self.best, self.since = best, step
+
+    def settled(self, step: int, quiet: int) -> bool:
+        """Whether nothing has changed for `quiet` steps, the burn-in apart."""
+        return step - max(self.since, BURN_IN_END) >= quiet
+
+
+def standings(history: History, chunk: int) -> Iterator[tuple[int, Standing]]:
+    """The standing at the end of each chunk of a run: what it was judged by, or would have been."""
+    scores, now = np.full(len(history.ranking), -np.inf), Standing()
+    for step in range(history.steps):
+        for number, weight in zip(history.proposals[step], history.weights[step], strict=True):
+            scores[number] = np.logaddexp(scores[number], float(weight))
+        if (step + 1) % chunk == 0:
+            now.judge(scores, step + 1)
+            yield step + 1, now
 
 
 @dataclasses.dataclass
@@ -40,8 +73,7 @@ class _Active:
     seed: int
     static: Signature
     record: Record
-    quiet_since: int = 0  # step since which the two best answers have not changed
-    best: list[int] | None = None
+    standing: Standing
 
     @property
     def steps(self) -> int:
@@ -85,7 +117,7 @@ class _Bucket:
         self.lanes = Lanes(bucket.room, self.config.program, mesh, bucket.lanes)
         self.checkpoint_every, self.deadline, self.tell = checkpoint_every, deadline, tell
         self.mine: dict[int, _Active] = {}  # by lane
-        self.stopping = False
+        self._refreshed = time.monotonic()
 
     def run(self, items: Sequence[Item]) -> bool:
         """Works through the items. Returns whether it got to the end (and was not stopped)."""
@@ -139,7 +171,7 @@ class _Bucket:
                 if pending is not None:
                     self._absorb(pending, spent)
                     self._retire()
-                self._save()
+                self._save(final=True)
                 return False
         return True
 
@@ -169,7 +201,11 @@ class _Bucket:
             restored[lane] = with_padding(jax.tree.map(np.asarray, run), static, self.bucket.room)
             before = self.folder.record(name, seed)
             record = Record(history, "running", 0.0 if before is None else before.seconds)
-        self.mine[lane] = _Active(name, seed, static, record)
+        standing = Standing()
+        if self.settings.settle is not None:
+            for _, standing in standings(record.history, self.config.chunk):  # noqa: B007, the last one
+                pass
+        self.mine[lane] = _Active(name, seed, static, record, standing)
         self.folder.log("start", name, seed, record.history.steps)
 
     def _fill_first(self) -> None:
@@ -213,10 +249,8 @@ class _Bucket:
         history, settle = active.record.history, self.settings.settle
         if settle is None:
             return False
-        best = [entry.order for entry in history.ranking.ranked()[:2]]
-        if best != active.best:
-            active.best, active.quiet_since = best, history.steps
-        return history.steps - max(active.quiet_since, BURN_IN_END) >= settle
+        active.standing.judge(np.array([entry.score for entry in history.ranking]), history.steps)
+        return active.standing.settled(history.steps, settle)
 
     def _retire(self) -> list[int]:
         """Writes the results of this process's runs that have ended; returns their lanes."""
@@ -233,8 +267,11 @@ class _Bucket:
             self.tell(Event("ended", (), 0, ((active.name, active.seed), record)))
         return over
 
-    def _save(self) -> None:
-        """Checkpoints of all of this process's runs."""
+    def _save(self, *, final: bool = False) -> None:
+        """Checkpoints of all of this process's runs; now and then their results so far, too."""
+        refresh = final or time.monotonic() - self._refreshed > PARTIAL_RESULTS_EVERY
+        if refresh:
+            self._refreshed = time.monotonic()
         for lane, active in self.mine.items():
             if not active.steps:
                 continue
@@ -242,7 +279,7 @@ class _Bucket:
             checkpoints = self.folder.checkpoints(active.name, active.seed)
             checkpoints.save(state, active.record.history)
             checkpoints.close()
-            self.folder.save_record(active.name, active.seed, active.record)
+            self.folder.save_record(active.name, active.seed, active.record, result=refresh)
 
     def _exchange(self, over: Iterable[int], stop: bool) -> list[int]:
         """What every lane's process says of it: ended, or that all should stop."""
@@ -254,8 +291,8 @@ class _Bucket:
         return np.asarray(multihost_utils.process_allgather(own)).max(0).tolist()
 
 
-BURN_IN_END = 150
-"""Steps whose votes hardly count; none can settle before."""
+PARTIAL_RESULTS_EVERY = 60.0
+"""Seconds between updates of the results of unfinished runs: counting votes anew takes time."""
 
 
 def run_bucket(
@@ -343,6 +380,8 @@ def run_batch(
             deadline=deadline,
             tell=told,
         )
+        if len(plan.buckets) > 1:
+            forget()
         if not whole:
             break
     if several:

@@ -190,8 +190,8 @@ def _plan_and_folder(
         run.same_batch(puzzles, settings)
         if command.plan:
             return run.plan, None
-        if first and settings.config.steps > run.settings.config.steps:
-            run.prolong(settings.config.steps)
+        if first and settings != run.settings:
+            run.extend(settings)
         run.settings = settings
         return run.plan, run
     if first:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from compressarc.batch import Event, Item, Tell, run_bucket, silent, unfinished
+from compressarc.programs import forget
 from compressarc.run_folder import RunFolder
 
 CPU_FLAGS = "--xla_cpu_multi_thread_eigen=false"
@@ -29,6 +30,10 @@ def require_ray() -> Any:
     return ray
 
 
+_last_bucket: list[int] = []
+"""What this worker has compiled for."""
+
+
 def _work(
     folder: str, number: int, items: Sequence[Item], checkpoint_every: int, until: float | None, cache: str
 ) -> list[Item]:
@@ -41,6 +46,9 @@ def _work(
         jax.config.update("jax_compilation_cache_dir", cache)
     run = RunFolder(folder)
     bucket = run.plan.buckets[number]
+    if _last_bucket != [number]:
+        forget()
+        _last_bucket[:] = [number]
     left = [item for item in items if not run.ended(*item)]
     deadline = None if until is None else time.monotonic() + until - time.time()
     run_bucket(

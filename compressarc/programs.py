@@ -127,6 +127,12 @@ class Spread(NamedTuple):
     arguments: tuple[Any, Any]  # shapes and shardings of the whole arguments, two trees
 
 
+def forget() -> None:
+    """Lets go of what this process has compiled; with dozens of programs it runs out of room for code."""
+    _compiled.clear()
+    jax.clear_caches()
+
+
 _compiled: dict[str, CompiledProgram] = {}
 """What this process has compiled, by name."""
 

@@ -132,6 +132,7 @@ class RunFolder:
             self.names: tuple[str, ...] = tuple(data["puzzles"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"{self.folder / 'settings.json'}: missing or wrong key {error}") from error
+        self._seen: dict[str, tuple[Any, list[list[np.ndarray]]]] = {}
         puzzles = read_json(self.folder / "puzzles.json")
         self.puzzles = {name: parse_puzzle(puzzles[name], name, source=self.dataset) for name in self.names}
 
@@ -159,10 +160,16 @@ class RunFolder:
         return cls(folder)
 
     def same_batch(self, puzzles: Mapping[str, Puzzle], settings: BatchSettings) -> None:
-        """Raises ValueError if the folder holds another batch than this."""
-        steps = dataclasses.replace(settings, config=dataclasses.replace(settings.config, steps=1))
-        own = dataclasses.replace(self.settings, config=dataclasses.replace(self.settings.config, steps=1))
-        if steps != own or settings.config.steps < self.settings.config.steps:
+        """Checks that this batch can go on here: the same puzzles and settings, or more steps or seeds.
+
+        Raises: ValueError if the folder holds another batch.
+        """
+        plain = [
+            dataclasses.replace(s, seeds=(0,), config=dataclasses.replace(s.config, steps=1))
+            for s in (settings, self.settings)
+        ]
+        fewer = settings.config.steps < self.settings.config.steps
+        if plain[0] != plain[1] or fewer or not set(self.settings.seeds) <= set(settings.seeds):
             raise ValueError(
                 f"{self.folder}: holds a batch with other settings: {self.settings}, asked for {settings}"
             )
@@ -171,13 +178,14 @@ class RunFolder:
         ):
             raise ValueError(f"{self.folder}: holds a batch of other puzzles ({len(self.names)} of them)")
 
-    def prolong(self, steps: int) -> None:
-        """Sets another number of steps."""
+    def extend(self, settings: BatchSettings) -> None:
+        """Sets more steps or seeds. Runs that have ended with fewer steps start anew."""
+        self._set(settings)
+
+    def _set(self, settings: BatchSettings) -> None:
+        self.settings = settings
         data = read_json(self.folder / "settings.json")
-        data["settings"]["config"]["steps"] = steps
-        replace_json(self.folder / "settings.json", data)
-        config = dataclasses.replace(self.settings.config, steps=steps)
-        self.settings = dataclasses.replace(self.settings, config=config)
+        replace_json(self.folder / "settings.json", data | {"settings": settings.to_json()})
 
     @property
     def plan(self) -> Plan:
@@ -199,8 +207,8 @@ class RunFolder:
     def _record_path(self, name: str, seed: int) -> Path:
         return self.folder / "runs" / name / f"{seed}.npz"
 
-    def save_record(self, name: str, seed: int, record: Record) -> None:
-        """Writes what a run has proposed so far, and the puzzle's result with it."""
+    def save_record(self, name: str, seed: int, record: Record, *, result: bool = True) -> None:
+        """Writes what a run has proposed so far, and the puzzle's result with it (result: or not)."""
         history, buffer = record.history, io.BytesIO()
         answers = pack_answers(history.ranking) if len(history.ranking) else {}
         np.savez_compressed(
@@ -215,7 +223,8 @@ class RunFolder:
             **{f"components/{k}": a.astype(np.float16) for k, a in (record.components or {}).items()},
         )
         replace_file(self._record_path(name, seed), buffer.getvalue())
-        self.write_result(name)
+        if result:
+            self.write_result(name)
 
     def record(self, name: str, seed: int) -> Record | None:
         """What is known of one run, or None."""
@@ -266,9 +275,7 @@ class RunFolder:
 
     def recount(self, vote: str) -> None:
         """Counts all recorded votes in another way, and writes results and submission anew."""
-        self.settings = dataclasses.replace(self.settings, vote=vote)
-        data = read_json(self.folder / "settings.json")
-        replace_json(self.folder / "settings.json", data | {"settings": self.settings.to_json()})
+        self._set(dataclasses.replace(self.settings, vote=vote))
         for name in self.names:
             self.write_result(name)
         self.write_submission()
@@ -278,13 +285,24 @@ class RunFolder:
         found = {name: self.folder / "results" / f"{name}.json" for name in self.names}
         return {name: read_json(path) for name, path in found.items() if path.exists()}
 
+    def _guesses(self, name: str) -> list[list[np.ndarray]]:
+        """The guesses in a puzzle's result, read again only if the file is another."""
+        path = self.folder / "results" / f"{name}.json"
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            return []
+        mark = stat.st_mtime_ns, stat.st_ino, stat.st_size
+        if self._seen.get(name, (None,))[0] != mark:
+            answers = read_json(path)["answers"][:2]
+            self._seen[name] = mark, [[np.array(g, np.int8) for g in a["grids"]] for a in answers]
+        return self._seen[name][1]
+
     def write_submission(self) -> Path:
         """Both guesses of every puzzle; 2 x 2 black grids where there is none yet."""
         attempts = {}
-        results = self.results()
         for name, puzzle in self.puzzles.items():
-            answers = results[name]["answers"] if name in results else []
-            grids = [[np.array(g, np.int8) for g in a["grids"]] for a in answers[:2]]
+            grids = self._guesses(name)
             attempts[name] = grids or [[np.zeros((2, 2), np.int8) for _ in puzzle.test]]
         path = self.folder / "submission.json"
         replace_json(path, submission(attempts))

@@ -99,7 +99,7 @@ def test_interrupted_and_resumed_to_the_same_result(whole, tmp_path):
     histories_equal(run, whole)
 
 
-def test_more_steps_go_on_from_scratch_or_checkpoint_but_never_lose(whole, tmp_path):
+def test_more_steps_and_seeds_may_be_asked_for_and_nothing_else(whole, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(whole.folder, copy)
     run = RunFolder(copy)
@@ -108,8 +108,12 @@ def test_more_steps_go_on_from_scratch_or_checkpoint_but_never_lose(whole, tmp_p
     with pytest.raises(ValueError, match="other puzzles"):
         run.same_batch({"same": zoo.SAME}, run.settings)
     assert run.ended("same", 0)
-    run.prolong(25)
-    assert not RunFolder(copy).ended("same", 0)
+    with pytest.raises(ValueError, match="other settings"):
+        run.same_batch(batches.PUZZLES, BatchSettings(batches.CONFIG, (1,)))
+    more = BatchSettings(SolveConfig(steps=25, chunk=5), (0, 1, 2))
+    run.same_batch(batches.PUZZLES, more)
+    run.extend(more)
+    assert not RunFolder(copy).ended("same", 0) and RunFolder(copy).settings == more
 
 
 def test_settled_runs_stop_early_and_their_lanes_go_on(tmp_path):
@@ -130,40 +134,43 @@ def test_settled_runs_stop_early_and_their_lanes_go_on(tmp_path):
             assert late is not None and record.history.steps < 20 + 1
 
 
-def test_devices_and_processes_do_not_change_a_bit(whole, subprocess_env, compilation_cache, tmp_path):
-    """Eight devices of one process, and two processes of one device each, to the same bits.
+@pytest.fixture
+def start(subprocess_env):
+    """Starts Python on some virtual devices. Eight threads always: products are cut up by their number."""
 
-    On a CPU this needs as many threads in either (NPROC): products are cut up by their number. One
-    device alone goes another way through the compiler, so it agrees to rounding.
-    """
-
-    def start(folder, devices, *more):
+    def run(devices, *arguments):
         environment = subprocess_env | {
             "JAX_PLATFORMS": "cpu",
             "NPROC": "8",
-            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices} "
+            "--xla_backend_optimization_level=0",
         }
-        arguments = [str(folder), str(compilation_cache), *map(str, more)]
-        return subprocess.Popen(
-            [sys.executable, "-m", "tests.compressarc.batches", *arguments],
-            env=environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        command = [sys.executable, *map(str, arguments)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(command, env=environment, text=True, **pipes)
 
-    def finish(process):
-        out, error = process.communicate(timeout=300)
-        assert process.returncode == 0, error[-3000:]
-        assert out.strip().endswith("ok")
+    return run
 
+
+def finish(process):
+    out, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error[-3000:]
+    return out.strip()
+
+
+def test_devices_and_processes_do_not_change_a_bit(whole, start, compilation_cache, tmp_path):
+    """Two devices of one process, and two processes of one device each, to the same bits.
+
+    One device alone goes another way through XLA's compiler, so it agrees to rounding.
+    """
     one, two = batches.make(tmp_path / "one"), batches.make(tmp_path / "two")
-    finish(start(one.folder, 8))
+    batch = ["-m", "tests.compressarc.batches"]
+    assert finish(start(2, *batch, one.folder, compilation_cache)).endswith("ok")
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
-    for process in [start(two.folder, 1, port, rank) for rank in range(2)]:
-        finish(process)
+    for process in [start(1, *batch, two.folder, compilation_cache, port, rank) for rank in range(2)]:
+        assert finish(process).endswith("ok")
     histories_equal(two, one)
     assert (two.folder / "submission.json").exists()
     for item in ITEMS:
@@ -172,23 +179,18 @@ def test_devices_and_processes_do_not_change_a_bit(whole, subprocess_env, compil
         np.testing.assert_allclose(far.kl.sum(1), near.kl.sum(1), rtol=1e-2)
 
 
-def test_the_step_holds_no_collective_and_lowers_for_every_platform(eight_devices, compilation_cache):
+def test_the_step_holds_no_collective_and_lowers_for_every_platform(start, compilation_cache):
     code = f"""
 import jax; jax.config.update("jax_compilation_cache_dir", {str(compilation_cache)!r})
-import numpy as np
-from compressarc.lanes import *
-from compressarc.room import padded_grids
+from compressarc.lanes import Lanes, lane_mesh
 from tests.compressarc import batches
 bucket, = batches.small_plan().buckets
 lanes = Lanes(bucket.room, batches.CONFIG.program, lane_mesh(), bucket.lanes)
-puzzle = batches.PUZZLES["same"]
-for lane in lanes.local:
-    lanes.fill(lane, padded_grids(puzzle.canvas, bucket.room), jax.random.key(0))
-print(lanes.mesh.size, lanes.text.count("num_partitions=8"), [w for w in
+print(lanes.mesh.size, lanes.text.count("num_partitions=2"), [w for w in
     ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter", "callback")
     if w in lanes.text])
 """
-    assert eight_devices(code) == "8 1 []"
+    assert finish(start(2, "-c", code)) == "2 1 []"
     (bucket,) = batches.small_plan().buckets
     lanes = Lanes(bucket.room, batches.CONFIG.program, lane_mesh(), bucket.lanes)
     text = lanes.exported(["cuda", "tpu"]).mlir_module()
