@@ -25,7 +25,7 @@ from compressarc.plan import Bucket, Plan
 from compressarc.programs import forget
 from compressarc.room import padded_grids, with_padding, without_padding
 from compressarc.run_folder import Record, RunFolder
-from compressarc.solver import History, StepInfo
+from compressarc.solver import History, Run, StepInfo
 
 Item = tuple[str, int]
 """A run: puzzle and seed."""
@@ -117,36 +117,30 @@ class _Bucket:
         self.lanes = Lanes(bucket.room, self.config.program, mesh, bucket.lanes)
         self.checkpoint_every, self.deadline, self.tell = checkpoint_every, deadline, tell
         self.mine: dict[int, _Active] = {}  # by lane
+        self.first = jax.process_index() == 0
         self._refreshed = time.monotonic()
 
     def run(self, items: Sequence[Item]) -> bool:
         """Works through the items. Returns whether it got to the end (and was not stopped)."""
+        if any(flag & _STOP for flag in self._exchange((), self._out_of_time())):
+            return False
         queue = list(items)
         owner: dict[int, Item] = {}  # every lane of every process
         pending: StepInfo | None = None
         boundary = 0
         spent = time.perf_counter()
         while True:
-            fresh, restored = {}, {}
             free = [lane for lane in range(self.lanes.total) if lane not in owner]
-            arrived = False
-            for lane in free:
-                if not queue:
-                    break
-                owner[lane] = item = queue.pop(0)
-                arrived = True
-                if lane in self.lanes.local:
-                    self._take(lane, item, fresh, restored)
+            arrivals = dict(zip(free, queue, strict=False))
+            del queue[: len(arrivals)]
+            owner |= arrivals
             if not owner:
                 break
-            if arrived:
-                if pending is not None:
+            if arrivals:
+                if pending is not None:  # what the lanes' former runs did belongs to nobody else
                     self._absorb(pending, spent)
                     pending = None
-                self._fill_first()
-                self._event("compiling")
-                self.lanes.start(fresh, restored)
-                self.lanes.compile()
+                self._begin({k: v for k, v in arrivals.items() if k in self.lanes.local})
                 spent = time.perf_counter()
             infos = self.lanes.advance(self.config.chunk)
             boundary += 1
@@ -167,6 +161,8 @@ class _Bucket:
             for lane, flag in enumerate(flags):
                 if flag & _ENDED:
                     owner.pop(lane, None)
+            if self.first and (due or any(flag & _ENDED for flag in flags)):
+                self.folder.write_submission()
             if any(flag & _STOP for flag in flags):
                 if pending is not None:
                     self._absorb(pending, spent)
@@ -182,6 +178,18 @@ class _Bucket:
 
     def _out_of_time(self) -> bool:
         return self.deadline is not None and time.monotonic() > self.deadline
+
+    def _begin(self, arrivals: dict[int, Item]) -> None:
+        """Puts runs into lanes; all processes together, each with its own."""
+        fresh: dict[int, Any] = {}
+        restored: dict[int, Run] = {}
+        for lane, item in arrivals.items():
+            self._take(lane, item, fresh, restored)
+        self._fill_first()
+        if not self.lanes.compiled:
+            self._event("compiling")
+        self.lanes.start(fresh, restored)
+        self.lanes.compile()
 
     def _take(self, lane: int, item: Item, fresh: dict[int, Any], restored: dict[int, Any]) -> None:
         """Puts a run into one of this process's lanes, from its checkpoint if there is one."""
@@ -221,10 +229,11 @@ class _Bucket:
         """Votes of a chunk; returns the time at which it was done."""
         per_lane = self.lanes.infos(infos)
         now = time.perf_counter()
+        devices = len(self.lanes.local) / self.lanes.per_device
         for lane, active in self.mine.items():
             if active.record.ended:
                 continue
-            active.record.seconds += (now - since) / max(1, len(self.mine))
+            active.record.seconds += (now - since) * devices / max(1, len(self.mine))
             info, tests = per_lane[lane], active.static.num_test
             candidates = info.candidates
             info = info._replace(
@@ -254,24 +263,28 @@ class _Bucket:
 
     def _retire(self) -> list[int]:
         """Writes the results of this process's runs that have ended; returns their lanes."""
-        over = [lane for lane, active in self.mine.items() if active.record.ended]
+        over, ended = [lane for lane, active in self.mine.items() if active.record.ended], set()
         for lane in over:
             active = self.mine.pop(lane)
             record = active.record
             if record.status == "finished":
                 run = without_padding(self.lanes.state(lane), active.static, self.bucket.room)
                 record.components = leading_components(run.params, active.static)
-            self.folder.save_record(active.name, active.seed, record)
+            self.folder.save_record(active.name, active.seed, record, result=False)
+            ended.add(active.name)
             self.folder.forget_checkpoints(active.name, active.seed)
             self.folder.log("end", active.name, active.seed, active.steps)
             self.tell(Event("ended", (), 0, ((active.name, active.seed), record)))
+        for name in sorted(ended):
+            self.folder.write_result(name)
         return over
 
     def _save(self, *, final: bool = False) -> None:
         """Checkpoints of all of this process's runs; now and then their results so far, too."""
         refresh = final or time.monotonic() - self._refreshed > PARTIAL_RESULTS_EVERY
         if refresh:
-            self._refreshed = time.monotonic()
+            self.first = jax.process_index() == 0
+        self._refreshed = time.monotonic()
         for lane, active in self.mine.items():
             if not active.steps:
                 continue
@@ -279,7 +292,9 @@ class _Bucket:
             checkpoints = self.folder.checkpoints(active.name, active.seed)
             checkpoints.save(state, active.record.history)
             checkpoints.close()
-            self.folder.save_record(active.name, active.seed, active.record, result=refresh)
+            self.folder.save_record(active.name, active.seed, active.record, result=False)
+        for name in sorted({active.name for active in self.mine.values()} if refresh else ()):
+            self.folder.write_result(name)
 
     def _exchange(self, over: Iterable[int], stop: bool) -> list[int]:
         """What every lane's process says of it: ended, or that all should stop."""
@@ -367,8 +382,6 @@ def run_batch(
             multihost_utils.sync_global_devices(f"bucket {number}")
 
         def told(event: Event, number: int = number) -> bool:
-            if event.kind == "ended" and first:
-                folder.write_submission()
             return bool(tell(event._replace(bucket=number)))
 
         whole = run_bucket(
@@ -380,6 +393,10 @@ def run_batch(
             deadline=deadline,
             tell=told,
         )
+        if several:
+            multihost_utils.sync_global_devices(f"end of bucket {number}")
+            if first:  # two processes may have counted one puzzle's votes at once, each without the other's
+                folder.recount_seeds(bucket.puzzles)
         if len(plan.buckets) > 1:
             forget()
         if not whole:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import signal
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from compressarc.batch import Event
     from compressarc.cli import Batch
+    from compressarc.device_model import DeviceModel
     from compressarc.plan import Plan
     from compressarc.puzzle import Puzzle
     from compressarc.run_folder import RunFolder
@@ -41,6 +47,12 @@ def _check(command: Batch) -> None:
     if command.resume and command.out is not None and not (command.out / "settings.json").exists():
         raise ValueError(f"{command.out}: no batch to resume here (no settings.json)")
     several = command.coordinator not in (None, "auto")
+    if command.coordinator is None and (command.num_processes or command.process_id is not None):
+        raise ValueError("--num-processes and --process-id need --coordinator host:port")
+    if command.replan and not command.resume:
+        raise ValueError("--replan belongs to --resume: a new batch is planned anyway")
+    if command.resume and not command.replan and (command.lanes or command.programs):
+        raise ValueError("--lanes and --programs: the batch has its plan already; add --replan for a new one")
     if several and (command.num_processes is None or command.process_id is None):
         raise ValueError("--coordinator host:port needs --num-processes and --process-id")
     if several and not 0 <= (command.process_id or 0) < (command.num_processes or 1):
@@ -66,6 +78,18 @@ def _choose(command: Batch) -> dict[str, Puzzle]:
     return {name: puzzles[name] for name in command.puzzles} if command.puzzles else dict(puzzles)
 
 
+def _puzzles_of(command: Batch) -> dict[str, Puzzle]:
+    """The puzzles of the batch being resumed, checked against those that were asked for."""
+    from compressarc.run_folder import RunFolder
+
+    assert command.out is not None
+    run = RunFolder(command.out)
+    if (command.dataset, command.split, tuple(command.puzzles)) == (run.dataset, run.split, run.names):
+        return run.puzzles
+    chosen = _choose(command)
+    return {name: chosen[name] for name in run.names} if set(chosen) == set(run.names) else chosen
+
+
 def _start_jax(command: Batch, use_cache: Callable[[], None]) -> None:
     """Sets up devices and processes; nothing has touched jax's backends before."""
     from compressarc.elastic import CPU_FLAGS
@@ -77,36 +101,92 @@ def _start_jax(command: Batch, use_cache: Callable[[], None]) -> None:
     forced = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if not forced:
         # Without effect on accelerators.
-        jax.config.update("jax_num_cpu_devices", command.devices or os.cpu_count() or 1)
+        jax.config.update("jax_num_cpu_devices", command.devices or _cores())
+    if command.engine == "ray":  # the accelerators are the workers'
+        jax.config.update("jax_platforms", "cpu")
     if command.coordinator is not None:
         several = command.coordinator != "auto"
-        jax.distributed.initialize(
-            *((command.coordinator, command.num_processes, command.process_id) if several else ())
-        )
+        try:
+            jax.distributed.initialize(
+                *((command.coordinator, command.num_processes, command.process_id) if several else ())
+            )
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"--coordinator {command.coordinator}: {error}") from error
+    if jax.default_backend() == "tpu":  # whose default, bfloat16 products, nobody has tried here
+        jax.config.update("jax_default_matmul_precision", "float32")
     if command.cache:
         use_cache()
 
 
-def _device_name(command: Batch) -> str:
-    """The device model for what is here."""
-    if command.device is not None:
-        return command.device
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _devices(command: Batch, modeled_only: bool) -> tuple[DeviceModel, int]:
+    """The device model and the number of devices: as asked for, or what is here."""
+    from compressarc.device_model import DEVICES, device_model
+
+    if modeled_only:
+        assert command.device is not None
+        return device_model(command.device), command.devices or 1
+    if command.engine == "ray":
+        from compressarc.elastic import cluster_devices, connect
+
+        connect(command.address)
+        name, count = cluster_devices()
+        return device_model(command.device or name), command.devices or count
     import jax
 
-    from compressarc.device_model import DEVICES
+    count = command.devices or len(jax.devices())
+    if command.device is not None or jax.default_backend() == "cpu":
+        return device_model(command.device or "cpu"), count
+    kind = jax.devices()[0].device_kind.lower().replace(" ", "").replace("lite", "e")
+    known = [name for name in DEVICES if name != "cpu" and name in kind]
+    model = device_model((known or ["a100"])[0])
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    name = model.name if known else f"{jax.devices()[0].device_kind} (speeds as {model.name})"
+    return dataclasses.replace(model, name=name, memory=float(limit or model.memory)), count
 
-    kind = jax.devices()[0].device_kind.lower().replace(" ", "")
-    known = (name for name in DEVICES if name != "cpu" and name in kind.replace("lite", "e"))
-    return "cpu" if jax.default_backend() == "cpu" else next(known, "a100")
+
+class _Stop:
+    """Turns the first Ctrl-C or SIGTERM into a stop with checkpoints; a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> _Stop:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in getattr(self, "_before", {}).items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        del frame
+        self.asked = True
+        signal.signal(number, self._before[signal.Signals(number)])
 
 
-def run_batch_command(command: Batch, console: Console, use_cache: Callable[[], None]) -> int:
-    """Runs `compressarc batch`; returns the exit status (3: stopped before the end)."""
+def run_batch_command(
+    command: Batch, console: Console, use_cache: Callable[[], None], given: Collection[str] = ()
+) -> int:
+    """Runs `compressarc batch`; returns the exit status (3: stopped before the end).
+
+    given: options that were typed, such as `--steps`.
+    """
     from compressarc.batch_terminal import BatchDisplay, show_plan, show_summary
 
+    started = time.monotonic()
     _check(command)
     budget = None if command.budget is None else parse_duration(command.budget)
-    puzzles = _choose(command)
+    if command.resume:
+        command = _with_folder_settings(command, given)
+    puzzles = _puzzles_of(command) if command.resume else _choose(command)
     if command.device is not None:
         from compressarc.device_model import device_model
 
@@ -126,13 +206,10 @@ def run_batch_command(command: Batch, console: Console, use_cache: Callable[[], 
         _start_jax(command, use_cache)
     import jax
 
-    from compressarc.device_model import device_model
-
     modeled_only = command.plan and command.device is not None
-    devices = command.devices or (1 if modeled_only else len(jax.devices()))
-    device = device_model(_device_name(command))
+    device, devices = _devices(command, modeled_only)
     first = modeled_only or jax.process_index() == 0
-    plan, run = _plan_and_folder(command, puzzles, device.name, devices, first)
+    plan, run = _plan_and_folder(command, puzzles, device, devices, first, modeled_only)
     if first:
         steps, seeds = command.config.steps, command.seeds
         show_plan(console, plan, device, devices=devices, seeds=seeds, steps=steps)
@@ -144,7 +221,14 @@ def run_batch_command(command: Batch, console: Console, use_cache: Callable[[], 
     if run is None:
         return 0
     total = len(run.names) * command.seeds * command.config.steps
-    with BatchDisplay(console, run, total, quiet=not first) as display:
+    if budget is not None:
+        budget = max(1e-3, budget - (time.monotonic() - started))
+    with BatchDisplay(console, run, total, quiet=not first) as display, _Stop() as stop:
+
+        def tell(event: Event) -> bool:
+            display.tell(event)
+            return stop.asked
+
         if command.engine == "ray":
             from compressarc.elastic import run_elastic
 
@@ -154,15 +238,13 @@ def run_batch_command(command: Batch, console: Console, use_cache: Callable[[], 
                 address=command.address,
                 checkpoint_every=command.checkpoint_every,
                 budget=budget,
-                tell=display.tell,
+                tell=tell,
                 cache=cache or "",
             )
         else:
             from compressarc.batch import run_batch
 
-            whole = run_batch(
-                run, checkpoint_every=command.checkpoint_every, budget=budget, tell=display.tell
-            )
+            whole = run_batch(run, checkpoint_every=command.checkpoint_every, budget=budget, tell=tell)
     if first:
         from compressarc.page import write_page
 
@@ -174,44 +256,108 @@ def run_batch_command(command: Batch, console: Console, use_cache: Callable[[], 
 
 
 def _plan_and_folder(
-    command: Batch, puzzles: dict[str, Puzzle], device: str, devices: int, first: bool
+    command: Batch,
+    puzzles: dict[str, Puzzle],
+    device: DeviceModel,
+    devices: int,
+    first: bool,
+    modeled_only: bool,
 ) -> tuple[Plan, RunFolder | None]:
     """The plan, a new one or that of the batch being resumed, and the batch's folder."""
     import jax
 
-    from compressarc.device_model import device_model
     from compressarc.inputs import signature
     from compressarc.plan import make_plan
     from compressarc.run_folder import BatchSettings, RunFolder
 
-    settings = BatchSettings(command.config, tuple(range(command.seeds)), command.settle, command.vote)
-    if command.resume and command.out is not None:
-        run = RunFolder(command.out)
-        run.same_batch(puzzles, settings)
-        if command.plan:
-            return run.plan, None
-        if first and settings != run.settings:
-            run.extend(settings)
-        run.settings = settings
-        return run.plan, run
-    if first:
-        plan = make_plan(
-            {name: signature(puzzle.canvas) for name, puzzle in puzzles.items()},
-            device_model(device),
+    def planned(names: Iterable[str]) -> Plan:
+        return make_plan(
+            {name: signature(puzzles[name].canvas) for name in names},
+            device,
             devices=devices,
             seeds=command.seeds,
             steps=command.config.steps,
             programs=command.programs,
             lanes=command.lanes,
         )
+
+    several = not modeled_only and jax.process_count() > 1
+    settings = BatchSettings(command.config, tuple(range(command.seeds)), command.settle, command.vote)
+    if command.resume and command.out is not None:
+        run = RunFolder(command.out)
+        run.same_batch(puzzles, settings)
+        before, run.settings = run.settings, settings
+        if command.replan:
+            left = [n for n in run.names if not all(run.ended(n, seed) for seed in settings.seeds)]
+            plan = planned(left or run.names)
+        else:
+            plan = run.plan
         if command.plan:
             return plan, None
-        assert command.out is not None
-        RunFolder.create(command.out, puzzles, settings, plan, dataset=command.dataset, split=command.split)
-    if not command.plan and jax.process_count() > 1:
+
+        def write() -> None:
+            if settings != before:
+                run.extend(settings)
+            if command.replan:
+                run.set_plan(plan)
+
+        _by_first(write, first, several)
+        return plan, run
+    if command.plan:
+        return planned(puzzles), None
+    assert command.out is not None
+    out = command.out
+
+    def create() -> None:
+        RunFolder.create(
+            out, puzzles, settings, planned(puzzles), dataset=command.dataset, split=command.split
+        )
+
+    _by_first(create, first, several)
+    run = RunFolder(out)
+    return run.plan, run
+
+
+def _by_first(action: Callable[[], None], first: bool, several: bool) -> None:
+    """Lets process 0 do something while the others wait; if it fails, none goes on."""
+    error: ValueError | OSError | None = None
+    if first:
+        try:
+            action()
+        except (ValueError, OSError) as caught:
+            error = caught
+    if several:
+        import numpy as np
         from jax.experimental import multihost_utils
 
-        multihost_utils.sync_global_devices("batch folder")
+        failed = multihost_utils.broadcast_one_to_all(np.int32(error is not None))
+        if failed and error is None:
+            raise ValueError("process 0 could not write the batch's folder; its message says why")
+    if error is not None:
+        raise error
+
+
+def _with_folder_settings(command: Batch, given: Collection[str]) -> Batch:
+    """The command with the folder's settings wherever none was typed."""
+    from compressarc.run_folder import RunFolder
+
     assert command.out is not None
     run = RunFolder(command.out)
-    return run.plan, run
+    own = run.settings
+    typed = {
+        f.name: getattr(command.config, f.name)
+        for f in dataclasses.fields(own.config)
+        if {f"--{f.name.replace('_', '-')}", f"--no-{f.name.replace('_', '-')}"} & set(given)
+    }
+    changes: dict[str, Any] = {"config": dataclasses.replace(own.config, **typed)}
+    for name, value in (
+        ("seeds", len(own.seeds)),
+        ("settle", own.settle),
+        ("vote", own.vote),
+        ("dataset", run.dataset),
+        ("split", run.split),
+        ("puzzles", run.names),
+    ):
+        if f"--{name}" not in given:
+            changes[name] = value
+    return dataclasses.replace(command, **changes)

@@ -78,7 +78,14 @@ class BatchDisplay:
             console=console,
         )
         self._task = self._bar.add_task("batch", total=total_steps, status="starting jax")
-        self._at: dict[tuple[str, int], int] = {}
+        settings = run.settings
+        self._at = {
+            (name, seed): settings.config.steps
+            for name in run.names
+            for seed in settings.seeds
+            if run.ended(name, seed)
+        }
+        self._buckets = len(run.plan.buckets)
         self._solved = self._known = 0
         self._begun, self._taken, self._said = time.monotonic(), 0, ""
 
@@ -101,14 +108,14 @@ class BatchDisplay:
             self._at[name, seed] = max(steps, self._at.get((name, seed), 0))
         self._taken += event.steps
         rate = self._taken / max(1e-9, time.monotonic() - self._begun)
-        status = f"bucket {event.bucket + 1} of {len(self._run.plan.buckets)}, {rate:.1f} steps/s"
+        status = f"bucket {event.bucket + 1} of {self._buckets}, {rate:.1f} steps/s"
         if event.kind == "compiling":
             status += ", compiling"
             if not self._console.is_terminal and not self._quiet and status.split(",")[0] != self._said:
                 self._said = status.split(",")[0]
                 self._console.print(f"{self._said}: compiling")
         if self._known:
-            status += f", {self._solved} of {self._known} solved"
+            status += f", {self._solved} of {self._known} runs solved"
         self._bar.update(self._task, completed=sum(self._at.values()), status=status)
 
     def _line(self, name: str, seed: int, record: Any) -> None:

@@ -113,7 +113,10 @@ class Batch:
     out: Path | None = None
     """folder for results, checkpoints, submission.json and report.html"""
     resume: bool = False
-    """go on with the batch in --out, with whatever devices, processes or engine there are now"""
+    """go on with the batch in --out, with whatever devices, processes or engine there are now; settings that
+    are not given are the folder's; more --steps or --seeds may be asked for"""
+    replan: bool = False
+    """with --resume: make a new plan for what is left (other devices, --lanes, --programs)"""
     budget: str | None = None
     """time after which to stop with the guesses so far: 90s, 10m, 2h"""
     settle: int | None = None
@@ -365,7 +368,7 @@ def _run_score(command: Score) -> int:
 def _run_batch(command: Batch) -> int:
     from compressarc.batch_command import run_batch_command
 
-    return run_batch_command(command, _console(), _use_cache)
+    return run_batch_command(command, _console(), _use_cache, _given)
 
 
 def _run_report(command: Report) -> int:
@@ -409,6 +412,9 @@ def _run_compare(command: Compare) -> int:
     return 0
 
 
+_given: set[str] = set()
+"""Options that were typed, as far as a default could mean something else."""
+
 _COMMANDS = {
     Solve: _run_solve,
     Analyze: _run_analyze,
@@ -434,9 +440,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         | Annotated[Compare, tyro.conf.subcommand("compare")]
     )
     try:
+        typed = sys.argv[1:] if arguments is None else arguments
+        _given.clear()
+        _given.update(a.split("=")[0].replace("_", "-") for a in typed if a.startswith("--"))
         command = tyro.cli(Command, prog="compressarc", args=arguments, description=__doc__)
         return _COMMANDS[type(command)](command)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"compressarc: {error}", file=sys.stderr)
         return 2
 

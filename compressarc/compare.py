@@ -75,11 +75,11 @@ def compare_runs(own: Mapping[str, Score], published: Mapping[str, Score], guess
 
 
 def scores_of(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Score]:
-    """Scores from a batch's result files; puzzles without a known solution are left out."""
+    """Scores from a batch's result files; left out: unfinished puzzles, those without a known solution."""
     return {
         name: Score(r["rank_of_solution"], r["official_score"])
         for name, r in results.items()
-        if "official_score" in r
+        if "official_score" in r and r["status"] != "running"
     }
 
 

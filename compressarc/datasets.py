@@ -102,6 +102,8 @@ def _from_file(path: Path) -> dict[str, Puzzle]:
     beside = path.with_name(path.name.replace("challenges", "solutions"))
     if beside != path and beside.exists():
         solutions = _read_json(beside)
+        if not isinstance(solutions, dict):
+            raise ValueError(f"{beside}: expected a JSON object by puzzle, got {type(solutions).__name__}")
     return {
         name: parse_puzzle(puzzle, name, source=str(path), solutions=solutions.get(name))
         for name, puzzle in data.items()

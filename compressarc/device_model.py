@@ -33,6 +33,9 @@ MEMORY_PER_WORK = 12.5e3
 STATE_PER_WORK = 0.9e3
 """Bytes of latents, moments and gradients for each unit of work, roughly."""
 
+MEMORY_SHARE = 0.65
+"""Share of a device's memory that a plan fills; jax takes three quarters of a GPU's by default."""
+
 FIXED_BYTES = 12e6
 """Bytes of one run that don't depend on its shape: weights, moments, program arguments."""
 
@@ -75,7 +78,7 @@ class DeviceModel:
 
     def lanes(self, work: float) -> int:
         """Runs side by side that fit into memory and still pay."""
-        fitting = int(0.8 * self.memory / self.run_bytes(work))
+        fitting = int(MEMORY_SHARE * self.memory / self.run_bytes(work))
         return max(1, min(self.max_lanes, fitting))
 
 

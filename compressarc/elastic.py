@@ -50,7 +50,10 @@ def _work(
         forget()
         _last_bucket[:] = [number]
     left = [item for item in items if not run.ended(*item)]
-    deadline = None if until is None else time.monotonic() + until - time.time()
+    remaining = None if until is None else until - time.time()
+    if remaining is not None and remaining <= 0:
+        left = []
+    deadline = None if remaining is None else time.monotonic() + remaining
     run_bucket(
         run,
         bucket,
@@ -96,18 +99,42 @@ def run_elastic(
     Raises: ValueError if Ray is not installed, or there is no cluster at the address.
     """
     ray = require_ray()
-    started_here = not ray.is_initialized()
-    if started_here:
-        try:
-            ray.init(address=address, log_to_driver=False, include_dashboard=False)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ValueError(f"no Ray cluster at {address!r}: {error}") from error
+    started_here = connect(address)
     try:
         return _drive(ray, folder, checkpoint_every, budget, retries, tell, cache)
     finally:
         folder.write_submission()
         if started_here:
             ray.shutdown()
+
+
+def connect(address: str | None) -> bool:
+    """Joins a cluster, or starts one here. Returns whether this call did it.
+
+    Raises: ValueError if there is no cluster at the address.
+    """
+    ray = require_ray()
+    if ray.is_initialized():
+        return False
+    try:
+        ray.init(address=address, log_to_driver=False, include_dashboard=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ValueError(f"no Ray cluster at {address!r}: {error}") from error
+    return True
+
+
+def cluster_devices() -> tuple[str, int]:
+    """Device model and number of devices of the cluster that has been joined."""
+    from compressarc.device_model import DEVICES
+
+    has = require_ray().cluster_resources()
+    kinds = [key.split(":", 1)[1].lower() for key in has if key.startswith("accelerator_type:")]
+    known = [name for kind in kinds for name in DEVICES if name != "cpu" and name in kind.replace("-", "")]
+    if has.get("GPU"):
+        return (known or ["a100"])[0], int(has["GPU"])
+    if has.get("TPU"):
+        return (known or ["v5e"])[0], int(has["TPU"])
+    return "cpu", max(1, int(has.get("CPU", 1)))
 
 
 def _drive(
@@ -139,12 +166,18 @@ def _drive(
         for low in range(0, len(items), bucket.lanes):
             wave = items[low : low + bucket.lanes]
             tasks[work.remote(where, number, wave, checkpoint_every, until, cache)] = number
-    stopped = False
+    stopped, failures = False, []
     while tasks and not stopped:
         ready, _ = ray.wait(list(tasks), timeout=1.0)
         for task in ready:
             number = tasks.pop(task)
-            for item in ray.get(task):
+            try:
+                done = ray.get(task)
+            except ray.exceptions.RayError as error:  # the others go on
+                failures.append(error)
+                continue
+            for item in done:
+                folder.recount_seeds([item[0]])
                 left.discard(item)
                 record = folder.record(*item)
                 assert record is not None
@@ -153,4 +186,6 @@ def _drive(
         stopped |= bool(tell(Event("chunk", (), 0)))
     for task in tasks:
         ray.cancel(task)
+    if failures:
+        raise RuntimeError(f"{len(failures)} tasks failed; the first: {failures[0]}")
     return not left

@@ -92,6 +92,11 @@ class Lanes:
         self._keys: Any = None
 
     @property
+    def compiled(self) -> bool:
+        """Whether the step has been compiled."""
+        return self._advance is not None
+
+    @property
     def filled(self) -> bool:
         """Whether any of this process's lanes has something to work on."""
         return bool(self._hosts)

@@ -52,7 +52,9 @@ def leading_components(params: Params, static: Signature) -> dict[str, np.ndarra
     Returns: type code -> values on the type's axes, scaled to max |value| = 1.
     """
     decoded, kl = mean_decoded(params, static)
-    found = {}
+    found: dict[str, np.ndarray] = {}
+    if not np.isfinite(kl).all() or not all(np.isfinite(a).all() for a in decoded.values()):
+        return found  # the last update can leave weights that the losses so far don't show
     for i in np.argsort(-kl):
         if kl[i] <= SURVIVING_NATS:
             break

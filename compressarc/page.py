@@ -50,13 +50,14 @@ def solved_by_seconds(results: list[dict[str, Any]], steps: int) -> np.ndarray:
 def page_data(run: RunFolder) -> dict[str, Any]:
     """Everything the page shows, as plain data."""
     results = run.results()
-    known = [r for r in results.values() if "rank_changes" in r]
+    known = [r for r in results.values() if "rank_changes" in r and r["status"] != "running"]
     steps = max((r["steps"] for r in results.values()), default=0)
     curve = solved_over_time(known, steps)
     seconds = solved_by_seconds(known, steps)
     total = score_split(scores_of(results), PASS)
     published = has_published(run)
     settings = run.settings
+    row_steps = str(steps) if published and str(steps) in published_table(run.split) else "2000"
     data: dict[str, Any] = {
         "title": " ".join(x for x in (run.dataset, run.split, f"{len(run.names)} puzzles") if x),
         "short": "this run",
@@ -70,14 +71,13 @@ def page_data(run: RunFolder) -> dict[str, Any]:
         "by_steps": _changes(curve),
         "by_seconds": [[0.0, 0.0]] + [[float(seconds[int(s) - 1]), y] for s, y in _changes(curve) if s >= 1],
         "pass": [],
-        "published_pass": published,
+        "published_pass": f"published, % of 400 at {row_steps} steps" if published else "",
         "official": "",
         "compare": [],
         "puzzles": [],
     }
     if known:
-        table = published_table(run.split) if published else {}
-        row = table.get(str(steps), table.get("2000", {}))
+        row = published_table(run.split)[row_steps] if published else {}
         for n in PASS:
             share = Proportion.of(total.solved[n], total.puzzles)
             cells = [
@@ -109,7 +109,7 @@ def page_data(run: RunFolder) -> dict[str, Any]:
         if known:
             c = compare_with_published(results, run.split)
             data["compare"] = [
-                f"Published run at 2000 steps, same puzzles: {c.published}. This run: {c.own}.",
+                f"Published run at 2000 steps, same puzzles: {c.published}. This run at {steps}: {c.own}.",
                 f"Same outcome: {c.agreement}. Newly solved {len(c.newly_solved)}, lost {len(c.lost)}; "
                 f"p = {c.p_value:.3g} that both are as likely.",
             ]
@@ -140,8 +140,10 @@ def page_data(run: RunFolder) -> dict[str, Any]:
 def write_page(run: RunFolder, path: str | Path | None = None) -> Path:
     """Writes the report, `report.html` in the batch's folder by default."""
     path = run.folder / "report.html" if path is None else Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder; expected the name of the page, such as report.html")
     template = importlib.resources.files("compressarc").joinpath("page.html").read_text()
-    # Inside a script element only "</" could end the data.
-    text = json.dumps(page_data(run), separators=(",", ":")).replace("</", "<\\/")
+    # Nothing inside a script element may look like a tag or a comment.
+    text = json.dumps(page_data(run), separators=(",", ":")).replace("<", "\\u003c")
     replace_file(path, template.replace("__DATA__", text).encode())
     return path

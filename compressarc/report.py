@@ -6,6 +6,7 @@ import dataclasses
 import importlib.metadata
 import io
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,8 @@ def check_writable(folder: str | Path) -> Path:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".write-test"
-        probe.write_text("")
-        probe.unlink()
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".write-test"):
+            pass
     except OSError as error:
         raise ValueError(f"{folder}: cannot write here ({error.strerror or error})") from error
     return folder

@@ -20,9 +20,11 @@ import dataclasses
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import time
+import uuid
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,7 +44,13 @@ from compressarc.score import score_answers, submission
 from compressarc.solver import History
 from compressarc.vote import count_votes, ranks_over_time, vote_weights
 
+_UNREADABLE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile)
+"""What reading a missing or damaged record may raise."""
+
 LISTED_ANSWERS = 10
+COMPONENT_ROWS = 240
+"""Rows of a latent component in a result file: what the page draws."""
+
 CURVE_POINTS = 200
 """Points of each curve in a result file."""
 
@@ -89,7 +97,7 @@ class Record:
 def replace_file(path: Path, content: bytes) -> None:
     """Writes a file in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     partial.write_bytes(content)
     partial.replace(path)
 
@@ -134,6 +142,9 @@ class RunFolder:
             raise ValueError(f"{self.folder / 'settings.json'}: missing or wrong key {error}") from error
         self._seen: dict[str, tuple[Any, list[list[np.ndarray]]]] = {}
         puzzles = read_json(self.folder / "puzzles.json")
+        missing = [n for n in self.names if not isinstance(puzzles, dict) or n not in puzzles]
+        if missing:
+            raise ValueError(f"{self.folder / 'puzzles.json'}: no puzzle {', '.join(missing[:3])}")
         self.puzzles = {name: parse_puzzle(puzzles[name], name, source=self.dataset) for name in self.names}
 
     @classmethod
@@ -148,6 +159,13 @@ class RunFolder:
         split: str = "",
     ) -> RunFolder:
         """Writes a new batch's folder. Raises ValueError if there is one already."""
+        odd = [name for name in puzzles if not re.fullmatch(r"[\w-][\w.-]*", name)]
+        if odd:
+            raise ValueError(
+                f"puzzle id {odd[0]!r}: files are named by it; use letters, digits, '_', '-', '.'"
+            )
+        if not puzzles:
+            raise ValueError("no puzzle to solve")
         folder = check_writable(folder)
         if (folder / "settings.json").exists():
             raise ValueError(
@@ -157,7 +175,13 @@ class RunFolder:
         replace_json(folder / "plan.json", plan.to_json())
         described = {"settings": settings.to_json(), "dataset": dataset, "split": split}
         replace_json(folder / "settings.json", described | {"puzzles": list(puzzles)})
-        return cls(folder)
+        run = cls(folder)
+        run.write_submission()
+        return run
+
+    def set_plan(self, plan: Plan) -> None:
+        """Another plan for what is left; checkpoints don't depend on it."""
+        replace_json(self.folder / "plan.json", plan.to_json())
 
     def same_batch(self, puzzles: Mapping[str, Puzzle], settings: BatchSettings) -> None:
         """Checks that this batch can go on here: the same puzzles and settings, or more steps or seeds.
@@ -165,14 +189,17 @@ class RunFolder:
         Raises: ValueError if the folder holds another batch.
         """
         plain = [
-            dataclasses.replace(s, seeds=(0,), config=dataclasses.replace(s.config, steps=1))
+            s.to_json() | {"vote": "", "steps": s.config.steps} | s.to_json()["config"] | {"config": 0}
             for s in (settings, self.settings)
         ]
-        fewer = settings.config.steps < self.settings.config.steps
-        if plain[0] != plain[1] or fewer or not set(self.settings.seeds) <= set(settings.seeds):
-            raise ValueError(
-                f"{self.folder}: holds a batch with other settings: {self.settings}, asked for {settings}"
-            )
+        differing = [k for k in plain[0] if k not in ("steps", "seeds") and plain[0][k] != plain[1][k]]
+        if settings.config.steps < self.settings.config.steps:
+            differing.append("steps")
+        if not set(self.settings.seeds) <= set(settings.seeds):
+            differing.append("seeds")
+        if differing:
+            told = ", ".join(f"{k} {plain[1][k]}, asked for {plain[0][k]}" for k in differing)
+            raise ValueError(f"{self.folder}: holds a batch with other settings: {told}")
         if list(puzzles) != list(self.names) or any(
             official_form(puzzles[n]) != official_form(self.puzzles[n]) for n in self.names
         ):
@@ -210,6 +237,9 @@ class RunFolder:
     def save_record(self, name: str, seed: int, record: Record, *, result: bool = True) -> None:
         """Writes what a run has proposed so far, and the puzzle's result with it (result: or not)."""
         history, buffer = record.history, io.BytesIO()
+        before = None if record.ended else self._brief(name, seed)
+        if before is not None and before[1] > history.steps:
+            return  # a run that is being prolonged: its former end says more, as yet
         answers = pack_answers(history.ranking) if len(history.ranking) else {}
         np.savez_compressed(
             buffer,
@@ -234,8 +264,8 @@ class RunFolder:
         try:
             with np.load(path) as file:
                 data = dict(file)
-        except (ValueError, OSError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path}: not a readable record ({error}); remove it to run it anew") from error
+        except _UNREADABLE:  # as if the run had not begun
+            return None
         history = History.empty()
         if "answers/grids" in data:
             curves = {k: data[k] for k in ("kl", "reconstruction", "proposals", "weights")}
@@ -244,13 +274,20 @@ class RunFolder:
         components = {k.removeprefix(mark): a for k, a in data.items() if k.startswith(mark)}
         return Record(history, str(data["status"]), float(data["seconds"]), components or None)
 
+    def _brief(self, name: str, seed: int) -> tuple[str, int] | None:
+        """Status and steps of a recorded run."""
+        try:
+            with np.load(self._record_path(name, seed)) as file:
+                return str(file["status"]), len(file["reconstruction"])
+        except _UNREADABLE:
+            return None
+
     def ended(self, name: str, seed: int) -> bool:
         """Whether a run has ended, for the steps that are asked for."""
-        path = self._record_path(name, seed)
-        if not path.exists():
+        brief = self._brief(name, seed)
+        if brief is None:
             return False
-        with np.load(path) as file:
-            status, steps = str(file["status"]), len(file["reconstruction"])
+        status, steps = brief
         return status in ("non_finite", "settled") or (
             status == "finished" and steps >= self.settings.config.steps
         )
@@ -275,15 +312,28 @@ class RunFolder:
 
     def recount(self, vote: str) -> None:
         """Counts all recorded votes in another way, and writes results and submission anew."""
-        self._set(dataclasses.replace(self.settings, vote=vote))
+        self.settings = dataclasses.replace(self.settings, vote=vote)
         for name in self.names:
             self.write_result(name)
         self.write_submission()
+        self._set(self.settings)
+
+    def recount_seeds(self, names: Sequence[str]) -> None:
+        """Counts once more where several runs belong to one puzzle and may have ended at once."""
+        for name in names if len(self.settings.seeds) > 1 else ():
+            self.write_result(name)
 
     def results(self) -> dict[str, dict[str, Any]]:
         """The results there are, by puzzle."""
-        found = {name: self.folder / "results" / f"{name}.json" for name in self.names}
-        return {name: read_json(path) for name, path in found.items() if path.exists()}
+        found = {}
+        for name in self.names:
+            path = self.folder / "results" / f"{name}.json"
+            if path.exists():
+                found[name] = read_json(path)
+                missing = [k for k in ("status", "answers", "steps", "seconds") if k not in found[name]]
+                if missing:
+                    raise ValueError(f"{path}: missing key {missing[0]!r}; remove it, or see `report --vote`")
+        return found
 
     def _guesses(self, name: str) -> list[list[np.ndarray]]:
         """The guesses in a puzzle's result, read again only if the file is another."""
@@ -379,7 +429,8 @@ def puzzle_result(puzzle: Puzzle, records: Mapping[int, Record], settings: Batch
 
 def _component(code: str, values: np.ndarray) -> dict[str, Any]:
     """A tensor's leading component for the report; axes of the type, scaled to [-1, 1]."""
-    return {"type": code, "shape": list(values.shape), "values": [round(float(v), 3) for v in values.ravel()]}
+    drawn = values.reshape(-1, values.shape[-1])[:COMPONENT_ROWS].ravel()
+    return {"type": code, "shape": list(values.shape), "values": [round(float(v), 2) for v in drawn]}
 
 
 def solved_over_time(results: Sequence[Mapping[str, Any]], steps: int, guesses: int = 2) -> np.ndarray:

@@ -16,7 +16,7 @@ import pytest
 
 import compressarc
 from compressarc import cli
-from compressarc.batch import run_batch
+from compressarc.batch import run_batch, standings
 from compressarc.batch_command import parse_duration
 from compressarc.config import SolveConfig
 from compressarc.lanes import Lanes, lane_mesh
@@ -116,22 +116,38 @@ def test_more_steps_and_seeds_may_be_asked_for_and_nothing_else(whole, tmp_path)
     assert not RunFolder(copy).ended("same", 0) and RunFolder(copy).settings == more
 
 
-def test_settled_runs_stop_early_and_their_lanes_go_on(tmp_path):
-    """The rule needs the burn-in to be over; here its end is moved to the front."""
+def test_settled_runs_stop_early_and_their_lanes_go_on(whole, tmp_path, monkeypatch):
+    """What a lane's former run did while it settled must not become its next run's.
+
+    The rule needs the burn-in to be over; here its end is at the front, and one of the two runs
+    in the first wave settles before the other.
+    """
     from compressarc import batch
 
+    def judge(self, scores, step):
+        self.since = 0 if len(scores) % 2 else step  # some do, some don't, by the record alone
+
+    monkeypatch.setattr(batch, "BURN_IN_END", 0)
+    monkeypatch.setattr(batch.Standing, "judge", judge)
     run = batches.make(tmp_path / "run", settle=5)
-    before, batch.BURN_IN_END = batch.BURN_IN_END, 5
-    try:
-        assert run_batch(run)
-    finally:
-        batch.BURN_IN_END = before
+    assert run_batch(run)
+    ends = {}
     for item in ITEMS:
-        record = run.record(*item)
-        assert record.status in ("settled", "finished") and record.history.steps % 5 == 0
-        if record.status == "settled":
-            late = [h.order for h in record.history.ranking.ranked()[:2]]
-            assert late is not None and record.history.steps < 20 + 1
+        record, full = run.record(*item), whole.record(*item).history
+        steps = ends[item] = record.history.steps
+        assert record.status == ("finished" if steps == 20 else "settled") and steps % 5 == 0
+        for field in ("kl", "reconstruction", "weights"):
+            np.testing.assert_array_equal(getattr(record.history, field), getattr(full, field)[:steps])
+    assert min(ends.values()) < 20, "no run settled: nothing was tested"
+
+
+def test_standing_is_judged_from_the_record(whole):
+    """A resumed run knows since when its answers stand still."""
+    history = whole.record("same", 0).history
+    told = [(step, s.best, s.since) for step, s in standings(history, 5)]
+    assert [step for step, *_ in told] == [5, 10, 15, 20]
+    final = [e.order for e in count_votes([history]).ranked()[:2]]
+    assert list(told[-1][1]) == final and all(since <= step for step, _, since in told)
 
 
 @pytest.fixture
@@ -242,6 +258,8 @@ def test_the_command_killed_and_resumed(whole, subprocess_env, tmp_path):
         (["--out", "x", "--vote", "papr"], "did you mean paper"),
         (["--out", "x", "--address", "auto"], "--address belongs to --engine ray"),
         (["--out", "x", "--coordinator", "a:1"], "needs --num-processes and --process-id"),
+        (["--out", "x", "--process-id", "1"], "need --coordinator host:port"),
+        (["--out", "x", "--replan"], "--replan belongs to --resume"),
         (["--out", "x", "--dataset", "nosuch"], "nosuch"),
     ],
 )
@@ -250,6 +268,34 @@ def test_bad_input(arguments, message, capsys, tmp_path, monkeypatch):
     assert cli.main(["batch", *arguments]) == 2
     assert re.search(re.escape(message), capsys.readouterr().err)
     assert not list(tmp_path.rglob("settings.json"))
+
+
+def test_damage_is_named_or_mended(whole, tmp_path, capsys):
+    copy = tmp_path / "run"
+    shutil.copytree(whole.folder, copy)
+    (copy / "runs" / "same" / "0.npz").write_bytes(b"PK\x03\x04 half")
+    run = RunFolder(copy)
+    assert run.record("same", 0) is None and not run.ended("same", 0)  # it will be run anew
+    (copy / "results" / "same.json").write_text("{}")
+    assert cli.main(["report", str(copy)]) == 2
+    assert "same.json: missing key 'status'" in capsys.readouterr().err
+    (copy / "puzzles.json").write_text("{}")
+    with pytest.raises(ValueError, match="puzzles.json: no puzzle same"):
+        RunFolder(copy)
+    puzzles = {"../evil": zoo.SAME}
+    with pytest.raises(ValueError, match="files are named by it"):
+        RunFolder.create(tmp_path / "x", puzzles, whole.settings, whole.plan)
+
+
+def test_settings_of_a_resumed_batch_are_the_folders(whole, tmp_path):
+    from compressarc.batch_command import _with_folder_settings
+
+    command = cli.Batch(out=whole.folder, resume=True)
+    plain = _with_folder_settings(command, ())
+    assert (plain.config, plain.seeds, plain.puzzles) == (batches.CONFIG, 2, whole.names)
+    more = cli.Batch(config=SolveConfig(steps=30), out=whole.folder, resume=True, seeds=3)
+    asked = _with_folder_settings(more, {"--steps", "--seeds"})
+    assert (asked.config.steps, asked.config.chunk, asked.seeds) == (30, 5, 3)
 
 
 def test_reports_of_what_is_no_batch(tmp_path, capsys):
