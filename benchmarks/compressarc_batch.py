@@ -144,6 +144,34 @@ def executed_kernels(text: str) -> int:
     return count(entry.group(1)) if entry else 0
 
 
+EASY = ("3618c87e", "6f8cd79b", "c8f0f002", "b1948b0a", "a699fb00")
+
+
+def first_guesses(kind: str, steps: int, cache: str) -> dict[str, Any]:
+    """First guess and rank of the solution of the five easy puzzles, alone or in one padded program."""
+    import jax
+
+    import compressarc
+    from compressarc.device_model import device_model
+    from compressarc.run_folder import BatchSettings, RunFolder
+
+    jax.config.update("jax_compilation_cache_dir", cache)
+    puzzles = {n: compressarc.load_puzzle(n) for n in EASY}
+    config = compressarc.SolveConfig(steps=steps)
+    if kind == "alone":
+        found = {}
+        for name, puzzle in puzzles.items():
+            solution = compressarc.solve(puzzle, config, key=jax.random.key(0))
+            assert solution.score is not None
+            found[name] = [[g.tolist() for g in solution.attempts[0]], solution.score.rank]
+        return found
+    statics = {n: compressarc.signature(p.canvas) for n, p in puzzles.items()}
+    plan = compressarc.make_plan(statics, device_model("cpu"), programs=1, lanes=len(EASY))
+    folder = RunFolder.create(Path(tempfile.mkdtemp()) / "run", puzzles, BatchSettings(config), plan)
+    compressarc.run_batch(folder)
+    return {n: [r["answers"][0]["grids"], r["rank_of_solution"]] for n, r in folder.results().items()}
+
+
 def count_kernels(name: str) -> dict[str, Any]:
     """Kernels, bytes and operations of a step of one lane, from the compiled module."""
     import jax
@@ -196,7 +224,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="4 puzzles, 50 steps, 2 seeds")
     parser.add_argument("--steps", type=int, default=300, help="of every puzzle")
     parser.add_argument("--programs", type=int, help="of the mixed batch, instead of the plan's choice")
-    parser.add_argument("--only", choices=("mixed", "seeds", "plans", "count"), help="one part")
+    parser.add_argument("--only", choices=("mixed", "seeds", "plans", "count", "easy"), help="one part")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -204,6 +232,8 @@ def main() -> int:
         kind, *rest = arguments.child
         if kind == "solve":
             print(json.dumps(one_after_another(rest[2:], int(rest[0]), rest[1])))
+        elif kind == "easy":
+            print(json.dumps(first_guesses(rest[0], int(rest[1]), rest[2])))
         elif kind == "count":
             print(json.dumps(count_kernels(rest[0])))
         else:
@@ -211,7 +241,7 @@ def main() -> int:
             print(json.dumps(batch(rest[5:], steps, seeds, programs or None, lanes or None, rest[4])))
         return 0
     out: dict[str, Any] = {}
-    parts = (arguments.only,) if arguments.only else ("plans", "count", "mixed", "seeds")
+    parts = (arguments.only,) if arguments.only else ("plans", "count", "easy", "mixed", "seeds")
     steps = 50 if arguments.quick else arguments.steps
     cores = os.cpu_count() or 1
     many = f"{ONE_THREAD} --xla_force_host_platform_device_count={cores}"
@@ -228,6 +258,21 @@ def main() -> int:
                     f"{row['puzzle']}: {row['kernels']} kernels a step (loops multiplied out), CPU module",
                     flush=True,
                 )
+        if "easy" in parts:
+            number = 50 if arguments.quick else 200
+            started = [
+                child(["easy", k, str(number), cache(f"easy-{k}")], ONE_THREAD) for k in ("alone", "batch")
+            ]
+            alone, together = (result(p) for p in started)
+            equal = sum(alone[n][0] == together[n][0] for n in EASY)
+            out["easy"] = {"steps": number, "alone": alone, "batch": together, "equal": equal}
+            ranks = ", ".join(f"{n} {alone[n][1]} {together[n][1]}" for n in EASY)
+            print(
+                f"five easy puzzles, {number} steps: {equal} of 5 first guesses of the batch (one program, five "
+                f"lanes) equal the single run's; rank of the solution alone and in the batch: {ranks}",
+                flush=True,
+            )
+            ok &= arguments.quick or equal == 5
         if "mixed" in parts:
             names = mixed(4 if arguments.quick else 16)
             total = len(names) * steps
