@@ -283,8 +283,7 @@ class _Bucket:
         """Checkpoints of all of this process's runs; now and then their results so far, too."""
         refresh = final or time.monotonic() - self._refreshed > PARTIAL_RESULTS_EVERY
         if refresh:
-            self.first = jax.process_index() == 0
-        self._refreshed = time.monotonic()
+            self._refreshed = time.monotonic()
         for lane, active in self.mine.items():
             if not active.steps:
                 continue
