@@ -83,23 +83,24 @@ class DeviceModel:
 
 
 class _Cpu(DeviceModel):
-    """One core: no gain from running side by side, a constant and a slope (measured)."""
+    """One core of two that are both busy: no gain from running side by side, two lines (measured)."""
 
     def assumptions(self) -> list[str]:
         """What the model takes for granted, in words."""
         return [
-            f"one core of the machine this was measured on: 10 ms + 31 microseconds x work a step, "
+            "one core of the machine this was measured on: 10 ms + 31 microseconds x work a step, or 78 "
+            "microseconds x work - 40 ms where that is more; "
             f"{self.compile_seconds:.0f} s to compile a program"
         ]
 
     def step_seconds(self, work: float, lanes: int) -> float:
-        return lanes * (0.010 + 31e-6 * work)
+        return lanes * max(0.010 + 31e-6 * work, 78e-6 * work - 0.040)
 
 
 DEVICES = {
     model.name: model
     for model in (
-        _Cpu("cpu", 8e9, 8.7e9, 4e9, 2e-6, 35.0, 1),
+        _Cpu("cpu", 8e9, 8.7e9, 4e9, 2e-6, 47.0, 1),
         DeviceModel("rtx4070", 12e9, 504e9, 5e12, 2.5e-6, 60.0, 32, 0.25),
         DeviceModel("a100", 80e9, 2.0e12, 6e12, 2.5e-6, 60.0, 64, 3.7),
         DeviceModel("h100", 80e9, 3.35e12, 12e12, 2.2e-6, 60.0, 64, 4.8),

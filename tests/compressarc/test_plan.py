@@ -23,7 +23,7 @@ def statics(request):
 @pytest.mark.parametrize(("programs", "allowed"), [(40, 0.41), (60, 0.27), (100, 0.14)])
 def test_padded_work_of_a_whole_split(statics, programs, allowed):
     """What merging the cheapest pairs reaches with size flags as data; ours is below it."""
-    groups = group_shapes(statics, programs, rounds=100)
+    groups = group_shapes(statics, programs, rounds=30)
     assert len(groups) == programs and sorted(n for g in groups for n in g) == sorted(statics)
     padded = sum(len(g) * work(room_for(statics[n] for n in g).shape) for g in groups)
     own = sum(work(s.shape) for s in statics.values())
