@@ -240,7 +240,9 @@ def test_the_command_killed_and_resumed(whole, subprocess_env, tmp_path):
     process.wait()
     again = subprocess.run(start, env=subprocess_env, capture_output=True, text=True)
     assert again.returncode == 2 and "holds a batch already" in again.stderr
-    done = subprocess.run([*start, "--resume"], env=subprocess_env, capture_output=True, text=True)
+    resume = [sys.executable, "-m", "compressarc.cli", "batch", "--resume", "--devices", "1"]
+    resume += ["--out", str(tmp_path / "run")]
+    done = subprocess.run(resume, env=subprocess_env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "3 of 3 puzzles done" in done.stdout and "report.html" in done.stdout
     histories_equal(RunFolder(tmp_path / "run"), whole)
