@@ -57,8 +57,9 @@ def _source_digest() -> str:
 
 
 def _settings() -> list[tuple[str, str]]:
-    """Settings of jax, those of the compilation cache apart."""
-    about_cache = ("cache", "dump", "log", "traceback", "profiler")
+    """Settings of jax, those apart that don't reach a traced program."""
+    # Which platforms may be used is settled by the backend, whose name is in the key.
+    about_cache = ("cache", "dump", "log", "traceback", "profiler", "platforms", "num_cpu_devices")
     names = (name for name in jax.config.values if not any(word in name for word in about_cache))
     return sorted((name, repr(getattr(jax.config, name, None))) for name in names)
 

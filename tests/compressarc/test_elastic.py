@@ -24,7 +24,7 @@ def test_the_same_bits_as_the_mesh_engine(subprocess_env, compilation_cache, tmp
         env=subprocess_env,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=500,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     histories_equal(ray, mesh)
