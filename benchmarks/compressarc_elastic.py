@@ -97,12 +97,18 @@ def driver(folder: Path, address: str, cache: str) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def wait_for(folder: Path, ended: int, process: subprocess.Popen) -> None:
-    """Until so many runs have ended."""
-    while sum(e["event"] == "end" for e in events(folder)) < ended:
+def all_busy(folder: Path, workers: int) -> bool:
+    """Whether so many processes are in the middle of a run, beyond a checkpoint's first chunk."""
+    last = [json.loads(f.read_text().splitlines()[-1]) for f in (folder / "log").glob("*.jsonl")]
+    return sum(e["event"] == "steps" and e["step"] > CHUNK for e in last) >= workers
+
+
+def wait_for(folder: Path, ended: int, process: subprocess.Popen, busy: int = 0) -> None:
+    """Until so many runs have ended, and so many processes are in the middle of one."""
+    while sum(e["event"] == "end" for e in events(folder)) < ended or not all_busy(folder, busy):
         if process.poll() is not None:
             raise SystemExit(f"the driver ended too early: {process.stdout.read() if process.stdout else ''}")
-        time.sleep(0.5)
+        time.sleep(0.2)
 
 
 def different(a: Path, b: Path) -> int:
@@ -145,7 +151,7 @@ def main() -> int:
     one = make(root / "one", puzzles, steps)
     started, workers = cluster(3)
     process = driver(one.folder, started.address, cache)
-    wait_for(one.folder, number // 4, process)
+    wait_for(one.folder, number // 4, process, busy=3)
     print("killing a node that works, adding another", flush=True)
     started.remove_node(workers[0], allow_graceful=False)
     started.add_node(num_cpus=1, object_store_memory=10**8)
@@ -157,7 +163,7 @@ def main() -> int:
     two = make(root / "two", puzzles, steps)
     started, _ = cluster(3)
     process = driver(two.folder, started.address, cache)
-    wait_for(two.folder, number // 4, process)
+    wait_for(two.folder, number // 4, process, busy=3)
     process.send_signal(signal.SIGKILL)
     process.wait()
     started.shutdown()
