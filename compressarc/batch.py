@@ -25,6 +25,7 @@ from compressarc.plan import Bucket, Plan
 from compressarc.programs import forget
 from compressarc.room import padded_grids, with_padding, without_padding
 from compressarc.run_folder import Record, RunFolder
+from compressarc.select import BURN_IN_STEPS
 from compressarc.solver import History, Run, StepInfo
 
 Item = tuple[str, int]
@@ -32,7 +33,7 @@ Item = tuple[str, int]
 
 _ENDED, _STOP = 1, 2
 
-BURN_IN_END = 150
+BURN_IN_END = BURN_IN_STEPS
 """Steps whose votes hardly count; none can settle before."""
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,18 @@ from compressarc.solver import History, Run, SolveConfig, init
 _META = "run.json"
 
 
-def write_atomically(path: Path, text: str) -> None:
+def replace_file(path: Path, content: bytes) -> None:
     """Replaces a file's content in one step, so that a reader or a crash never sees half of it."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Processes of several hosts may write the same file, and share their numbers.
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    partial.write_bytes(content)
     partial.replace(path)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """As `replace_file`, for text."""
+    replace_file(path, text.encode())
 
 
 def _fingerprint(puzzle: Puzzle, config: SolveConfig, key: PRNGKeyArray) -> dict[str, Any]:

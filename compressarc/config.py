@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
+from collections.abc import Collection
 from typing import NamedTuple
+
+
+def unknown(kind: str, name: str, known: Collection[str]) -> ValueError:
+    """The error for a name that is none of the known ones, with what may have been meant."""
+    near = difflib.get_close_matches(name, known, n=2)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return ValueError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,8 @@ launch, are assumptions, marked below.
 from __future__ import annotations
 
 import dataclasses
-import difflib
+
+from compressarc.config import unknown
 
 KERNELS = 7700
 """Kernels of one step in the CPU's module, loop bodies counted as often as they run (7,600 to 7,900)."""
@@ -113,7 +114,5 @@ DEVICES = {
 def device_model(name: str) -> DeviceModel:
     """A model by name. Raises ValueError with what there is."""
     if name not in DEVICES:
-        near = difflib.get_close_matches(name, DEVICES, n=2)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"unknown device {name!r}{hint} Known: {', '.join(DEVICES)}")
+        raise unknown("device", name, DEVICES)
     return DEVICES[name]

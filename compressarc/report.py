@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from compressarc.checkpoint import write_atomically
+from compressarc.checkpoint import replace_file, write_atomically
 from compressarc.draw import draw_curves, draw_solution, save
 from compressarc.multitensor import TYPES
 from compressarc.solver import Solution
@@ -87,9 +87,7 @@ def write_result(solution: Solution, folder: str | Path, *, seed: int | None = N
         proposals=history.proposals,
         weights=history.weights,
     )
-    partial = folder / ".history.npz.partial"
-    partial.write_bytes(buffer.getvalue())
-    partial.replace(folder / "history.npz")
+    replace_file(folder / "history.npz", buffer.getvalue())
     path = folder / "result.json"
     write_atomically(path, json.dumps(result(solution, seed=seed), indent=1) + "\n")
     return path

@@ -24,7 +24,6 @@ import re
 import shutil
 import socket
 import time
-import uuid
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,7 +32,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from compressarc.checkpoint import Checkpoints, pack_answers, replay
+from compressarc.checkpoint import Checkpoints, pack_answers, replace_file, replay
 from compressarc.config import SolveConfig
 from compressarc.datasets import parse_puzzle
 from compressarc.multitensor import TYPES
@@ -92,14 +91,6 @@ class Record:
     @property
     def ended(self) -> bool:
         return self.status != "running"
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Writes a file in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
 
 
 def replace_json(path: Path, data: Any) -> None:

@@ -6,13 +6,14 @@ proposals a step with their log-weights, and the description length at that step
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from compressarc.config import unknown
 from compressarc.loss import RECONSTRUCTION_WEIGHT
 from compressarc.ranking import Ranking
+from compressarc.select import BURN_IN_PENALTY, BURN_IN_STEPS
 from compressarc.solver import History
 
 Weights = Callable[[History], np.ndarray]
@@ -47,7 +48,8 @@ def _description(scale: float) -> Weights:
 
 def _counted(history: History) -> np.ndarray:
     """One proposal, one vote, whatever its certainty; none in the first 150 steps."""
-    return np.where(np.arange(history.steps)[:, None] < 150, -10.0, 0.0) + 0 * history.weights
+    early = np.arange(history.steps)[:, None] < BURN_IN_STEPS
+    return np.where(early, -BURN_IN_PENALTY, 0.0) + 0 * history.weights
 
 
 VOTES: dict[str, Weights] = {
@@ -64,9 +66,7 @@ VOTES: dict[str, Weights] = {
 def vote_weights(name: str) -> Weights:
     """A vote by name. Raises ValueError with what there is."""
     if name not in VOTES:
-        near = difflib.get_close_matches(name, VOTES, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"unknown vote {name!r}{hint} Known: {', '.join(VOTES)}")
+        raise unknown("vote", name, VOTES)
     return VOTES[name]
 
 
