@@ -63,6 +63,23 @@ def _use_compilation_cache(compilation_cache):
     jax.config.update("jax_compilation_cache_dir", str(compilation_cache))
 
 
+MANY_MAPS = 25_000
+"""Memory maps after which a test process lets its compiled programs go; Linux allows 65,530."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_compiled_programs():
+    """Between files, drops compiled programs once there are very many.
+
+    Each holds some memory maps, and where none is left the compiler aborts the process.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_bytes().splitlines()) > MANY_MAPS:
+        jax.clear_caches()
+        gc.collect()
+
+
 @pytest.fixture
 def subprocess_env(compilation_cache) -> dict[str, str]:
     """Environment in which the command line finds the tests' compilation cache."""
