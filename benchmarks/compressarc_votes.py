@@ -1,8 +1,9 @@
 """Ways to count votes, compared on recorded runs: `python -m benchmarks.compressarc_votes --runs FOLDER`.
 
-FOLDER is a batch (`compressarc batch`) whose puzzles were chosen before anybody saw an
-outcome. Nothing is trained here: every variant counts the same proposals, so compute is equal
-by construction; where seeds are compared with steps, two seeds get half the steps each.
+FOLDER is a batch (`compressarc batch`) whose puzzles were chosen before anybody saw an outcome:
+the 38 of `benchmarks.compressarc_accuracy`, and those of the evaluation split that `--list`
+prints, for `compressarc batch --split evaluation --puzzles ... --seeds 4 --steps 1000`. Nothing is trained here: every variant counts the same proposals, so compute is equal
+by construction; where seeds are compared with steps, k seeds get a k-th of the steps each.
 
 For every variant: runs solved with two guesses, newly solved and lost against the paper's vote
 with an exact two-sided sign test (McNemar), and the same test on the rank of the solution where
@@ -21,9 +22,23 @@ from typing import Any
 from scipy.stats import binomtest
 
 from compressarc.batch import standings
+from compressarc.datasets import load_splits
+from compressarc.inputs import signature
+from compressarc.plan import work
 from compressarc.run_folder import RunFolder
 from compressarc.solver import History
 from compressarc.vote import VOTES, count_votes
+
+LARGEST, EVERY = 2000, 4
+"""The stated list of the evaluation split: every fourth puzzle by work, up to this work."""
+
+
+def stated_list() -> list[str]:
+    """Evaluation puzzles by their sizes alone: nobody's outcome had a say in it."""
+    puzzles = load_splits("arcagi")["evaluation"]
+    works = {name: work(signature(puzzle.canvas).shape) for name, puzzle in puzzles.items()}
+    return sorted((n for n in works if works[n] <= LARGEST), key=lambda n: (works[n], n))[::EVERY]
+
 
 SETTLES = (50, 100, 150, 200, 300, 400)
 
@@ -76,11 +91,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=Path, required=True, nargs="+", help="folders of batches")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--runs", type=Path, nargs="+", help="folders of batches")
+    what.add_argument("--list", action="store_true", help="print the stated list of evaluation puzzles")
     parser.add_argument("--steps", type=int, help="use only so many steps of every run")
     parser.add_argument("--quick", action="store_true", help="the first ten puzzles")
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
+    if arguments.list:
+        print(" ".join(stated_list()))
+        return 0
     runs: list[tuple[str, int, History, Any, int]] = []
     for path in arguments.runs:
         folder = RunFolder(path)
@@ -126,19 +146,30 @@ def main() -> int:
     by_puzzle: dict[str, list[tuple[History, Any]]] = {}
     for name, _, history, solution, _ in runs:
         by_puzzle.setdefault(name, []).append((history, solution))
-    pairs = {n: v for n, v in by_puzzle.items() if len(v) >= 2}
-    if pairs:
-        long = [rank([v[0][0]], v[0][1]) for v in pairs.values()]
-        short = [rank([cut(h, h.steps // 2) for h, _ in v[:2]], v[0][1]) for v in pairs.values()]
-        full = [rank([h for h, _ in v[:2]], v[0][1]) for v in pairs.values()]
-        out["two_seeds_half_the_steps"], out["two_seeds_all_steps"] = paired(short, long), paired(full, long)
+    for count in (2, 4):
+        # Disjoint groups of seeds of one puzzle; each is compared with its first seed alone.
+        groups = [
+            (runs_of[k : k + count], runs_of[0][1])
+            for runs_of in by_puzzle.values()
+            for k in range(0, len(runs_of) - count + 1, count)
+        ]
+        if not groups:
+            continue
+        alone = [rank([group[0][0]], solution) for group, solution in groups]
+        part = [rank([cut(h, h.steps // count) for h, _ in group], solution) for group, solution in groups]
+        full = [rank([h for h, _ in group], solution) for group, solution in groups]
+        out[f"seeds_{count}"] = {
+            "alone": sum((r or 9) <= 2 for r in alone),
+            "equal_compute": paired(part, alone),
+            "all_steps": paired(full, alone),
+        }
         for what, row in (
-            ("two seeds, half the steps each", out["two_seeds_half_the_steps"]),
-            ("two seeds, all steps (twice the compute)", out["two_seeds_all_steps"]),
+            (f"{count} seeds, 1/{count} of the steps each", out[f"seeds_{count}"]["equal_compute"]),
+            (f"{count} seeds, all steps ({count} times the compute)", out[f"seeds_{count}"]["all_steps"]),
         ):
             print(
                 f"{what}: solved {row['solved']} of {row['runs']} (one seed, all steps: "
-                f"{sum((r or 9) <= 2 for r in long)}), newly {row['newly']} lost {row['lost']} (p {row['p']:.2f})"
+                f"{out[f'seeds_{count}']['alone']}), newly {row['newly']} lost {row['lost']} (p {row['p']:.2f})"
             )
     if arguments.json:
         arguments.json.write_text(json.dumps(out, indent=1) + "\n")

@@ -9,6 +9,7 @@ which lane, from what all have told each other between two chunks; what a lane h
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
@@ -18,6 +19,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
+from compressarc.compile_ahead import CompileAhead, programs_ahead
 from compressarc.inputs import Signature, signature
 from compressarc.lanes import Lanes, lane_mesh
 from compressarc.latents import leading_components
@@ -31,7 +33,7 @@ from compressarc.solver import History, Run, StepInfo
 Item = tuple[str, int]
 """A run: puzzle and seed."""
 
-_ENDED, _STOP = 1, 2
+_ENDED, _STOP, _BUSY = 1, 2, 4
 
 BURN_IN_END = BURN_IN_STEPS
 """Steps whose votes hardly count; none can settle before."""
@@ -86,7 +88,7 @@ class Event(NamedTuple):
 
     kind: Literal["compiling", "chunk", "ended"]
     active: tuple[tuple[str, int, int], ...]  # puzzle, seed and steps taken, of this process's lanes
-    steps: int  # lane-steps of the chunk
+    steps: int  # steps of the chunk, summed over the lanes of all processes
     ended: tuple[Item, Record] | None = None
     bucket: int = 0  # number of the bucket in the plan
 
@@ -107,7 +109,7 @@ class _Bucket:
         self,
         folder: RunFolder,
         bucket: Bucket,
-        mesh: Mesh,
+        lanes: Lanes,
         *,
         checkpoint_every: int,
         deadline: float | None,
@@ -115,11 +117,12 @@ class _Bucket:
     ):
         self.folder, self.bucket, self.settings = folder, bucket, folder.settings
         self.config = folder.settings.config
-        self.lanes = Lanes(bucket.room, self.config.program, mesh, bucket.lanes)
+        self.lanes = lanes
         self.checkpoint_every, self.deadline, self.tell = checkpoint_every, deadline, tell
         self.mine: dict[int, _Active] = {}  # by lane
         self.first = jax.process_index() == 0
         self._refreshed = time.monotonic()
+        self._busy_elsewhere = 0  # lanes of other processes that had a run, when last heard of
 
     def run(self, items: Sequence[Item]) -> bool:
         """Works through the items. Returns whether it got to the end (and was not stopped)."""
@@ -174,7 +177,7 @@ class _Bucket:
 
     def _event(self, kind: Literal["compiling", "chunk"]) -> bool:
         active = tuple((a.name, a.seed, a.steps) for a in self.mine.values())
-        steps = len(active) * self.config.chunk if kind == "chunk" else 0
+        steps = (len(active) + self._busy_elsewhere) * self.config.chunk if kind == "chunk" else 0
         return bool(self.tell(Event(kind, active, steps)))
 
     def _out_of_time(self) -> bool:
@@ -301,9 +304,12 @@ class _Bucket:
         own = np.zeros(self.lanes.total, np.int32)
         own[list(over)] = _ENDED
         own[self.lanes.local] |= _STOP * stop
+        own[list(self.mine)] |= _BUSY
         if jax.process_count() == 1:
             return own.tolist()
-        return np.asarray(multihost_utils.process_allgather(own)).max(0).tolist()
+        flags = np.asarray(multihost_utils.process_allgather(own)).max(0).tolist()
+        self._busy_elsewhere = sum(bool(flag & _BUSY) for flag in flags) - len(self.mine)
+        return flags
 
 
 PARTIAL_RESULTS_EVERY = 60.0
@@ -315,7 +321,7 @@ def run_bucket(
     bucket: Bucket,
     items: Sequence[Item],
     *,
-    mesh: Mesh | None = None,
+    lanes: Lanes | None = None,
     checkpoint_every: int = 10,
     deadline: float | None = None,
     tell: Tell = silent,
@@ -325,7 +331,7 @@ def run_bucket(
     Args:
       folder: of the batch; results and checkpoints go there.
       items: (puzzle, seed) pairs of this bucket.
-      mesh: `lane_mesh()` by default.
+      lanes: `lanes_of(folder, bucket)` by default.
       checkpoint_every: chunks between checkpoints.
       deadline: `time.monotonic()` after which to stop, with checkpoints.
       tell: told of every chunk and every run that ended; return True to stop.
@@ -335,12 +341,18 @@ def run_bucket(
     work = _Bucket(
         folder,
         bucket,
-        lane_mesh() if mesh is None else mesh,
+        lanes_of(folder, bucket) if lanes is None else lanes,
         checkpoint_every=checkpoint_every,
         deadline=deadline,
         tell=tell,
     )
     return work.run(items) if items else True
+
+
+def lanes_of(folder: RunFolder, bucket: Bucket, mesh: Mesh | None = None) -> Lanes:
+    """The bucket's lanes on a mesh, by default of all devices; nothing is compiled yet."""
+    mesh = lane_mesh() if mesh is None else mesh
+    return Lanes(bucket.room, folder.settings.config.program, mesh, bucket.lanes)
 
 
 def unfinished(folder: RunFolder, bucket: Bucket) -> list[Item]:
@@ -376,7 +388,13 @@ def run_batch(
     deadline = None if budget is None else time.monotonic() + budget
     first, several = jax.process_index() == 0, jax.process_count() > 1
     whole = True
-    for number, bucket in enumerate(plan.buckets):
+    buckets = [(number, bucket) for number, bucket in enumerate(plan.buckets) if unfinished(folder, bucket)]
+    programs = CompileAhead(
+        [functools.partial(lanes_of, folder, bucket, mesh) for _, bucket in buckets], programs_ahead()
+    )
+    if several:  # nobody may begin to write while others read what is left
+        multihost_utils.sync_global_devices("begin of batch")
+    for place, (number, bucket) in enumerate(buckets):
         items = unfinished(folder, bucket)
         if several:  # nobody may begin to write while others read what is left
             multihost_utils.sync_global_devices(f"bucket {number}")
@@ -388,7 +406,7 @@ def run_batch(
             folder,
             bucket,
             items,
-            mesh=mesh,
+            lanes=programs.take(place),
             checkpoint_every=checkpoint_every,
             deadline=deadline,
             tell=told,

@@ -56,8 +56,8 @@ def show_plan(
     money = "" if total.dollars is None else f", {total.dollars:.2f} dollars"
     console.print(
         f"a model, not a measurement: {duration(total.seconds)} in all, "
-        f"{duration(total.compile_seconds)} of it compilation; at most {total.peak_bytes / 1e9:.1f} GB "
-        f"on a device{money}"
+        f"{duration(total.compile_seconds)} of it waiting for the compiler; at most "
+        f"{total.peak_bytes / 1e9:.1f} GB on a device{money}"
     )
     for line in device.assumptions():
         console.print(f"  {line}", style="dim")

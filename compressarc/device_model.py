@@ -50,10 +50,11 @@ class DeviceModel:
     bandwidth: float  # bytes per second
     flops: float  # float32 operations per second that products of width 8 to 72 may reach (assumption)
     launch: float  # seconds per kernel inside one compiled program (assumption)
-    compile_seconds: float  # per program (assumption, but for the CPU)
+    compile_seconds: float  # per program, beyond which steps wait (assumption, but for the CPU)
     max_lanes: int  # runs side by side beyond which nothing is gained
     dollars_per_hour: float | None = None  # on-demand list price of one device (assumption)
-    share_of_bandwidth: float = 0.6  # what these kernels reach of the data sheet's figure (assumption)
+    share_of_bandwidth: float = 0.6  # what these kernels reach of the data sheet (assumption)
+    compile_ahead: int = 4  # programs compiled while others run; 0: that takes the steps' own time
 
     def step_seconds(self, work: float, lanes: int) -> float:
         """Seconds of one step of `lanes` runs side by side."""
@@ -72,7 +73,8 @@ class DeviceModel:
         return [
             f"{self.name}: {self.bandwidth / 1e9:.0f} GB/s, of which {100 * self.share_of_bandwidth:.0f} % "
             f"are reached; {self.flops / 1e12:.1f} TFLOP/s in small float32 products; {KERNELS} kernels a "
-            f"step of {1e6 * self.launch:.1f} microseconds at least; {self.compile_seconds:.0f} s to compile",
+            f"step of {1e6 * self.launch:.1f} microseconds at least; {self.compile_seconds:.0f} s to compile "
+            f"a program, {self.compile_ahead} of them ahead while others run",
             f"a step of work w moves {BYTES_PER_WORK / 1e3:.0f} kB x w, computes "
             f"{FLOPS_PER_WORK / 1e3:.0f} kFLOP x w and holds {MEMORY_PER_WORK / 1e3:.1f} kB x w",
         ] + ([f"{self.dollars_per_hour:.2f} dollars an hour and device"] if self.dollars_per_hour else [])
@@ -101,7 +103,7 @@ class _Cpu(DeviceModel):
 DEVICES = {
     model.name: model
     for model in (
-        _Cpu("cpu", 8e9, 8.7e9, 4e9, 2e-6, 47.0, 1),
+        _Cpu("cpu", 8e9, 8.7e9, 4e9, 2e-6, 47.0, 1, compile_ahead=0),
         DeviceModel("rtx4070", 12e9, 504e9, 5e12, 2.5e-6, 60.0, 32, 0.25),
         DeviceModel("a100", 80e9, 2.0e12, 6e12, 2.5e-6, 60.0, 64, 3.7),
         DeviceModel("h100", 80e9, 3.35e12, 12e12, 2.2e-6, 60.0, 64, 4.8),

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from compressarc.batch import Event, Item, Tell, run_bucket, silent, unfinished
+from compressarc.batch import Event, Item, Tell, lanes_of, run_bucket, silent, unfinished
 from compressarc.programs import forget
 from compressarc.run_folder import RunFolder
 
@@ -58,7 +58,7 @@ def _work(
         run,
         bucket,
         left,
-        mesh=lane_mesh(jax.local_devices()[:1]),
+        lanes=lanes_of(run, bucket, lane_mesh(jax.local_devices()[:1])),
         checkpoint_every=checkpoint_every,
         deadline=deadline,
     )

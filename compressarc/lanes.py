@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -87,6 +88,7 @@ class Lanes:
         self._shapes = jax.eval_shape(lambda: init(self.static, self.program, key=jax.random.key(0)))
         self._hosts: dict[int, tuple[Grids, np.ndarray]] = {}
         self._advance: CompiledProgram | None = None
+        self._compiling = threading.Lock()
         self._runs: Any = None
         self._data: Any = None
         self._keys: Any = None
@@ -146,9 +148,12 @@ class Lanes:
         return jax.export.export(jax.jit(self._chunk), platforms=list(platforms))(*self._local_shapes())
 
     def compile(self) -> None:
-        """Compiles the step, or finds it in the cache."""
-        if self._advance is not None:
-            return
+        """Compiles the step, or finds it in the cache, or waits for the thread that does."""
+        with self._compiling:
+            if self._advance is None:
+                self._advance = self._compile()
+
+    def _compile(self) -> CompiledProgram:
         runs, (data, count, keys) = self._local_shapes()
         infos = jax.eval_shape(lambda: _empty_infos(self.static, self.program.chunk, np.float32))
         everywhere = NamedSharding(self.mesh, PartitionSpec())
@@ -168,7 +173,7 @@ class Lanes:
             return jax.shard_map(call, mesh=self.mesh, in_specs=ins, out_specs=outs, check_vma=False)
 
         number = jax.ShapeDtypeStruct((), np.int32, sharding=everywhere)
-        self._advance = compiled_program(
+        return compiled_program(
             self._chunk,
             runs,
             (data, count, keys),

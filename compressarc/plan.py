@@ -256,7 +256,7 @@ class Estimate:
     """A model of what a plan costs; no measurement."""
 
     seconds: float  # wall time, compilation included
-    compile_seconds: float
+    compile_seconds: float  # of waiting for the compiler
     device_seconds: float  # summed over devices
     dollars: float | None  # None where the device has no price
     peak_bytes: float  # on one device
@@ -264,7 +264,11 @@ class Estimate:
 
 
 def estimate(plan: Plan, device: DeviceModel, *, devices: int, seeds: int, steps: int) -> Estimate:
-    """Time, memory and money of a plan by the device model; programs run one after another."""
+    """Time, memory and money of a plan by the device model.
+
+    Programs run one after another, and the coming ones are compiled meanwhile
+    (`compressarc.compile_ahead`): what counts is the time for which nothing runs.
+    """
     times, peak = [], 0.0
     for bucket in plan.buckets:
         size = work(bucket.room.shape)
@@ -272,7 +276,13 @@ def estimate(plan: Plan, device: DeviceModel, *, devices: int, seeds: int, steps
         waves = math.ceil(runs / (bucket.lanes * devices))
         times.append(waves * steps * device.step_seconds(size, bucket.lanes))
         peak = max(peak, bucket.lanes * device.run_bytes(size))
-    compiling = len(plan.buckets) * device.compile_seconds
-    seconds = sum(times) + compiling
-    dollars = None if device.dollars_per_hour is None else seconds / 3600 * device.dollars_per_hour * devices
-    return Estimate(seconds, compiling, sum(times) * devices, dollars, peak, tuple(times))
+    begun: list[float] = []
+    now = compiling = 0.0
+    for number, seconds in enumerate(times):
+        coming = range(len(begun), min(number + device.compile_ahead + 1, len(times)))
+        begun += [now] * len(coming)
+        wait = max(0.0, begun[number] + device.compile_seconds - now)
+        compiling += wait
+        now += wait + seconds
+    dollars = None if device.dollars_per_hour is None else now / 3600 * device.dollars_per_hour * devices
+    return Estimate(now, compiling, sum(times) * devices, dollars, peak, tuple(times))

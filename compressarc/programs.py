@@ -56,8 +56,8 @@ def _source_digest() -> str:
     return digest.hexdigest()
 
 
-def _settings() -> list[tuple[str, str]]:
-    """Settings of jax, those apart that don't reach a traced program."""
+def settings() -> list[tuple[str, str]]:
+    """Settings of jax as they hold in this thread, those apart that don't reach a traced program."""
     # Which platforms may be used is settled by the backend, whose name is in the key.
     about_cache = ("cache", "dump", "log", "traceback", "profiler", "platforms", "num_cpu_devices")
     names = (name for name in jax.config.values if not any(word in name for word in about_cache))
@@ -70,7 +70,7 @@ def _name(static: Hashable, leaves: list[jax.ShapeDtypeStruct], tree: Any) -> st
         jax.__version__,
         importlib.metadata.version("jaxlib"),
         jax.default_backend(),
-        repr(_settings()),
+        repr(settings()),
         repr(static),
         repr(tree),
         repr([(a.shape, str(a.dtype)) for a in leaves]),

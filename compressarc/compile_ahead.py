@@ -1,0 +1,61 @@
+"""Compiling the programs of coming buckets while the present one runs.
+
+Compilation keeps one core busy for most of a minute. On an accelerator that costs nothing as
+long as steps are running there; on a CPU the compiler at least does not leave the other
+cores idle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+
+import jax
+
+from compressarc.lanes import Lanes
+from compressarc.programs import settings
+
+MOST_AHEAD = 4
+"""Programs compiled beyond the present one where steps run on an accelerator."""
+
+
+def programs_ahead() -> int:
+    """How many programs to compile beyond the present one: more where the steps run elsewhere."""
+    return 1 if jax.default_backend() == "cpu" else max(1, min(MOST_AHEAD, (os.cpu_count() or 1) // 2))
+
+
+class CompileAhead:
+    """Compiles lanes' programs in threads, at most `ahead` of them beyond the one in use."""
+
+    def __init__(self, make: Sequence[Callable[[], Lanes]], ahead: int):
+        self._make, self._ahead = make, ahead
+        self._settings = settings()
+        self._begun: dict[int, tuple[Lanes, threading.Thread]] = {}
+
+    def take(self, number: int) -> Lanes:
+        """The lanes of one number, being compiled or compiled; those after it are begun, too.
+
+        They are taken once, in ascending order; whoever takes them alone holds on to them.
+        """
+        for coming in range(number, min(number + self._ahead + 1, len(self._make))):
+            if coming not in self._begun:
+                lanes = self._make[coming]()
+                # A daemon: whoever stops a batch need not wait for the compiler.
+                thread = threading.Thread(target=self._compile, args=(lanes,), daemon=True)
+                self._begun[coming] = lanes, thread
+                thread.start()
+        return self._begun.pop(number)[0]
+
+    @property
+    def busy(self) -> bool:
+        """Whether a thread is still compiling."""
+        return any(thread.is_alive() for _, thread in self._begun.values())
+
+    def _compile(self, lanes: Lanes) -> None:
+        # What a `with jax....` of the caller has set does not hold in this thread: then the caller's own
+        # thread compiles, as it does after an error here.
+        if settings() == self._settings:
+            with contextlib.suppress(Exception):
+                lanes.compile()
