@@ -67,7 +67,19 @@ def test_the_model_grows_with_work_and_fits_memory(name):
     plan = make_plan({p.name: signature(p.canvas) for p in zoo.ALL}, device, programs=2)
     one, two = (estimate(plan, device, devices=1, seeds=1, steps=s) for s in (100, 200))
     assert two.seconds - two.compile_seconds == pytest.approx(2 * (one.seconds - one.compile_seconds))
+    assert device.compile_seconds <= one.compile_seconds <= len(plan.buckets) * device.compile_seconds
     assert (one.dollars is None) == (name == "cpu") and device.assumptions()
+
+
+def test_a_program_compiled_while_another_runs_costs_no_time(statics):
+    some = dict(list(statics.items())[:40])
+    ahead, none = (dataclasses.replace(device_model("h100"), compile_ahead=n) for n in (1, 0))
+    plan = make_plan(some, ahead, programs=6)
+    long, short = (estimate(plan, ahead, devices=1, seeds=8, steps=s) for s in (1_000_000, 1))
+    assert long.compile_seconds == ahead.compile_seconds  # the first one's alone
+    # Hardly any steps: two programs at a time, one after another.
+    assert short.compile_seconds == pytest.approx(3 * ahead.compile_seconds, rel=0.05)
+    assert estimate(plan, none, devices=1, seeds=8, steps=1).compile_seconds == 6 * none.compile_seconds
 
 
 def test_padding_is_marked_as_such():
