@@ -29,6 +29,7 @@ SHARED = Path(__file__).parents[2] / "shared" / "golden" / "compressarc"
 
 # Files of more than half a minute, longest first.
 SLOW = (
+    "compressarc/test_batch.py",
     "compressarc/test_golden.py",
     "test_readme.py",
     "compressarc/test_oracle.py",

@@ -195,6 +195,25 @@ def test_devices_and_processes_do_not_change_a_bit(whole, start, compilation_cac
         np.testing.assert_allclose(far.kl.sum(1), near.kl.sum(1), rtol=1e-2)
 
 
+def test_the_ray_engine_gives_the_same_bits(whole, subprocess_env, compilation_cache, tmp_path):
+    pytest.importorskip("ray")
+    ray = batches.make(tmp_path / "ray")
+    code = (
+        "import sys; from compressarc.elastic import run_elastic; from compressarc.run_folder import RunFolder;"
+        f"assert run_elastic(RunFolder({str(ray.folder)!r}), cache={str(compilation_cache)!r})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env=subprocess_env,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    histories_equal(ray, whole)
+    assert len(list((ray.folder / "log").iterdir())) >= 1 and (ray.folder / "submission.json").exists()
+
+
 def test_the_step_holds_no_collective_and_lowers_for_every_platform(start, compilation_cache):
     code = f"""
 import jax; jax.config.update("jax_compilation_cache_dir", {str(compilation_cache)!r})
