@@ -186,8 +186,8 @@ def count_kernels(name: str) -> dict[str, Any]:
     puzzle = load_puzzle(name)
     static = signature(puzzle.canvas)
     room = room_for([static])
-    lanes = Lanes(room, SolveConfig().program, lane_mesh(jax.devices()[:1]), 1)
-    lanes.fill(0, padded_grids(puzzle.canvas, room), jax.random.key(0))
+    example = padded_grids(puzzle.canvas, room)
+    lanes = Lanes(room, SolveConfig().program, lane_mesh(jax.devices()[:1]), 1, example)
     return {"puzzle": name, "work": work(static.shape), "kernels": executed_kernels(lanes.text)}
 
 

@@ -77,6 +77,7 @@ class _Active:
     static: Signature
     record: Record
     standing: Standing
+    saved: int = 0  # steps of the newest checkpoint
 
     @property
     def steps(self) -> int:
@@ -217,7 +218,7 @@ class _Bucket:
         if self.settings.settle is not None:
             for _, standing in standings(record.history, self.config.chunk):  # noqa: B007, the last one
                 pass
-        self.mine[lane] = _Active(name, seed, static, record, standing)
+        self.mine[lane] = _Active(name, seed, static, record, standing, record.history.steps)
         self.folder.log("start", name, seed, record.history.steps)
 
     def _fill_first(self) -> None:
@@ -289,12 +290,13 @@ class _Bucket:
         if refresh:
             self._refreshed = time.monotonic()
         for lane, active in self.mine.items():
-            if not active.steps:
+            if active.steps == active.saved:
                 continue
             state = without_padding(self.lanes.state(lane), active.static, self.bucket.room)
             checkpoints = self.folder.checkpoints(active.name, active.seed)
             checkpoints.save(state, active.record.history)
             checkpoints.close()
+            active.saved = active.steps
             self.folder.save_record(active.name, active.seed, active.record, result=False)
         for name in sorted({active.name for active in self.mine.values()} if refresh else ()):
             self.folder.write_result(name)
@@ -352,7 +354,8 @@ def run_bucket(
 def lanes_of(folder: RunFolder, bucket: Bucket, mesh: Mesh | None = None) -> Lanes:
     """The bucket's lanes on a mesh, by default of all devices; nothing is compiled yet."""
     mesh = lane_mesh() if mesh is None else mesh
-    return Lanes(bucket.room, folder.settings.config.program, mesh, bucket.lanes)
+    example = padded_grids(folder.puzzles[bucket.puzzles[0]].canvas, bucket.room)
+    return Lanes(bucket.room, folder.settings.config.program, mesh, bucket.lanes, example)
 
 
 def unfinished(folder: RunFolder, bucket: Bucket) -> list[Item]:

@@ -23,7 +23,6 @@ from jaxtyping import Array, PRNGKeyArray
 from compressarc.config import Program
 from compressarc.inputs import Grids, Signature
 from compressarc.programs import CompiledProgram, Spread, compiled_program
-from compressarc.room import blank_grids
 from compressarc.solver import Run, StepInfo, _empty_infos, compiler_options, init, step
 
 AXIS = "run"
@@ -61,8 +60,8 @@ def lanes_of_steps(
     return jax.lax.fori_loop(0, count, body, (runs, room))
 
 
-def _first_state(key: Array, places: Array, static: Signature, program: Program) -> Run:
-    """One lane's state before the first step; places: `Padding.noise`."""
+def _first_state(key: Array, places: Array | None, static: Signature, program: Program) -> Run:
+    """One lane's state before the first step; places: `Padding.noise`, None without padding."""
     return init(static, program, key=jax.random.wrap_key_data(key), places=places)
 
 
@@ -74,6 +73,7 @@ class Lanes:
     program: Program
     mesh: Mesh
     per_device: int
+    example: Grids  # of any puzzle in the room: only its shapes matter
 
     def __post_init__(self) -> None:
         self.total = self.mesh.size * self.per_device
@@ -121,7 +121,9 @@ class Lanes:
         key_array = self._global({lane: keys.get(lane, zero) for lane in self.local})
         if self._runs is None:
             self._runs = self._zeros()
-        self._runs = self._starter(self._runs, chosen, key_array, self._data.padding.noise)
+        padding = self._data.padding
+        places = None if padding is None else padding.noise
+        self._runs = self._starter(self._runs, chosen, key_array, places)
         if jax.process_count() > 1 or restored:
             restored = restored or {}
             blank = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), self._shapes)
@@ -136,7 +138,7 @@ class Lanes:
 
     def _local_shapes(self) -> tuple[Any, Any]:
         """Shapes of one device's arguments of `_chunk`."""
-        data = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), blank_grids(self.static))
+        data = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), self.example)
         keys = jax.ShapeDtypeStruct((2,), np.uint32)
         runs, data, keys = jax.tree.map(
             lambda s: jax.ShapeDtypeStruct((self.per_device, *s.shape), s.dtype), (self._shapes, data, keys)
@@ -262,7 +264,7 @@ class Lanes:
 
     @functools.cached_property
     def _starter(self) -> Callable[..., Run]:
-        def one(run: Run, chosen: Array, key: Array, places: Array) -> Run:
+        def one(run: Run, chosen: Array, key: Array, places: Array | None) -> Run:
             new = _first_state(key, places, self.static, self.program)
             return jax.tree.map(lambda a, b: jnp.where(chosen, b, a), run, new)
 

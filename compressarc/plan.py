@@ -18,7 +18,7 @@ import numpy as np
 from compressarc.device_model import DeviceModel
 from compressarc.inputs import Signature
 from compressarc.multitensor import Shape
-from compressarc.room import room_for
+from compressarc.room import common_room, room_for
 
 
 def work(shape: Shape) -> int:
@@ -232,7 +232,7 @@ def make_plan(
         groups = group_shapes(statics, number, slots=1, rounds=rounds)
         buckets = []
         for group in groups:
-            room = room_for(statics[name] for name in group)
+            room = common_room(statics[name] for name in group)
             most = math.ceil(len(group) * seeds / devices)
             side_by_side = lanes or min(device.lanes(work(room.shape)), most)
             buckets.append(Bucket(room, tuple(group), side_by_side))

@@ -18,7 +18,7 @@ from compressarc.layers.share import PixelMeans
 from compressarc.multitensor import Multitensor, Shape
 from compressarc.padding import Padding, latent_masks, noise_places, positions, present
 from compressarc.parameters import Params, posterior_shapes
-from compressarc.puzzle import Canvas, Puzzle
+from compressarc.puzzle import Canvas
 from compressarc.select import TestOutputs
 
 if TYPE_CHECKING:
@@ -40,8 +40,16 @@ def room_for(statics: Iterable[Signature]) -> Signature:
     )
 
 
+def common_room(statics: Iterable[Signature]) -> Signature:
+    """The puzzles' own signature if they all share it, so that nothing is padded; else `room_for` them."""
+    statics = list(statics)
+    return statics[0] if len(set(statics)) == 1 else room_for(statics)
+
+
 def fits(static: Signature, room: Signature) -> bool:
     """Whether a puzzle can be laid into a room."""
+    if room.tests is None:  # no room, but a puzzle's own signature
+        return static == room
     return room_for([static, room]) == room
 
 
@@ -74,11 +82,15 @@ def _segments(own: int, room: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def padded_grids(canvas: Canvas, room: Signature, dtype=np.float32) -> Grids:
     """What the program reads of one puzzle, laid into a room. NumPy arrays.
 
+    In a room that is the puzzle's own signature nothing is padded, and `Grids.padding` is None.
+
     Raises: ValueError if the puzzle does not fit.
     """
     static = signature(canvas)
     if not fits(static, room):
         raise ValueError(f"a puzzle of {static} does not fit into {room}")
+    if static == room:
+        return grids(canvas, dtype, as_numpy=True)
     own, s = static.shape, room.shape
     plain = grids(canvas, np.float64, as_numpy=True)
     e, x, y, c = s.examples, s.x, s.y, s.colors + 1
@@ -156,12 +168,6 @@ def padded_grids(canvas: Canvas, room: Signature, dtype=np.float32) -> Grids:
     return Grids(*(type(v)(*map(cast, v)) if isinstance(v, tuple) else cast(v) for v in out))
 
 
-def blank_grids(room: Signature) -> Grids:
-    """Grids of the room's shapes, of the smallest puzzle there is."""
-    pixel = np.zeros((1, 1), np.int8)
-    return padded_grids(Puzzle("blank", ((pixel, pixel),), (pixel,)).canvas, room)
-
-
 def _map_shaped(run: Any, latent: Callable[[Multitensor], Multitensor], ema: Callable[[Any], Any]) -> Any:
     """Applies functions to what depends on the puzzle's shape: latents (moments included), averages."""
 
@@ -180,6 +186,8 @@ def _map_shaped(run: Any, latent: Callable[[Multitensor], Multitensor], ema: Cal
 
 def without_padding(run: Run, static: Signature, room: Signature) -> Run:
     """A run's state (host arrays) as it would be without padding; `with_padding` is its inverse."""
+    if static == room:
+        return run
     masks, shapes = latent_masks(static.shape, room.shape), posterior_shapes(static.shape)
 
     def latent(packed: Multitensor) -> Multitensor:
@@ -197,6 +205,8 @@ def without_padding(run: Run, static: Signature, room: Signature) -> Run:
 
 def with_padding(run: Run, static: Signature, room: Signature) -> Run:
     """A run's state laid into a room: host arrays, zeros beyond the puzzle."""
+    if static == room:
+        return run
     masks, s = latent_masks(static.shape, room.shape), room.shape
 
     def latent(packed: Multitensor) -> Multitensor:

@@ -11,8 +11,9 @@ from compressarc.batch import run_batch
 from compressarc.config import SolveConfig
 from compressarc.device_model import device_model
 from compressarc.inputs import signature
-from compressarc.lanes import lane_mesh
+from compressarc.lanes import Lanes, lane_mesh
 from compressarc.plan import make_plan
+from compressarc.room import padded_grids
 from compressarc.run_folder import BatchSettings, RunFolder
 from tests.compressarc import zoo
 
@@ -28,6 +29,14 @@ def small_plan():
 def make(folder: Path, **changes) -> RunFolder:
     settings = BatchSettings(CONFIG, (0, 1), **changes)
     return RunFolder.create(folder, PUZZLES, settings, small_plan(), dataset="zoo", split="training")
+
+
+def small_lanes() -> Lanes:
+    """The lanes of `small_plan`."""
+    (bucket,) = small_plan().buckets
+    return Lanes(
+        bucket.room, CONFIG.program, lane_mesh(), bucket.lanes, padded_grids(zoo.SAME.canvas, bucket.room)
+    )
 
 
 def write_puzzles(folder: Path) -> None:

@@ -19,8 +19,10 @@ from compressarc import cli
 from compressarc.batch import run_batch, standings
 from compressarc.batch_command import parse_duration
 from compressarc.config import SolveConfig
-from compressarc.lanes import Lanes, lane_mesh
-from compressarc.room import padded_grids
+from compressarc.device_model import device_model
+from compressarc.inputs import signature
+from compressarc.plan import Plan, make_plan
+from compressarc.room import fits, padded_grids, room_for
 from compressarc.run_folder import BatchSettings, RunFolder
 from compressarc.vote import count_votes
 from tests.compressarc import batches, zoo
@@ -55,6 +57,27 @@ def test_a_run_in_a_batch_is_the_single_run(whole, seed):
     np.testing.assert_allclose(beside.kl.sum(1), alone.kl.sum(1), rtol=1e-2)
     first = [h.ranking.ranked()[0].answer[0].shape for h in (alone, beside)]
     assert all(h <= 4 and w <= 4 for h, w in first)
+
+
+def test_seeds_of_one_puzzle_are_not_padded(tmp_path):
+    """Their program is the single run's, without a mask; interrupted and resumed, too."""
+    static = signature(zoo.SAME.canvas)
+    plan = make_plan({"same": static}, device_model("cpu"), seeds=2, lanes=2)
+    assert plan.buckets[0].room == static and Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    assert padded_grids(zoo.SAME.canvas, static).padding is None and fits(static, room_for([static]))
+    with pytest.raises(ValueError, match="does not fit"):
+        padded_grids(zoo.VARYING.canvas, static)
+    run = RunFolder.create(
+        tmp_path / "run", {"same": zoo.SAME}, BatchSettings(batches.CONFIG, (0, 1)), plan, split="training"
+    )
+    assert not run_batch(run, checkpoint_every=1, tell=lambda event: event.kind == "chunk")
+    assert run_batch(RunFolder(run.folder))
+    for seed in (0, 1):
+        alone = compressarc.solve(zoo.SAME, batches.CONFIG, key=jax.random.key(seed)).history
+        beside = run.record("same", seed)
+        assert beside.status == "finished" and beside.components
+        np.testing.assert_allclose(beside.history.kl[:3].sum(1), alone.kl[:3].sum(1), rtol=2e-5)
+        np.testing.assert_allclose(beside.history.kl.sum(1), alone.kl.sum(1), rtol=0.05)
 
 
 def test_results_and_submission(whole):
@@ -220,29 +243,25 @@ def test_the_ray_engine_gives_the_same_bits(whole, subprocess_env, compilation_c
 def test_the_step_holds_no_collective_and_lowers_for_every_platform(start, compilation_cache):
     code = f"""
 import jax; jax.config.update("jax_compilation_cache_dir", {str(compilation_cache)!r})
-from compressarc.lanes import Lanes, lane_mesh
 from tests.compressarc import batches
-bucket, = batches.small_plan().buckets
-lanes = Lanes(bucket.room, batches.CONFIG.program, lane_mesh(), bucket.lanes)
+lanes = batches.small_lanes()
 print(lanes.mesh.size, lanes.text.count("num_partitions=2"), [w for w in
     ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter", "callback")
     if w in lanes.text])
 """
     assert finish(start(2, "-c", code)) == "2 1 []"
-    (bucket,) = batches.small_plan().buckets
-    lanes = Lanes(bucket.room, batches.CONFIG.program, lane_mesh(), bucket.lanes)
+    lanes = batches.small_lanes()
     text = lanes.exported(["cuda", "tpu"]).mlir_module()
     assert "callback" not in text and "f64" not in text and "tensor<?x" not in text
 
 
 def test_what_a_lane_must_be(whole):
-    (bucket,) = batches.small_plan().buckets
-    lanes = Lanes(bucket.room, batches.CONFIG.program, lane_mesh(), bucket.lanes)
+    lanes = batches.small_lanes()
     with pytest.raises(ValueError, match="no lane has been filled"):
         lanes.start({})
     big = zoo.make("big", [((9, 9), (9, 9))], [(9, 9)])
     with pytest.raises(ValueError, match="does not fit"):
-        padded_grids(big.canvas, bucket.room)
+        padded_grids(big.canvas, lanes.static)
 
 
 def test_the_command_killed_and_resumed(whole, subprocess_env, tmp_path):
