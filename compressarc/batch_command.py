@@ -169,7 +169,7 @@ class _Stop:
     def _note(self, number: int, frame: object) -> None:
         del frame
         self.asked = True
-        signal.signal(number, self._before[signal.Signals(number)])
+        signal.signal(number, signal.SIG_DFL)  # Python itself would wait for the compiler's threads
 
 
 def run_batch_command(

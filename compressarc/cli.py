@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -427,6 +428,19 @@ _COMMANDS = {
 }
 
 
+def _leave(status: int) -> None:
+    """Ends the process at once if programs are being compiled that nobody will use any more."""
+    ahead = sys.modules.get("compressarc.compile_ahead")
+    if ahead is not None and ahead.compiling():
+        import jax
+
+        if jax.process_count() > 1:
+            jax.distributed.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status (2 for bad input)."""
     Command = (
@@ -444,7 +458,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _given.clear()
         _given.update(a.split("=")[0].replace("_", "-") for a in typed if a.startswith("--"))
         command = tyro.cli(Command, prog="compressarc", args=arguments, description=__doc__)
-        return _COMMANDS[type(command)](command)
+        status = _COMMANDS[type(command)](command)
+        if arguments is None:
+            _leave(status)
+        return status
     except (ValueError, OSError) as error:
         print(f"compressarc: {error}", file=sys.stderr)
         return 2

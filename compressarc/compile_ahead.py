@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 
 import jax
@@ -26,13 +27,21 @@ def programs_ahead() -> int:
     return 1 if jax.default_backend() == "cpu" else max(1, min(MOST_AHEAD, (os.cpu_count() or 1) // 2))
 
 
+_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+
+def compiling() -> bool:
+    """Whether any thread of this process is compiling ahead."""
+    return any(thread.is_alive() for thread in _threads)
+
+
 class CompileAhead:
     """Compiles lanes' programs in threads, at most `ahead` of them beyond the one in use."""
 
     def __init__(self, make: Sequence[Callable[[], Lanes]], ahead: int):
         self._make, self._ahead = make, ahead
         self._settings = settings()
-        self._begun: dict[int, tuple[Lanes, threading.Thread]] = {}
+        self._begun: dict[int, Lanes] = {}
 
     def take(self, number: int) -> Lanes:
         """The lanes of one number, being compiled or compiled; those after it are begun, too.
@@ -42,16 +51,13 @@ class CompileAhead:
         for coming in range(number, min(number + self._ahead + 1, len(self._make))):
             if coming not in self._begun:
                 lanes = self._make[coming]()
-                # A daemon: whoever stops a batch need not wait for the compiler.
-                thread = threading.Thread(target=self._compile, args=(lanes,), daemon=True)
-                self._begun[coming] = lanes, thread
+                # No daemon: a process that ends while XLA compiles in one is aborted. So Python waits for
+                # it at the end; the command doesn't (`compiling`).
+                thread = threading.Thread(target=self._compile, args=(lanes,))
+                _threads.add(thread)
+                self._begun[coming] = lanes
                 thread.start()
-        return self._begun.pop(number)[0]
-
-    @property
-    def busy(self) -> bool:
-        """Whether a thread is still compiling."""
-        return any(thread.is_alive() for _, thread in self._begun.values())
+        return self._begun.pop(number)
 
     def _compile(self, lanes: Lanes) -> None:
         # What a `with jax....` of the caller has set does not hold in this thread: then the caller's own

@@ -5,7 +5,7 @@ import threading
 import jax
 import pytest
 
-from compressarc.compile_ahead import CompileAhead, programs_ahead
+from compressarc.compile_ahead import CompileAhead, compiling, programs_ahead
 
 
 class Compiled:
@@ -29,7 +29,7 @@ def test_coming_programs_are_begun_and_none_twice():
     lanes = {n: Compiled(n, made) for n in range(5)}
     made.clear()
     programs = CompileAhead([lambda n=n: made.append(n) or lanes[n] for n in range(5)], 2)
-    assert programs.take(0) is lanes[0] and made == [0, 1, 2] and programs.busy
+    assert programs.take(0) is lanes[0] and made == [0, 1, 2] and compiling()
     for one in lanes.values():
         one.go.set()
     assert all(lanes[n].done.wait(10) for n in range(3)) and not lanes[3].done.is_set()
