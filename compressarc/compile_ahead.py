@@ -1,8 +1,7 @@
 """Compiling the programs of coming buckets while the present one runs.
 
-Compilation keeps one core busy for most of a minute. On an accelerator that costs nothing as
-long as steps are running there; on a CPU the compiler at least does not leave the other
-cores idle.
+Compilation takes half a minute and more of one to two cores. On an accelerator that costs
+nothing as long as steps are running there; on a CPU at least no core is idle meanwhile.
 """
 
 from __future__ import annotations
