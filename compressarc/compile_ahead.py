@@ -1,7 +1,8 @@
 """Compiling the programs of coming buckets while the present one runs.
 
 Compilation takes half a minute and more of one to two cores. On an accelerator that costs
-nothing as long as steps are running there; on a CPU at least no core is idle meanwhile.
+nothing as long as steps are running there. On a CPU it takes as much from the steps, and more,
+because devices wait for one another (measured: docs/batches.md); there nothing is compiled ahead.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ MOST_AHEAD = 4
 
 
 def programs_ahead() -> int:
-    """How many programs to compile beyond the present one: more where the steps run elsewhere."""
-    return 1 if jax.default_backend() == "cpu" else max(1, min(MOST_AHEAD, (os.cpu_count() or 1) // 2))
+    """How many programs to compile beyond the present one on this process's devices."""
+    return 0 if jax.default_backend() == "cpu" else max(1, min(MOST_AHEAD, (os.cpu_count() or 1) // 2))
 
 
 _threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()

@@ -103,7 +103,7 @@ class _Cpu(DeviceModel):
 DEVICES = {
     model.name: model
     for model in (
-        _Cpu("cpu", 8e9, 8.7e9, 4e9, 2e-6, 36.0, 1, compile_ahead=0),
+        _Cpu("cpu", 8e9, 8.7e9, 4e9, 2e-6, 47.0, 1, compile_ahead=0),
         DeviceModel("rtx4070", 12e9, 504e9, 5e12, 2.5e-6, 60.0, 32, 0.25),
         DeviceModel("a100", 80e9, 2.0e12, 6e12, 2.5e-6, 60.0, 64, 3.7),
         DeviceModel("h100", 80e9, 3.35e12, 12e12, 2.2e-6, 60.0, 64, 4.8),
