@@ -218,7 +218,9 @@ def test_devices_and_processes_do_not_change_a_bit(whole, start, compilation_cac
         near, far = whole.record(*item).history, one.record(*item).history
         np.testing.assert_allclose(far.kl[:3].sum(1), near.kl[:3].sum(1), rtol=2e-5)
         np.testing.assert_allclose(far.kl[:2], near.kl[:2], rtol=1e-5, atol=1e-3)
-        np.testing.assert_allclose(far.kl.sum(1), near.kl.sum(1), rtol=0.15)
+        # Seen: 0.0014 and 0.0004 for "same" and "unknown", 0.08 for "varying", whose capacity moves another way.
+        bound = 0.15 if item[0] == "varying" else 0.01
+        np.testing.assert_allclose(far.kl.sum(1), near.kl.sum(1), rtol=bound)
 
 
 def test_the_ray_engine_gives_the_same_bits(whole, subprocess_env, compilation_cache, tmp_path):
