@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -61,6 +62,11 @@ class Padding(NamedTuple):
 def part(padding: Padding | None, group: Group) -> Part | None:
     """`padding.part(group)`, or None if there is no padding."""
     return None if padding is None else padding.part(group)
+
+
+def no_gradient(where: Part | None) -> Part | None:
+    """What a hand-written derivative returns for the padding."""
+    return jax.tree.map(jnp.zeros_like, where)
 
 
 _LEADING = {"plane": 4, "line": 3, "point": 2}

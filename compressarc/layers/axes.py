@@ -56,7 +56,7 @@ def _through_product(x: Array) -> Array:
 
 keep.defvjp(lambda x: (keep(x), None), lambda _, g: (keep(g),))
 
-_CHEAP = 512
+_CHEAP = 64
 _UNROLLED = 32  # the longest axis of a grid is 30
 
 

@@ -85,7 +85,7 @@ def running_max(x: Array, sweep: _Sweep) -> Array:
     """
     for distances in _passes(x.shape[sweep.axis]):
         x = functools.reduce(jnp.maximum, _behind(x, distances, sweep.axis, sweep.backwards, -jnp.inf))
-    return x
+    return keep(x)
 
 
 def _running_max_forward(x: Array, sweep: _Sweep):
@@ -111,7 +111,7 @@ running_max.defvjp(_running_max_forward, _running_max_backward)
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def line_max(x: Array, axis: int) -> Array:
     """Maximum along one axis, kept as length 1; ties share the gradient."""
-    return max_axis(x, axis)
+    return keep(max_axis(x, axis))
 
 
 def _line_max_forward(x: Array, axis: int):
@@ -131,8 +131,8 @@ line_max.defvjp(_line_max_forward, _line_max_backward)
 def _extremes(v: Array, outside: Array, sweep: _Sweep) -> tuple[Array, Array, Array]:
     """Cumulative maximum, and largest and smallest value of each line."""
     inside = settle(v - outside)
-    high = keep(line_max(inside, sweep.axis))
-    low = -keep(line_max(-(v + outside), sweep.axis))
+    high = line_max(inside, sweep.axis)
+    low = -line_max(-(v + outside), sweep.axis)
     return running_max(inside, sweep), high, low
 
 
@@ -144,9 +144,16 @@ _HALVES = np.arange(PER_AXIS) >= HALF
 def _rescaled(
     run: Array, top: Array, low: Array, outside: Array, margin: float, epsilon: float, axis: int
 ) -> Array:
-    """2 (c - m) / (M - m + epsilon) - 1; top and low have length 1 along the axis."""
-    high, least = top + outside + margin, low - outside - margin
-    return 2 * (run + outside - least) / (high - least + epsilon) - 1
+    """2 (c - m) / (M - m + epsilon) - 1; top and low have length 1 along the axis.
+
+    Margins are added last: in single precision they are lost beside values above 10^4, or
+    beside p, and a line of equal values would be zero divided by zero.
+    """
+    return 2 * (run - low + 2 * outside + margin) / _width(top, low, outside, margin, epsilon) - 1
+
+
+def _width(top: Array, low: Array, outside: Array, margin: float, epsilon: float) -> Array:
+    return top - low + 2 * outside + (2 * margin + epsilon)
 
 
 def _rescaled_forward(run, top, low, outside, margin, epsilon, axis):
@@ -156,7 +163,7 @@ def _rescaled_forward(run, top, low, outside, margin, epsilon, axis):
 
 def _rescaled_backward(margin: float, epsilon: float, axis: int, saved, g: Array):
     top, low, outside, out = saved
-    width = top - low + 2 * (outside + margin) + epsilon
+    width = _width(top, low, outside, margin, epsilon)
     # Stored, since both sums over the line read it and its chain is long.
     slope = keep((2 * g / width).reshape(*g.shape[:-1], -1, PER_AXIS)).reshape(g.shape)
     n = g.shape[axis]

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from compressarc.layers.axes import settle, sum_axis
 from compressarc.layers.project import project, settled_rows, slot_moments
 from compressarc.multitensor import Group, Shape, norm_rows
-from compressarc.padding import Part, masked
+from compressarc.padding import Part, masked, no_gradient
 
 EPSILON = 1e-8
 _ONE_PRODUCT = 1 << 15
@@ -120,7 +120,7 @@ def _backward(group: Group, shape: Shape, copies: int, saved, g: Array):
     g = settle(masked(g, where, group))
     mean = _aligned(row_mean(g, group, shape, copies, where), g, group)
     along = _aligned(row_mean(g * out, group, shape, copies, where), g, group)
-    return masked(scale * (g - mean - out * along), where, group), _no_gradient(where)
+    return masked(scale * (g - mean - out * along), where, group), no_gradient(where)
 
 
 _normalize.defvjp(_forward, _backward)
@@ -203,7 +203,7 @@ def _project_backward(group: Group, shape: Shape, fold: int, saved, g: Array):
     back = project(g, (scale[..., None] * weight).transpose(0, 2, 1), group, shape)
     rows = lambda values: _plane_rows(values, back, group, shape)  # noqa: E731
     back = masked(back + rows(offset) + rows(slope) * x, where, group)
-    return back, scale[..., None] * moments * count, _no_gradient(where)
+    return back, scale[..., None] * moments * count, no_gradient(where)
 
 
 _normalize_project_plane.defvjp(_project_forward, _project_backward)

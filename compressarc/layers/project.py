@@ -14,6 +14,8 @@ from compressarc.layers.axes import settle
 from compressarc.multitensor import Group, Shape, row_sets
 
 _BATCHED = 1 << 16
+_THIN = 2
+"""So few columns are summed one by one: XLA's CPU backend is slow at products with two of them."""
 
 
 def project(x: Array, weight: Array, group: Group, shape: Shape) -> Array:
@@ -74,7 +76,12 @@ def _project_slots(x: Array, weight: Array) -> Array:
 def slot_moments(x: Array, g: Array) -> Array:
     """Sum over positions of x (outer) g, for the uncolored and the colored type: [2, k, n]."""
     slots = x.shape[0]
-    per_slot = jnp.einsum("cmk,cmn->ckn", *(a.reshape(slots, -1, a.shape[-1]) for a in (x, g)))
+    rows, columns = (a.reshape(slots, -1, a.shape[-1]) for a in (x, g))
+    if g.shape[-1] <= _THIN:
+        each = [jnp.einsum("cmk,cm->ck", rows, columns[..., i]) for i in range(g.shape[-1])]
+        per_slot = jnp.stack(each, -1)
+    else:
+        per_slot = jnp.einsum("cmk,cmn->ckn", rows, columns)
     return jnp.stack([per_slot[0], per_slot[1:].sum(0)])
 
 

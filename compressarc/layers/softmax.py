@@ -4,19 +4,25 @@ For every non-empty subset of a type's axes (example and channel excepted) the t
 channels are softmaxed jointly over that subset; the concatenation of all of them, 2 to
 30 channels, is mapped back to the residual stream. No masks.
 
-All subsets divide the same exponentials by different sums, and the map back is linear:
+A softmax over several axes is a chain of conditional ones: over the first axis, times the
+softmax of the sums that it leaves behind over the second, and so on. So subsets with the
+same first axis share one full-sized array, the softmax over that axis alone, and differ by
+factors that lack the axis:
 
-    sum_s softmax_s(v) W_s = exp(v) * sum_s (1 / Z_s) W_s
+    sum_s softmax_s(v) W_s = sum_a softmax_a(v) * sum_(s that begin with a) share_s W_s
 
-where Z_s lacks the axes of s. So the 30-channel array is never made: the right-hand sum
-is built from small to large, grouping subsets by their first axis, and Z by summing one
-axis at a time.
+The 30-channel array is never made. Every sum is taken relative to its own largest reading,
+as the reference's softmaxes do, so all factors lie in [0, 1] whatever the readings are, and
+no pass meets the inverse of a small sum. The backward pass subtracts means before it
+multiplies: where a softmax is saturated, its gradient is zero and not what rounding leaves.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,14 +31,15 @@ from jaxtyping import Array
 
 from compressarc.layers.axes import keep, max_axis, settle, spread, sum_axis
 from compressarc.layers.normalize import normalize
-from compressarc.layers.project import matmul, project, settled_rows
+from compressarc.layers.project import matmul, project, settled_rows, slot_moments
 from compressarc.multitensor import DIRECTIONS, Group, Multitensor, Shape, map_groups
-from compressarc.padding import Padding, Part, inside, masked, part
+from compressarc.padding import Padding, Part, inside, masked, no_gradient, part
 
 WIDTH = 2
 _AXES = "cdxy"  # the reference's order of the axes that softmaxes may run over
-_LOWEST = -1e30  # below every reading; stands for the padding where a maximum is sought
-_FAST_FIRST = "dcxyl"  # grouping order: the axis whose absence saves most memory first
+_FIRST = "dcxyl"  # order of the axes in a chain: first those whose absence saves most memory
+_FUSED = 10
+"""Longest stretch of a sum of products: XLA's CPU backend stores products that more than 15 terms read."""
 
 
 def subsets(code: str) -> list[frozenset[str]]:
@@ -47,51 +54,8 @@ def out_rows(types: tuple[str, ...]) -> list[slice]:
     return [slice(int(a), int(b)) for a, b in itertools.pairwise(sizes)]
 
 
-def _half_span(dtype) -> float:
-    """A quarter of the range of exponents that a sum over all axes can hold in this precision."""
-    return 35.0 if dtype == jnp.float32 else 300.0
-
-
-@jax.custom_jvp
-def _reciprocal(z: Array) -> Array:
-    return 1 / z
-
-
-@_reciprocal.defjvp
-def _reciprocal_jvp(primals, tangents):
-    r = 1 / primals[0]
-    return r, -(r * tangents[0]) * r  # this order: r * r overflows where z is tiny
-
-
-def _exponentials(v: Array, group: Group, where: Part | None) -> Array:
-    """exp(v - max + 70): the maximum per type, example and channel; zero in the padding.
-
-    Entries more than 156 below the maximum count as 156 below it (float32), so that every
-    subset's sum is positive and finite. As a square, because adding 70 in the exponent
-    would round away its last digits.
-    """
-    v_fixed = jax.lax.stop_gradient(v)
-    if where is not None:
-        v_fixed = jnp.where(inside(where, v_fixed, group), v_fixed, _LOWEST)
-    if group.space == "plane":  # [C+1, X, Y, E, (d), 2] -> max over X, Y and directions
-        top = max_axis(v_fixed, 1).max(2, keepdims=True)
-    elif group.space == "line":
-        top = v_fixed.max(1, keepdims=True)
-    else:
-        top = v_fixed
-    if group.directed:
-        top = top.max(-2, keepdims=True)
-    colored = top[1:].max(0, keepdims=True)
-    top = jnp.concatenate([top[:1], jnp.broadcast_to(colored, top[1:].shape)], axis=0)
-    if where is not None:
-        top = jnp.where(top > _LOWEST, top, 0)
-    half = _half_span(v.dtype)
-    below = jnp.maximum(v - top, -4 * half - 16)
-    return masked(jnp.square(jnp.exp(below / 2) * np.exp(half).astype(v.dtype)), where, group)
-
-
 class _Axes:
-    """Sums over, and repetition along, the named axes of one packed array."""
+    """Sums and maxima over, and repetition along, the named axes of one packed array."""
 
     def __init__(self, group: Group, shape: Shape):
         self.shape = shape
@@ -99,29 +63,79 @@ class _Axes:
         self.index = {"c": 0, **position}
         if group.directed:
             self.index["d"] = len(group.leading(shape))
-        self.names = [a for a in _FAST_FIRST if a in self.index]
-        self.length = {
-            "c": shape.colors + 1,
-            "d": DIRECTIONS,
-            "x": shape.x,
-            "y": shape.y,
-            "l": shape.x + shape.y,
-        }
+        self.names = [a for a in _FIRST if a in self.index]
+        self.length = {"c": shape.colors + 1, "d": DIRECTIONS, "x": shape.x, "y": shape.y}
+
+    def _lines(self, z: Array) -> tuple[Array, Array]:
+        """Rows and columns apart: [..., X+Y, ...] -> [..., X, ...], [..., Y, ...]."""
+        x, y = self.shape.x, self.shape.y
+        return jax.lax.slice_in_dim(z, 0, x, axis=1), jax.lax.slice_in_dim(z, x, x + y, axis=1)
 
     def sum(self, z: Array, axis: str) -> Array:
-        if axis == "l":  # rows and columns apart: [..., X+Y, ...] -> [..., 2, ...]
-            x, y = self.shape.x, self.shape.y
-            rows = sum_axis(jax.lax.slice_in_dim(z, 0, x, axis=1), 1, x)
-            columns = sum_axis(jax.lax.slice_in_dim(z, x, x + y, axis=1), 1, y)
-            return jnp.concatenate([rows, columns], axis=1)
-        total = sum_axis(z, self.index[axis], self.length[axis], int(axis == "c"))
-        return keep(total) if "x" in self.index else total
+        if axis == "l":  # -> [..., 2, ...]
+            rows, columns = self._lines(z)
+            sums = sum_axis(rows, 1, self.shape.x), sum_axis(columns, 1, self.shape.y)
+            return keep(jnp.concatenate(sums, axis=1))
+        return keep(sum_axis(z, self.index[axis], self.length[axis], int(axis == "c")))
+
+    def sum_outer(self, e: Array, g: Array, axis: str) -> Array:
+        """Sum of e [..., 2] (outer) g [..., C] over an axis: [..., 2 C], channels of e outermost."""
+        if axis == "l":
+            parts = zip(self._lines(e), self._lines(g), strict=True)
+            return jnp.concatenate([_sum_outer(a, b, 1, 0) for a, b in parts], axis=1)
+        return _sum_outer(e, g, self.index[axis], int(axis == "c"))
+
+    def max(self, z: Array, axis: str) -> Array:
+        if axis == "l":
+            return keep(jnp.concatenate([max_axis(a, 1) for a in self._lines(z)], axis=1))
+        return keep(max_axis(z[1:] if axis == "c" else z, self.index[axis]))
 
     def spread(self, z: Array, axis: str) -> Array:
         if axis == "l":
             x, y = self.shape.x, self.shape.y
             return jnp.concatenate([spread(z[:, :1], 1, x), spread(z[:, 1:], 1, y)], axis=1)
         return spread(z, self.index[axis], self.length[axis], int(axis == "c"))
+
+    def exponentials(self, v: Array, top: Array, axis: str) -> Array:
+        """exp(v - top), top being the maximum over an axis."""
+        below = v - self.spread(top, axis)
+        # The slot of no color has a reading too, which no softmax over colors is about.
+        return jnp.exp(jnp.minimum(below, 0) if axis == "c" else below)
+
+
+def _sum_outer(e: Array, g: Array, axis: int, start: int) -> Array:
+    n, channels = e.shape[axis], g.shape[-1]
+    cuts = np.linspace(start, n, -(-(n - start) // _FUSED) + 1).round().astype(int).tolist()
+    parts = []
+    for low, high in itertools.pairwise(cuts):
+        a, b = (jax.lax.slice_in_dim(z, low, high, axis=axis) for z in (e, g))
+        product = (a[..., None] * b[..., None, :]).reshape(*b.shape[:-1], WIDTH * channels)
+        parts.append(sum_axis(product, axis, high - low))
+    return functools.reduce(jax.lax.add, parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chain:
+    """A subset and all that extend it by later axes. Columns of arrays about them: [subset, channel]."""
+
+    axis: str  # the last one of the subset
+    subsets: tuple[frozenset[str], ...]  # the subset itself, then its extensions' chains in turn
+    longer: tuple[_Chain, ...]
+
+    @classmethod
+    def of(cls, axes: _Axes, subset: frozenset[str]) -> _Chain:
+        last = max(axes.names.index(a) for a in subset)
+        longer = tuple(cls.of(axes, subset | {axis}) for axis in axes.names[last + 1 :])
+        return cls(axes.names[last], (subset, *(s for chain in longer for s in chain.subsets)), longer)
+
+    @property
+    def columns(self) -> int:
+        return WIDTH * len(self.subsets)
+
+
+def _chains(axes: _Axes) -> list[_Chain]:
+    """One for each axis that a subset may begin with."""
+    return [_Chain.of(axes, frozenset(axis)) for axis in axes.names]
 
 
 @functools.lru_cache(maxsize=64)
@@ -143,61 +157,138 @@ def _weight_tables(group: Group, subset_list: tuple[frozenset[str], ...]) -> np.
     return out.reshape(len(group.types), len(subset_list) * WIDTH, WIDTH, rows[-1].stop)
 
 
-def _softmaxes(v: Array, weight: Array, group: Group, shape: Shape, where: Part | None) -> Array:
-    """All softmaxes of v [..., 2] times weight [table rows, C] -> [..., C]."""
-    axes = _Axes(group, shape)
-    channels = weight.shape[-1]
-
-    def reciprocals(subset: frozenset[str], z: Array) -> tuple[list[frozenset[str]], Array]:
-        """1 / Z_s for `subset` and all that extend it by later axes, side by side."""
-        # All of a sum may lie in the padding; what it divides is zero then.
-        names, parts = [subset], [_reciprocal(z if where is None else jnp.where(z > 0, z, 1))]
-        last = max(axes.names.index(a) for a in subset)
-        for axis in axes.names[last + 1 :]:
-            more, part = reciprocals(subset | {axis}, axes.sum(z, axis))
-            names += more
-            parts.append(axes.spread(part, axis))
-        return names, jnp.concatenate(parts, -1)
-
-    def factor(axis: str) -> Array:
-        """Sum over subsets that begin with `axis`: (1 / Z_s) W_s, for both channels."""
-        names, r = reciprocals(frozenset(axis), axes.sum(ex, axis))
-        table = jnp.asarray(_weight_tables(group, tuple(names)), v.dtype)
-        block = (table @ weight).reshape(len(group.types), r.shape[-1], WIDTH * channels)
-        return axes.spread(_mapped(r, block, group, shape, has_color=axis != "c"), axis)
-
-    ex = settle(_exponentials(v, group, where))
-    return _weighted(ex, sum(factor(axis) for axis in axes.names))
+def _tiled(a: Array, columns: int) -> Array:
+    """[..., 2] -> [..., columns], as [subset, channel]."""
+    return a if columns == WIDTH else jnp.concatenate([a] * (columns // WIDTH), -1)
 
 
-@jax.custom_vjp
-def _weighted(ex: Array, factors: Array) -> Array:
-    """Sum over the two channels of ex [..., 2] * factors [..., 2 C] -> [..., C]."""
-    channels = factors.shape[-1] // WIDTH
-    return ex[..., :1] * factors[..., :channels] + ex[..., 1:] * factors[..., channels:]
+def _inverse(total: Array, where: Part | None) -> Array:
+    """1 / total; all of a sum may lie in the padding, and what it divides is zero then."""
+    return 1 / (total if where is None else jnp.where(total > 0, total, 1))
 
 
-def _weighted_backward(saved, g: Array):
-    ex, factors = saved
-    channels = g.shape[-1]
-    g = settled_rows(g)
-    per_channel = settled_rows(jnp.concatenate([g, g], -1) * factors)
-    total = jnp.asarray(np.repeat(np.eye(WIDTH), channels, 0), g.dtype)
-    d_factors = keep((ex[..., None] * g[..., None, :]).reshape(factors.shape))
-    return matmul(per_channel, total), d_factors
+def _shares(
+    chain: _Chain, top: Array, total: Array, axes: _Axes, where: Part | None
+) -> tuple[Array, list[Any]]:
+    """The share that each sum over the chain's subset has in the sums over its extensions.
+
+    top, total: largest reading and sum of exponentials relative to it, without the subset's
+    axes. Returns [..., columns], ones for the subset itself, and what `_centered` needs.
+    """
+    parts, saved = [jnp.ones_like(total)], []
+    for longer in chain.longer:
+        higher = axes.max(top, longer.axis)
+        mass = total * axes.exponentials(top, higher, longer.axis)
+        sums = axes.sum(mass, longer.axis)
+        share = mass * axes.spread(_inverse(sums, where), longer.axis)
+        rest, more = _shares(longer, higher, sums, axes, where)
+        parts.append(_tiled(share, longer.columns) * axes.spread(rest, longer.axis))
+        saved.append((share, rest, more))
+    return jnp.concatenate(parts, -1), saved
 
 
-_weighted.defvjp(lambda ex, factors: (_weighted(ex, factors), (ex, factors)), _weighted_backward)
+def _centered(chain: _Chain, means: Array, saved: list[Any], axes: _Axes) -> Array:
+    """Sum over extensions s of share_s * (mean of the cotangent here - its mean over all of s): [..., 2].
+
+    means: [..., columns], the cotangent of each subset's softmax, averaged over the chain's subset.
+    """
+    out, start = jnp.zeros((), means.dtype), WIDTH
+    for longer, (share, rest, more) in zip(chain.longer, saved, strict=True):
+        own = means[..., start : start + longer.columns]
+        start += longer.columns
+        mean = axes.sum(_tiled(share, longer.columns) * own, longer.axis)
+        apart = axes.spread(rest, longer.axis) * (own - axes.spread(mean, longer.axis))
+        total = functools.reduce(
+            jax.lax.add, [apart[..., i : i + WIDTH] for i in range(0, longer.columns, WIDTH)]
+        )
+        if longer.longer:
+            total = total + axes.spread(keep(_centered(longer, mean, more, axes)), longer.axis)
+        out = out + share * total
+    return out
 
 
-def _mapped(r: Array, block: Array, group: Group, shape: Shape, has_color: bool) -> Array:
-    """R [..., k] times the block of weights [sets, k, n] of each row's type."""
-    if has_color:
+def _mapped(r: Array, block: Array, group: Group, shape: Shape, colored: bool) -> Array:
+    """R [..., k] times the block of weights [sets, k, n] of each row's type; colored: r has a color axis."""
+    if colored:
         return project(r, block, group, shape)
     if group.space != "point":  # what sums over colors belongs to the colored type alone
         return matmul(r, block[1])
     example = (np.arange(shape.examples + 1) > 0).reshape(1, -1, *(1,) * (r.ndim - 3), 1)
     return jnp.where(example, matmul(r, block[-1]), matmul(r, block[-2]))
+
+
+def _mapped_back(
+    r: Array, block: Array, g: Array, group: Group, shape: Shape, colored: bool
+) -> tuple[Array, Array]:
+    """Gradients of `_mapped` with respect to r and block; g [..., n] is stored already."""
+    if group.space == "point":
+        return jax.vjp(lambda r, block: _mapped(r, block, group, shape, colored), r, block)[1](g)
+    if colored:
+        return project(g, block.swapaxes(1, 2), group, shape), slot_moments(r, g)
+    d_weight = r.reshape(-1, r.shape[-1]).T @ g.reshape(-1, g.shape[-1])
+    return matmul(g, block[1].T), jnp.stack([jnp.zeros_like(d_weight), d_weight])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _softmaxes(v: Array, blocks: tuple[Array, ...], where: Part | None, group: Group, shape: Shape) -> Array:
+    """All softmaxes of v [..., 2], each times its weights -> [..., C].
+
+    blocks: for each axis that a subset may begin with, [sets, columns of its chain, (channel, C)].
+    """
+    return _forward(v, blocks, where, group, shape)[0]
+
+
+def _forward(v: Array, blocks: tuple[Array, ...], where: Part | None, group: Group, shape: Shape):
+    axes = _Axes(group, shape)
+    if where is not None:
+        v = jnp.where(inside(where, v, group), v, jnp.finfo(v.dtype).min)
+    out, saved = jnp.zeros((), v.dtype), []
+    for chain, block in zip(_chains(axes), blocks, strict=True):
+        axis, colored = chain.axis, chain.axis != "c"
+        top = axes.max(v, axis)
+        e = masked(axes.exponentials(v, top, axis), where, group)
+        total = axes.sum(e, axis)
+        inverse = _inverse(total, where)
+        shares, more = _shares(chain, top, total, axes, where)
+        factors = _mapped(shares * _tiled(inverse, chain.columns), block, group, shape, colored)
+        saved.append((e, inverse, shares, more, factors))
+        factors = axes.spread(factors, axis)
+        channels = factors.shape[-1] // WIDTH
+        out = out + e[..., :1] * factors[..., :channels] + e[..., 1:] * factors[..., channels:]
+    return out, (blocks, where, saved)
+
+
+def _backward(group: Group, shape: Shape, residuals, g: Array):
+    blocks, where, saved = residuals
+    axes, channels = _Axes(group, shape), g.shape[-1]
+    g = settled_rows(g)
+    twice = jnp.concatenate([g, g], -1)
+    apart, dv, d_blocks = jnp.zeros((), g.dtype), jnp.zeros((), g.dtype), []
+    for chain, block, (e, inverse, shares, more, factors) in zip(_chains(axes), blocks, saved, strict=True):
+        axis, colored = chain.axis, chain.axis != "c"
+        # The mean of g under the softmax over this axis alone, for each of its two channels.
+        mean = keep(axes.sum_outer(e, g, axis) * jnp.repeat(inverse, channels, -1))
+        means, d_block = _mapped_back(shares, block, mean, group, shape, colored)
+        d_blocks.append(d_block)
+        difference = twice - axes.spread(mean, axis)
+        apart = apart + jnp.repeat(e, channels, -1) * axes.spread(factors, axis) * difference
+        if chain.longer:
+            dv = dv + e * axes.spread(keep(inverse * _centered(chain, means, more, axes)), axis)
+    summed = jnp.asarray(np.repeat(np.eye(WIDTH), channels, 0), g.dtype)
+    dv = settle(dv + matmul(settled_rows(apart), summed))
+    return dv, tuple(d_blocks), no_gradient(where)
+
+
+_softmaxes.defvjp(_forward, _backward)
+
+
+def _blocks(weight: Array, group: Group, shape: Shape) -> tuple[Array, ...]:
+    """The weights [table rows, C] as `_softmaxes` takes them."""
+    blocks = []
+    for chain in _chains(_Axes(group, shape)):
+        table = jnp.asarray(_weight_tables(group, chain.subsets), weight.dtype) @ weight
+        blocks.append(table.reshape(len(group.types), chain.columns, WIDTH * weight.shape[-1]))
+    return tuple(blocks)
 
 
 def _transposed(group: Group) -> np.ndarray:
@@ -235,6 +326,7 @@ def softmax(
             write = (write + write[_transposed(group)]) / 2
         where = part(padding, group)
         source = normalize(a, group, shape, group.copies, where) if apply_pre_norm else a
-        return settle(a + _softmaxes(project(source, read, group, shape), write, group, shape, where))
+        reading = project(source, read, group, shape)
+        return settle(a + _softmaxes(reading, _blocks(write, group, shape), where, group, shape))
 
     return map_groups(layer, x, into, out)
