@@ -188,7 +188,7 @@ def draw_analysis(solution: Solution, folder: str | Path, *, key: PRNGKeyArray) 
     """Writes the paper's figures of one run: `kl.png`, `components.png`, `over_time.png`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    if solution.run is None or solution.history.steps == 0:
+    if not len(solution.history.ranking):
         raise ValueError(f"{solution.puzzle.name}: no finite step to analyze")
     canvas = solution.puzzle.canvas
     kl = new_figure(7.5, 4.2)

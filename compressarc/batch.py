@@ -62,7 +62,8 @@ def standings(history: History, chunk: int) -> Iterator[tuple[int, Standing]]:
     scores, now = np.full(len(history.ranking), -np.inf), Standing()
     for step in range(history.steps):
         for number, weight in zip(history.proposals[step], history.weights[step], strict=True):
-            scores[number] = np.logaddexp(scores[number], float(weight))
+            if weight > -np.inf:  # not of a skipped step
+                scores[number] = np.logaddexp(scores[number], float(weight))
         if (step + 1) % chunk == 0:
             now.judge(scores, step + 1)
             yield step + 1, now

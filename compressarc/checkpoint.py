@@ -52,8 +52,10 @@ def _fingerprint(puzzle: Puzzle, config: SolveConfig, key: PRNGKeyArray) -> dict
 
 
 def pack_answers(ranking: Ranking) -> dict[str, np.ndarray]:
-    """Answers by first appearance as one padded array."""
+    """Answers by first appearance as one padded array; empty if there are none."""
     answers = [entry.answer for entry in ranking]
+    if not answers:
+        return {}
     sizes = np.array([[g.shape for g in a] for a in answers], np.int32)
     h, w = sizes.max((0, 1))
     grids = np.full((len(answers), len(answers[0]), h, w), -1, np.int8)
@@ -64,15 +66,16 @@ def pack_answers(ranking: Ranking) -> dict[str, np.ndarray]:
 
 
 def replay(history: dict[str, np.ndarray], answers: dict[str, np.ndarray]) -> History:
-    """The vote again, from what was proposed when."""
+    """The vote again, from what was proposed when; no answers (`{}`) if nothing was proposed yet."""
     unpacked = [
         tuple(g[:h, :w] for g, (h, w) in zip(grids, sizes, strict=True))
-        for grids, sizes in zip(answers["grids"], answers["sizes"], strict=True)
+        for grids, sizes in zip(answers.get("grids", ()), answers.get("sizes", ()), strict=True)
     ]
     ranking = Ranking()
     for step, (numbers, weights) in enumerate(zip(history["proposals"], history["weights"], strict=True)):
         for number, weight in zip(numbers, weights, strict=True):
-            ranking.vote(unpacked[number], weight, step)
+            if weight > -np.inf:  # not of a skipped step
+                ranking.vote(unpacked[number], weight, step)
     return History(**history, ranking=ranking)
 
 
@@ -160,7 +163,7 @@ class Checkpoints:
         shapes = jax.eval_shape(lambda: init(static, program, key=jax.random.key(0)))
         leaves = [jax.numpy.asarray(leaf) for leaf in tree["run"]]
         run = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
-        return run, replay(tree["history"], tree["answers"])
+        return run, replay(tree["history"], tree.get("answers") or {})
 
     def clear(self) -> None:
         """Forgets what the folder holds: the run starts anew."""

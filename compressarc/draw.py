@@ -126,14 +126,14 @@ def draw_solution(solution: Solution) -> Figure:
         columns.append("truth")
     figure = new_figure(2.1 * len(columns), 2.3 * len(puzzle.test) + 0.35)
     axes = figure.subplots(len(puzzle.test), len(columns), squeeze=False)
-    crops = None if solution.run is None else crops_of(solution.run.ema, puzzle.canvas)
+    crops = crops_of(solution.run.ema, puzzle.canvas) if proposed else None
     for t, row in enumerate(axes):
         draw_grid(row[0], puzzle.test[t], columns[0])
-        if history.steps:
+        if proposed:
             draw_grid(row[1], proposed[history.proposals[-1, 0]].answer[t], columns[1])
         else:
             _unknown(row[1], columns[1])
-        if crops is None or solution.run is None:
+        if crops is None:
             _unknown(row[2], columns[2])
         else:
             logits = np.asarray(solution.run.ema.logits)[..., t]

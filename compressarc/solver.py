@@ -50,7 +50,7 @@ class Run(NamedTuple):
 
 
 class StepInfo(NamedTuple):
-    """What one step reports."""
+    """What one step reports. A skipped step votes with weight -inf."""
 
     kl: Float[Array, "18"]  # nats per tensor type, in the order of TYPES
     reconstruction: Float[Array, ""]  # nats, all known grids
@@ -68,6 +68,9 @@ def step(
 ) -> tuple[Run, StepInfo]:
     """One training step: forward, loss, backward, Adam, and the step's two candidates.
 
+    A step whose loss, gradient or candidates are not finite is skipped: parameters, moments and
+    moving average stay as they are, and its votes weigh nothing. The next one has other noise.
+
     key: of the whole run; the step's noise depends on it and on `run.step` alone.
     """
     dtype, padding = run.ema.logits.dtype, data.padding
@@ -83,8 +86,19 @@ def step(
     updates, opt_state = optimizer(program).update(grads, run.optimizer, run.params)
     current = test_outputs(output, static, padding)
     ema = update_ema(run.ema, current)
-    info = StepInfo(terms.kl, terms.reconstruction, candidates(current, ema, data, run.step))
-    return Run(optax.apply_updates(run.params, updates), opt_state, ema, run.step + 1), info
+    proposed = candidates(current, ema, data, run.step)
+    good = _finite(grads) & jnp.isfinite(terms.total) & jnp.isfinite(proposed.weight).all()
+    before = (run.params, run.optimizer, run.ema)
+    after = (optax.apply_updates(run.params, updates), opt_state, ema)
+    kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, before)
+    proposed = proposed._replace(weight=jnp.where(good, proposed.weight, -jnp.inf))
+    return Run(*kept, run.step + 1), StepInfo(terms.kl, terms.reconstruction, proposed)
+
+
+def _finite(grads: Params) -> Array:
+    """Whether all entries are finite, and their squares, which Adam averages."""
+    each = [jnp.isfinite(jnp.square(g)).all() for g in jax.tree.leaves(grads)]
+    return functools.reduce(jnp.logical_and, each)
 
 
 def _empty_infos(static: Signature, chunk: int, dtype) -> StepInfo:
@@ -200,14 +214,30 @@ class Status(enum.StrEnum):
     """How a run ended."""
 
     FINISHED = "finished"
-    NON_FINITE = "non_finite"  # the loss became infinite or NaN; answers are those until then
+    NON_FINITE = "non_finite"  # ten steps in a row were not finite; answers are those until then
     TIME_LIMIT = "time_limit"
     INTERRUPTED = "interrupted"  # on_chunk asked to stop
 
 
+MOST_SKIPPED = 10
+"""Steps in a row that are not finite, after which a run is given up."""
+
+
+def _ten_in_a_row(skipped: np.ndarray) -> int | None:
+    """Steps until, and with, the first `MOST_SKIPPED` of them that were skipped in a row."""
+    if len(skipped) < MOST_SKIPPED:
+        return None
+    ends = np.flatnonzero(np.convolve(skipped, np.ones(MOST_SKIPPED), "valid") == MOST_SKIPPED)
+    return int(ends[0]) + MOST_SKIPPED if len(ends) else None
+
+
 @dataclasses.dataclass
 class History:
-    """What happened step by step, and the vote that came of it."""
+    """What happened step by step, and the vote that came of it.
+
+    A step that was skipped because it was not finite repeats the values of the step before (NaN
+    and -1 if there is none) with log-weights -inf, so that its votes count nothing.
+    """
 
     kl: np.ndarray  # float32 (steps, 18), nats per tensor type
     reconstruction: np.ndarray  # float32 (steps,), nats
@@ -227,29 +257,42 @@ class History:
 
     @property
     def steps(self) -> int:
+        """Steps taken, skipped ones among them."""
         return len(self.reconstruction)
 
-    def append(self, info: StepInfo, count: int, colors: np.ndarray) -> bool:
-        """Adds the first `count` steps of a chunk; stops before the first non-finite one.
+    @property
+    def skipped(self) -> np.ndarray:
+        """Bool (steps,): which steps were not finite and left no trace."""
+        return np.isneginf(self.weights).all(1)
 
-        colors: color value of each color index. Returns whether all steps were finite.
+    def append(self, info: StepInfo, count: int, colors: np.ndarray) -> bool:
+        """Adds the first `count` steps of a chunk, at most until `MOST_SKIPPED` in a row were skipped.
+
+        colors: color value of each color index. Returns whether the run is to go on.
         """
-        kl, reconstruction = np.asarray(info.kl)[:count], np.asarray(info.reconstruction)[:count]
         weights = np.asarray(info.candidates.weight)[:count]
-        finite = np.isfinite(kl).all(1) & np.isfinite(reconstruction) & np.isfinite(weights).all(1)
-        good = int(np.argmin(finite)) if not finite.all() else count
+        skipped = np.isneginf(weights).all(1)
+        given_up = _ten_in_a_row(np.concatenate([self.skipped, skipped]))
+        taken = count if given_up is None else given_up - self.steps
         grids_, crops = np.asarray(info.candidates.colors), np.asarray(info.candidates.crop)
-        proposals = np.zeros((good, 2), np.int32)
-        for i in range(good):
+        proposals = np.full((taken, 2), -1, np.int32)
+        for i in np.flatnonzero(~skipped[:taken]):
             for c in range(2):
                 answer = crop_answer(grids_[i, c], crops[i, c], colors)
-                entry = self.ranking.vote(answer, weights[i, c], self.steps + i)
+                entry = self.ranking.vote(answer, weights[i, c], self.steps + int(i))
                 proposals[i, c] = entry.order
-        self.kl = np.concatenate([self.kl, kl[:good]])
-        self.reconstruction = np.concatenate([self.reconstruction, reconstruction[:good]])
-        self.proposals = np.concatenate([self.proposals, proposals])
-        self.weights = np.concatenate([self.weights, weights[:good]])
-        return good == count
+        # For each step the last good one, counted from 1 within this chunk; 0 is what came before.
+        source = np.maximum.accumulate(np.where(skipped[:taken], 0, np.arange(1, taken + 1)))
+
+        def longer(so_far: np.ndarray, chunk: np.ndarray, nothing: float) -> np.ndarray:
+            before = so_far[-1:] if len(so_far) else np.full((1, *so_far.shape[1:]), nothing, so_far.dtype)
+            return np.concatenate([so_far, np.concatenate([before, chunk[:taken]])[source]])
+
+        self.kl = longer(self.kl, np.asarray(info.kl), np.nan)
+        self.proposals = longer(self.proposals, proposals, -1)
+        self.weights = np.concatenate([self.weights, weights[:taken]])
+        self.reconstruction = longer(self.reconstruction, np.asarray(info.reconstruction), np.nan)
+        return given_up is None
 
     def rank_over_time(self, answer: Answer) -> np.ndarray:
         """Rank of one answer in the vote after each step, (steps,); 0 where not yet proposed."""
@@ -271,7 +314,7 @@ class History:
         """Number of the leading answer after each step, (steps,)."""
         scores = np.full(len(self.ranking), -np.inf)
         out = np.zeros(self.steps, np.int32)
-        for i in range(self.steps):
+        for i in range(self.steps if len(scores) else 0):
             for c in range(2):
                 n = self.proposals[i, c]
                 scores[n] = np.logaddexp(scores[n], self.weights[i, c])
@@ -303,7 +346,7 @@ class Solution:
     config: SolveConfig
     status: Status
     history: History
-    run: Run | None  # final state; None after a non-finite loss, which leaves none worth having
+    run: Run  # final state; the last good one if steps were skipped
     seconds: float
     compile_seconds: float
 
@@ -354,8 +397,8 @@ def solve(
       resume_from: state and history to go on from (`Checkpoints.restore`). The result is
         the one an uninterrupted run would have given.
 
-    Returns: a `Solution`; its status tells whether the run finished. A non-finite loss ends
-      it early with the answers until then.
+    Returns: a `Solution`; its status tells whether the run finished. Steps that are not finite
+      are skipped and counted (`History.skipped`); ten in a row end the run.
     """
     if time_limit is not None and time_limit <= 0:
         raise ValueError(f"time_limit={time_limit!r}: expected a positive number of seconds")
@@ -376,9 +419,9 @@ def solve(
     while history.steps < config.steps:
         count = min(config.chunk - history.steps % config.chunk, config.steps - history.steps)
         run, info = advance(run, data, jnp.int32(count), noise_key)
-        finite = history.append(jax.device_get(info), count, canvas.colors)
+        going = history.append(jax.device_get(info), count, canvas.colors)
         seconds = time.perf_counter() - begun
-        if not finite:
+        if not going:
             status = Status.NON_FINITE
             break
         stop = on_chunk is not None and on_chunk(
@@ -392,5 +435,4 @@ def solve(
                 status = Status.TIME_LIMIT
                 break
     seconds = time.perf_counter() - begun
-    kept = None if status == Status.NON_FINITE else run
-    return Solution(puzzle, config, status, history, kept, seconds, compile_seconds)
+    return Solution(puzzle, config, status, history, run, seconds, compile_seconds)

@@ -37,7 +37,7 @@ def _description(scale: float) -> Weights:
     """As the paper's, times exp(-length / scale), the length (KL + 10 nll) averaged over 25 steps."""
 
     def weights(history: History) -> np.ndarray:
-        length = history.kl.sum(1) + RECONSTRUCTION_WEIGHT * history.reconstruction
+        length = np.nan_to_num(history.kl.sum(1) + RECONSTRUCTION_WEIGHT * history.reconstruction)
         total = np.cumsum(np.concatenate([[0.0], length]))
         low = np.maximum(0, np.arange(1, len(length) + 1) - 25)
         mean = (total[1:] - total[low]) / (np.arange(1, len(length) + 1) - low)
@@ -49,7 +49,8 @@ def _description(scale: float) -> Weights:
 def _counted(history: History) -> np.ndarray:
     """One proposal, one vote, whatever its certainty; none in the first 150 steps."""
     early = np.arange(history.steps)[:, None] < BURN_IN_STEPS
-    return np.where(early, -BURN_IN_PENALTY, 0.0) + 0 * history.weights
+    counted = np.where(early, -BURN_IN_PENALTY, np.zeros_like(history.weights))
+    return np.where(history.skipped[:, None], -np.inf, counted)
 
 
 VOTES: dict[str, Weights] = {
@@ -80,7 +81,8 @@ def count_votes(histories: Sequence[History], vote: str = "paper") -> Ranking:
         answers = [entry.answer for entry in history.ranking]
         for step, (numbers, weights) in enumerate(zip(history.proposals, weigh(history), strict=True)):
             for number, weight in zip(numbers, weights, strict=True):
-                total.vote(answers[number], weight, step)
+                if weight > -np.inf:  # not of a skipped step
+                    total.vote(answers[number], weight, step)
     return total
 
 
@@ -99,7 +101,7 @@ def ranks_over_time(
     scores = np.full(len(table), -np.inf)
     for step in range(steps):
         for history, names, values in zip(histories, numbers, weights, strict=True):
-            if step < history.steps:
+            if step < history.steps and len(names):
                 for number, weight in zip(names[history.proposals[step]], values[step], strict=True):
                     scores[number] = np.logaddexp(scores[number], weight)
         own = scores[found.order]

@@ -1,5 +1,7 @@
 """The solver on a real puzzle; one compiled program serves all tests here."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,12 @@ import pytest
 
 import compressarc
 from compressarc import programs
+from compressarc.checkpoint import pack_answers, replay
 from compressarc.multitensor import TYPES
-from compressarc.report import write_pictures
+from compressarc.report import write_pictures, write_result
+from compressarc.select import Candidates
+from compressarc.solver import History
+from compressarc.vote import VOTES, count_votes
 
 CONFIG = compressarc.SolveConfig(steps=200)
 
@@ -90,20 +96,105 @@ def test_a_time_limit_leaves_an_answer(puzzle):
         short(puzzle, 5, time_limit=0)
 
 
-def test_a_non_finite_loss_ends_the_run_with_the_answers_so_far(puzzle, tmp_path):
+def advance(puzzle, run, data, count):
+    """Some steps with the program that the solver uses."""
+    from compressarc.solver import chunk_program
+
+    static, key = compressarc.signature(puzzle.canvas), jax.random.split(jax.random.key(0))[1]
+    program = chunk_program(run, data, key, static, compressarc.SolveConfig().program)
+    copy = jax.tree.map(jnp.array, run)  # the state is donated
+    return program(copy, data, jnp.int32(count), key)
+
+
+def test_a_step_that_is_not_finite_is_skipped(puzzle):
+    """State, moments, average and votes as before the step; the next step has its own noise."""
+    data = compressarc.grids(puzzle.canvas)
+    broken = data._replace(target=data.target * jnp.nan)
+    start = short(puzzle, 25)
+    after, info = advance(puzzle, start.run, broken, 3)
+    for one, other in zip(
+        jax.tree.leaves(start.run._replace(step=0)), jax.tree.leaves(after._replace(step=0)), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    assert int(after.step) == 28 and np.isneginf(np.asarray(info.candidates.weight)[:3]).all()
+    votes = {e.order: (e.score, e.votes) for e in start.history.ranking}
+    assert start.history.append(jax.device_get(info), 3, puzzle.canvas.colors)
+    assert {e.order: (e.score, e.votes) for e in start.history.ranking} == votes
+    np.testing.assert_array_equal(start.history.skipped, np.arange(28) >= 25)
+    np.testing.assert_array_equal(start.history.kl[25:], start.history.kl[[24] * 3])
+    resumed = short(puzzle, 50, resume_from=(after, start.history))
+    assert resumed.status == compressarc.Status.FINISHED and resumed.history.skipped.sum() == 3
+    assert resumed.history.ranking.ranked()[0].votes > 0 and np.isfinite(resumed.history.kl).all()
+
+
+def test_ten_skipped_steps_in_a_row_end_the_run_with_the_answers_so_far(puzzle, tmp_path):
     def poison(run):
         head = run.params.heads._replace(color_bias=run.params.heads.color_bias * jnp.nan)
         return run._replace(params=run.params._replace(heads=head))
 
     good = short(puzzle, 25)
-    history = good.history
-    result = short(puzzle, 50, resume_from=(poison(good.run), history))
+    before = [e.score for e in good.history.ranking]
+    result = short(puzzle, 50, resume_from=(poison(good.run), good.history))
     assert result.status == compressarc.Status.NON_FINITE
-    assert result.history.steps == 25 and result.attempts and result.run is None
+    assert result.history.steps == 35 and result.history.skipped.sum() == 10
+    assert [e.score for e in result.history.ranking] == before and result.attempts
     write_pictures(result, tmp_path)
     blank = short(puzzle, 25, resume_from=(poison(short(puzzle, 1).run), compressarc.History.empty()))
-    assert blank.status == compressarc.Status.NON_FINITE
+    assert blank.status == compressarc.Status.NON_FINITE and blank.history.steps == 10
     assert blank.attempts[0][0].tolist() == [[0, 0], [0, 0]] and not blank.score.solved(2)
+    assert not blank.history.leaders().any() and not blank.history.rank_over_time(puzzle.solution).any()
+    write_pictures(blank, tmp_path)
+    write_result(blank, tmp_path)
+    assert (
+        json.loads((tmp_path / "result.json").read_text(), parse_constant=pytest.fail)["skipped_steps"] == 10
+    )
+
+
+def made_up(skipped):
+    """What a chunk reports: every good step proposes an answer of its own number."""
+    n = len(skipped)
+    colors = np.zeros((n, 2, 1, 1, 1), np.int8)
+    colors[:, :, 0, 0, 0] = np.arange(n)[:, None] % 3
+    weight = np.where(np.asarray(skipped)[:, None], -np.inf, -1.0).astype(np.float32) * np.ones(
+        (1, 2), np.float32
+    )
+    kl = np.where(np.asarray(skipped)[:, None], np.nan, np.arange(n)[:, None] + np.ones((1, 18))).astype(
+        np.float32
+    )
+    crop = np.broadcast_to(np.array([[0, 1], [0, 1]], np.int8), (n, 2, 1, 2, 2))
+    return compressarc.StepInfo(kl, kl[:, 0].copy(), Candidates(colors, crop, weight))
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 7, 40])
+@pytest.mark.parametrize(
+    ("bad", "steps"),
+    [([], 40), ([0, 1], 40), ([39], 40), (range(5, 14), 40), (range(5, 15), 15), ([*range(9), *range(10, 19)], 40),
+     (range(10), 10), ([*range(3, 12), *range(20, 33)], 30)],
+)  # fmt: skip
+def test_skipped_steps_are_counted_however_a_run_is_cut(bad, steps, chunk):
+    skipped = np.isin(np.arange(40), list(bad))
+    info, history = made_up(skipped), History.empty()
+    for start in range(0, 40, chunk):
+        part = jax.tree.map(lambda a, s=start: a[s : s + chunk], info)
+        if not history.append(part, len(part.reconstruction), np.arange(10)):
+            break
+    assert history.steps == steps == len(history.kl) == len(history.proposals)
+    np.testing.assert_array_equal(history.skipped, skipped[:steps])
+    good = np.flatnonzero(~skipped[:steps])
+    np.testing.assert_array_equal(history.reconstruction[good], good + 1)
+    assert sum(e.votes for e in history.ranking) == 2 * len(good)
+    for i in np.flatnonzero(history.skipped):
+        before = good[good < i]
+        if len(before):
+            np.testing.assert_array_equal(history.kl[i], history.kl[before[-1]])
+        else:
+            assert np.isnan(history.kl[i]).all() and (history.proposals[i] == -1).all()
+    for vote in VOTES:
+        table = count_votes([history], vote)
+        assert sum(e.votes for e in table) == 2 * len(good) and all(np.isfinite(e.score) for e in table)
+    arrays = {k: getattr(history, k) for k in ("kl", "reconstruction", "proposals", "weights")}
+    again = replay(arrays, pack_answers(history.ranking))
+    assert [(e.score, e.votes) for e in again.ranking] == [(e.score, e.votes) for e in history.ranking]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +215,6 @@ def test_bad_settings(change, message):
 def test_components_and_pictures(solution, tmp_path):
     from compressarc.analyze import components, draw_analysis
     from compressarc.draw import draw_puzzle, save
-    from compressarc.report import write_result
 
     static = compressarc.signature(solution.puzzle.canvas)
     found = components(solution.run.params, static, key=jax.random.key(1), samples=20)
