@@ -20,8 +20,20 @@ _FLAGS = (
 )
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + _FLAGS
 
+import hypothesis
 import jax
 import pytest
+
+# The same cases every time; no explanations of failures, which would take minutes where an example takes long.
+hypothesis.settings.register_profile(
+    "quintet",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=40,
+    phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate, hypothesis.Phase.shrink),
+)
+hypothesis.settings.load_profile("quintet")
 
 DATA = Path(__file__).parent / "data"
 SHARED = Path(__file__).parents[2] / "shared" / "golden" / "compressarc"
