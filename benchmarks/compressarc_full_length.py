@@ -172,7 +172,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=STEPS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        from compressarc.checkpoint import write_atomically
+        from compressarc.files import write_atomically
 
         name, path = arguments.one
         write_atomically(Path(path), json.dumps(run_puzzle(name, tuple(arguments.keys), arguments.steps)))

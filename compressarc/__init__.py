@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from compressarc.analyze import Component, components
     from compressarc.batch import Event, run_batch, run_bucket
-    from compressarc.checkpoint import Checkpoints
+    from compressarc.checkpoint import Checkpoints, Saved
     from compressarc.compare import Comparison, Proportion, compare_runs, compare_with_published
     from compressarc.config import Program, SolveConfig, Variant
-    from compressarc.datasets import load_puzzle, load_splits, parse_puzzle
+    from compressarc.datasets import Dataset, load_dataset, load_puzzle, load_splits, parse_puzzle
     from compressarc.device_model import DeviceModel
+    from compressarc.draw import draw_curves, draw_puzzle, draw_solution
     from compressarc.elastic import run_elastic
     from compressarc.inputs import Grids, Signature, grids, signature
     from compressarc.lanes import Lanes, lane_mesh
@@ -25,9 +26,20 @@ if TYPE_CHECKING:
     from compressarc.plan import Bucket, Estimate, Plan, estimate, make_plan
     from compressarc.puzzle import Canvas, Grid, Puzzle
     from compressarc.ranking import Ranking
+    from compressarc.report import read_result, write_pictures, write_result
     from compressarc.room import padded_grids, room_for
-    from compressarc.run_folder import BatchSettings, Record, RunFolder
-    from compressarc.score import Score, SplitScore, score_answers, score_split, submission
+    from compressarc.run_folder import BatchSettings, Record, RunFolder, official_form
+    from compressarc.score import (
+        OutputScore,
+        Score,
+        SplitScore,
+        read_answers,
+        score_answers,
+        score_split,
+        submission,
+        verdict,
+        wrong_cells,
+    )
     from compressarc.solver import (
         History,
         Progress,
@@ -47,11 +59,12 @@ __version__ = "0.1.0"
 _HOMES = {
     "analyze": ("Component", "components"),
     "batch": ("Event", "run_batch", "run_bucket"),
-    "checkpoint": ("Checkpoints",),
+    "checkpoint": ("Checkpoints", "Saved"),
     "compare": ("Comparison", "Proportion", "compare_runs", "compare_with_published"),
     "config": ("Program", "SolveConfig", "Variant"),
-    "datasets": ("load_puzzle", "load_splits", "parse_puzzle"),
+    "datasets": ("Dataset", "load_dataset", "load_puzzle", "load_splits", "parse_puzzle"),
     "device_model": ("DeviceModel",),
+    "draw": ("draw_curves", "draw_puzzle", "draw_solution"),
     "elastic": ("run_elastic",),
     "inputs": ("Grids", "Signature", "grids", "signature"),
     "lanes": ("Lanes", "lane_mesh"),
@@ -59,9 +72,20 @@ _HOMES = {
     "plan": ("Bucket", "Estimate", "Plan", "estimate", "make_plan"),
     "puzzle": ("Canvas", "Grid", "Puzzle"),
     "ranking": ("Ranking",),
+    "report": ("read_result", "write_pictures", "write_result"),
     "room": ("padded_grids", "room_for"),
-    "run_folder": ("BatchSettings", "Record", "RunFolder"),
-    "score": ("Score", "SplitScore", "score_answers", "score_split", "submission"),
+    "run_folder": ("BatchSettings", "Record", "RunFolder", "official_form"),
+    "score": (
+        "OutputScore",
+        "Score",
+        "SplitScore",
+        "read_answers",
+        "score_answers",
+        "score_split",
+        "submission",
+        "verdict",
+        "wrong_cells",
+    ),
     "solver": (
         "History",
         "Progress",
@@ -86,6 +110,7 @@ __all__ = [
     "Checkpoints",
     "Comparison",
     "Component",
+    "Dataset",
     "DeviceModel",
     "Estimate",
     "Event",
@@ -93,6 +118,7 @@ __all__ = [
     "Grids",
     "History",
     "Lanes",
+    "OutputScore",
     "Plan",
     "Program",
     "Progress",
@@ -102,6 +128,7 @@ __all__ = [
     "Record",
     "Run",
     "RunFolder",
+    "Saved",
     "Score",
     "Signature",
     "Solution",
@@ -114,15 +141,22 @@ __all__ = [
     "compare_with_published",
     "components",
     "count_votes",
+    "draw_curves",
+    "draw_puzzle",
+    "draw_solution",
     "estimate",
     "grids",
     "init",
     "lane_mesh",
+    "load_dataset",
     "load_puzzle",
     "load_splits",
     "make_plan",
+    "official_form",
     "padded_grids",
     "parse_puzzle",
+    "read_answers",
+    "read_result",
     "room_for",
     "run_batch",
     "run_bucket",
@@ -134,7 +168,11 @@ __all__ = [
     "solve",
     "step",
     "submission",
+    "verdict",
     "write_page",
+    "write_pictures",
+    "write_result",
+    "wrong_cells",
 ]
 
 
@@ -144,3 +182,7 @@ def __getattr__(name: str) -> Any:
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

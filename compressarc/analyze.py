@@ -19,7 +19,9 @@ from jaxtyping import Array, PRNGKeyArray
 
 from compressarc.draw import (
     COLOR_NAMES,
+    MOST_ROWS,
     PALETTE,
+    Cells,
     draw_grid,
     draw_kl,
     new_figure,
@@ -151,7 +153,7 @@ def draw_components(found: list[Component], canvas: Canvas, name: str) -> Figure
     codes = list(dict.fromkeys(c.type for c in found))
     if not codes:
         figure = new_figure(5, 1.5)
-        figure.text(0.5, 0.5, f"{name}: no tensor has more than 1 nat", ha="center")
+        figure.text(0.5, 0.5, f"{name}: no tensor has more than 1 nat", ha="center", parse_math=False)
         return figure
     columns = max(c.index for c in found) + 1
     figure = new_figure(3.6 * columns, 2.6 * len(codes) + 0.4)
@@ -159,8 +161,11 @@ def draw_components(found: list[Component], canvas: Canvas, name: str) -> Figure
     for code, row in zip(codes, rows, strict=True):
         own = [c for c in found if c.type == code]
         row.suptitle(f"{type_label(code)}: {own[0].kl:.1f} nats", fontsize=10)
-        for axes, component in zip(row.subplots(1, columns, squeeze=False)[0], own, strict=False):
+        places = row.subplots(1, columns, squeeze=False)[0]
+        for axes, component in zip(places, own, strict=False):
             draw_component(axes, component, canvas)
+        for axes in places[len(own) :]:  # a tensor with fewer components than others
+            axes.set_axis_off()
     return figure
 
 
@@ -172,15 +177,21 @@ def draw_solution_over_time(solution: Solution, every: int = 50) -> Figure:
     steps = list(range(every - 1, history.steps, every)) or [history.steps - 1]
     if len(steps) > 12:
         steps = [steps[i] for i in np.linspace(0, len(steps) - 1, 12).astype(int)]
-    tests = len(solution.puzzle.test)
-    figure = new_figure(1.9 * len(steps), 1.9 * 3 * tests + 0.4)
-    cells = figure.subplots(3 * tests, len(steps), squeeze=False)
-    for column, step in enumerate(steps):
-        shown = (history.proposals[step, 0], history.proposals[step, 1], leaders[step])
+    tests = min(len(solution.puzzle.test), MOST_ROWS // 3)
+    shown = [(history.proposals[step, 0], history.proposals[step, 1], leaders[step]) for step in steps]
+    cells = Cells.of(answers[number][t] for numbers in shown for number in numbers for t in range(tests))
+    width, height = cells.inches(len(steps))
+    figure = new_figure((width + 0.35) * len(steps), (height + 0.45) * 3 * tests + 0.45)
+    places = figure.subplots(3 * tests, len(steps), squeeze=False)
+    for column, (step, numbers) in enumerate(zip(steps, shown, strict=True)):
         for t in range(tests):
-            for r, (number, what) in enumerate(zip(shown, ("sample", "average", "leader"), strict=True)):
-                draw_grid(cells[3 * t + r, column], answers[number][t], f"step {step + 1}: {what}")
-    figure.suptitle(f"{solution.puzzle.name}: solution over time", fontsize=11)
+            truth = None if solution.puzzle.solution is None else solution.puzzle.solution[t]
+            for r, (number, what) in enumerate(zip(numbers, ("sample", "average", "leader"), strict=True)):
+                title = f"step {step + 1}, test {t}:\n{what}"
+                draw_grid(places[3 * t + r, column], answers[number][t], title, cells=cells, truth=truth)
+    more = len(solution.puzzle.test) - tests
+    note = f" (the first {tests} of {tests + more} tests)" if more else ""
+    figure.suptitle(f"{solution.puzzle.name}: solution over time{note}", fontsize=11, parse_math=False)
     return figure
 
 
@@ -191,10 +202,10 @@ def draw_analysis(solution: Solution, folder: str | Path, *, key: PRNGKeyArray) 
     if not len(solution.history.ranking):
         raise ValueError(f"{solution.puzzle.name}: no finite step to analyze")
     canvas = solution.puzzle.canvas
-    kl = new_figure(7.5, 4.2)
+    kl = new_figure(9.5, 4.2)
     axes = kl.subplots()
     draw_kl(axes, solution.history)
-    axes.set_title(f"{solution.puzzle.name}: KL per tensor", fontsize=10)
+    axes.set_title(f"{solution.puzzle.name}: KL per tensor", fontsize=10, parse_math=False)
     found = components(solution.run.params, signature(canvas), key=key)
     return [
         save(kl, folder / "kl.png"),

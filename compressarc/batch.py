@@ -19,6 +19,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
+from compressarc.checkpoint import Saved
 from compressarc.compile_ahead import CompileAhead, programs_ahead
 from compressarc.inputs import Signature, signature
 from compressarc.lanes import Lanes, lane_mesh
@@ -88,11 +89,13 @@ class _Active:
 class Event(NamedTuple):
     """What happens in a batch, as this process sees it."""
 
-    kind: Literal["compiling", "chunk", "ended"]
+    kind: Literal["compiling", "begun", "chunk", "ended", "note"]
     active: tuple[tuple[str, int, int], ...]  # puzzle, seed and steps taken, of this process's lanes
     steps: int  # steps of the chunk, summed over the lanes of all processes
     ended: tuple[Item, Record] | None = None
     bucket: int = 0  # number of the bucket in the plan
+    cached: bool = False  # compiling: whether the program is in the cache
+    text: str = ""  # note: what is to be said
 
 
 Tell = Callable[[Event], bool | None]
@@ -147,6 +150,11 @@ class _Bucket:
                     self._absorb(pending, spent)
                     pending = None
                 self._begin({k: v for k, v in arrivals.items() if k in self.lanes.local})
+                if boundary == 0:  # compilation takes so long that a stop may have been asked for
+                    stop = self._event("begun") or self._out_of_time()
+                    if any(flag & _STOP for flag in self._exchange((), stop)):
+                        self._save(final=True)
+                        return False
                 spent = time.perf_counter()
             infos = self.lanes.advance(self.config.chunk)
             boundary += 1
@@ -177,10 +185,10 @@ class _Bucket:
                 return False
         return True
 
-    def _event(self, kind: Literal["compiling", "chunk"]) -> bool:
+    def _event(self, kind: Literal["compiling", "begun", "chunk"], *, cached: bool = False) -> bool:
         active = tuple((a.name, a.seed, a.steps) for a in self.mine.values())
         steps = (len(active) + self._busy_elsewhere) * self.config.chunk if kind == "chunk" else 0
-        return bool(self.tell(Event(kind, active, steps)))
+        return bool(self.tell(Event(kind, active, steps, cached=cached)))
 
     def _out_of_time(self) -> bool:
         return self.deadline is not None and time.monotonic() > self.deadline
@@ -192,10 +200,8 @@ class _Bucket:
         for lane, item in arrivals.items():
             self._take(lane, item, fresh, restored)
         self._fill_first()
-        if not self.lanes.compiled:
-            self._event("compiling")
         self.lanes.start(fresh, restored)
-        self.lanes.compile()
+        self.lanes.compile(lambda cached: self._event("compiling", cached=cached) and None)
 
     def _take(self, lane: int, item: Item, fresh: dict[int, Any], restored: dict[int, Any]) -> None:
         """Puts a run into one of this process's lanes, from its checkpoint if there is one."""
@@ -204,9 +210,7 @@ class _Bucket:
         static = signature(puzzle.canvas)
         init_key, noise_key = jax.random.split(jax.random.key(seed))
         self.lanes.fill(lane, padded_grids(puzzle.canvas, self.bucket.room), noise_key)
-        checkpoints = self.folder.checkpoints(name, seed)
-        saved = checkpoints.restore()
-        checkpoints.close()
+        saved = self._restored(name, seed)
         if saved is None:
             fresh[lane] = init_key
             record = Record(History.empty(), "running", 0.0)
@@ -221,6 +225,16 @@ class _Bucket:
                 pass
         self.mine[lane] = _Active(name, seed, static, record, standing, record.history.steps)
         self.folder.log("start", name, seed, record.history.steps)
+
+    def _restored(self, name: str, seed: int) -> Saved | None:
+        """What a run goes on from; where all its checkpoints are damaged it begins anew, and that is said."""
+        note = lambda text: self.tell(Event("note", (), 0, text=text)) and None  # noqa: E731
+        try:
+            return self.folder.checkpoints(name, seed).restore(note)
+        except ValueError as error:
+            note(f"{error}: done here")
+            self.folder.forget_checkpoints(name, seed)
+            return None
 
     def _fill_first(self) -> None:
         """A process without a run of its own in the first wave computes along with somebody's."""

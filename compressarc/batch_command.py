@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
-import signal
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from compressarc.files import FileError, check_writable, replace_json
+from compressarc.folder_lock import folder_lock
+from compressarc.stopping import STOPPED, Stop
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,29 +68,37 @@ def _check(command: Batch) -> None:
         raise ValueError("--address belongs to --engine ray")
 
 
-def _choose(command: Batch) -> dict[str, Puzzle]:
-    from compressarc.datasets import load_splits
+class _Chosen(NamedTuple):
+    """What a batch is about."""
 
-    splits = load_splits(command.dataset)
-    if command.split not in splits:
-        raise ValueError(f"{command.dataset}: no split {command.split!r}; there are {sorted(splits)}")
-    puzzles = splits[command.split]
+    puzzles: dict[str, Puzzle]
+    split: str
+    split_puzzles: int | None  # in the whole split, where it is known
+
+
+def _choose(command: Batch) -> _Chosen:
+    from compressarc.cli import loaded
+
+    split, puzzles = loaded(command.dataset, strict=command.strict).puzzles(command.split, command.dataset)
     unknown = [name for name in command.puzzles if name not in puzzles]
     if unknown:
-        raise ValueError(f"no puzzle {', '.join(unknown)} in {command.dataset} {command.split}")
-    return {name: puzzles[name] for name in command.puzzles} if command.puzzles else dict(puzzles)
+        raise ValueError(f"no puzzle {', '.join(unknown)} in {command.dataset} {split}")
+    chosen = {name: puzzles[name] for name in command.puzzles} if command.puzzles else dict(puzzles)
+    return _Chosen(chosen, split, len(puzzles))
 
 
-def _puzzles_of(command: Batch) -> dict[str, Puzzle]:
+def _puzzles_of(command: Batch) -> _Chosen:
     """The puzzles of the batch being resumed, checked against those that were asked for."""
     from compressarc.run_folder import RunFolder
 
     assert command.out is not None
     run = RunFolder(command.out)
     if (command.dataset, command.split, tuple(command.puzzles)) == (run.dataset, run.split, run.names):
-        return run.puzzles
+        return _Chosen(run.puzzles, run.split, run.split_puzzles)
     chosen = _choose(command)
-    return {name: chosen[name] for name in run.names} if set(chosen) == set(run.names) else chosen
+    if set(chosen.puzzles) == set(run.names):
+        return chosen._replace(puzzles={name: chosen.puzzles[name] for name in run.names})
+    return chosen
 
 
 def _start_jax(command: Batch, use_cache: Callable[[], None]) -> None:
@@ -151,27 +162,6 @@ def _devices(command: Batch, modeled_only: bool) -> tuple[DeviceModel, int]:
     return dataclasses.replace(model, name=name, memory=float(limit or model.memory)), count
 
 
-class _Stop:
-    """Turns the first Ctrl-C or SIGTERM into a stop with checkpoints; a second one ends at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> _Stop:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        for number, handler in getattr(self, "_before", {}).items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: object) -> None:
-        del frame
-        self.asked = True
-        signal.signal(number, signal.SIG_DFL)  # Python itself would wait for the compiler's threads
-
-
 def run_batch_command(
     command: Batch, console: Console, use_cache: Callable[[], None], given: Collection[str] = ()
 ) -> int:
@@ -179,21 +169,17 @@ def run_batch_command(
 
     given: options that were typed, such as `--steps`.
     """
-    from compressarc.batch_terminal import BatchDisplay, show_plan, show_summary
-
     started = time.monotonic()
     _check(command)
     budget = None if command.budget is None else parse_duration(command.budget)
     if command.resume:
         command = _with_folder_settings(command, given)
-    puzzles = _puzzles_of(command) if command.resume else _choose(command)
+    chosen = _puzzles_of(command) if command.resume else _choose(command)
     if command.device is not None:
         from compressarc.device_model import device_model
 
         device_model(command.device)
     if command.out is not None and not command.plan:
-        from compressarc.report import check_writable
-
         check_writable(command.out)
     from compressarc.vote import vote_weights
 
@@ -202,68 +188,95 @@ def run_batch_command(
         from compressarc.elastic import require_ray
 
         require_ray()
-    if not (command.plan and command.device is not None):
+    modeled_only = command.plan and command.device is not None
+    if not modeled_only:
         _start_jax(command, use_cache)
     import jax
 
-    modeled_only = command.plan and command.device is not None
     device, devices = _devices(command, modeled_only)
     first = modeled_only or jax.process_index() == 0
-    plan, run = _plan_and_folder(command, puzzles, device, devices, first, modeled_only)
-    if first:
-        steps, seeds = command.config.steps, command.seeds
-        show_plan(console, plan, device, devices=devices, seeds=seeds, steps=steps)
-        if command.save_plan is not None:
-            from compressarc.run_folder import replace_json
+    with contextlib.ExitStack() as held:
+        plan, run = _plan_and_folder(command, chosen, device, devices, first, modeled_only, held, console)
+        if first:
+            _show_plan(command, console, plan, device, devices)
+        if run is None:
+            return 0
+        if budget is not None:
+            budget = max(1e-3, budget - (time.monotonic() - started))
+        return _work(command, console, run, budget, first)
 
-            replace_json(command.save_plan, plan.to_json())
-            console.print(f"wrote {command.save_plan}", markup=False)
-    if run is None:
-        return 0
+
+def _show_plan(command: Batch, console: Console, plan: Plan, device: DeviceModel, devices: int) -> None:
+    from compressarc.batch_terminal import show_plan
+
+    show_plan(console, plan, device, devices=devices, seeds=command.seeds, steps=command.config.steps)
+    if command.save_plan is not None:
+        replace_json(command.save_plan, plan.to_json())
+        console.print(f"wrote {command.save_plan}", markup=False)
+
+
+def _work(command: Batch, console: Console, run: RunFolder, budget: float | None, first: bool) -> int:
+    """Runs the engine, then reports; returns the exit status."""
+    import jax
+
+    from compressarc.batch_terminal import BatchDisplay, show_summary
+    from compressarc.page import write_page
+
     total = len(run.names) * command.seeds * command.config.steps
-    if budget is not None:
-        budget = max(1e-3, budget - (time.monotonic() - started))
-    with BatchDisplay(console, run, total, quiet=not first) as display, _Stop() as stop:
+    display = BatchDisplay(console, run, total, quiet=not first)
+    try:
+        with Stop(display.acknowledge) as stop:
 
-        def tell(event: Event) -> bool:
-            display.tell(event)
-            return stop.asked
+            def tell(event: Event) -> bool:
+                display.tell(event)
+                return stop.asked
 
-        if command.engine == "ray":
-            from compressarc.elastic import run_elastic
+            with display:
+                if command.engine == "ray":
+                    from compressarc.elastic import run_elastic
 
-            cache = jax.config.values["jax_compilation_cache_dir"] if command.cache else ""
-            whole = run_elastic(
-                run,
-                address=command.address,
-                checkpoint_every=command.checkpoint_every,
-                budget=budget,
-                tell=tell,
-                cache=cache or "",
-            )
-        else:
-            from compressarc.batch import run_batch
+                    cache = jax.config.values["jax_compilation_cache_dir"] if command.cache else ""
+                    whole = run_elastic(
+                        run,
+                        address=command.address,
+                        checkpoint_every=command.checkpoint_every,
+                        budget=budget,
+                        tell=tell,
+                        cache=cache or "",
+                    )
+                else:
+                    from compressarc.batch import run_batch
 
-            whole = run_batch(run, checkpoint_every=command.checkpoint_every, budget=budget, tell=tell)
-    if first:
-        from compressarc.page import write_page
-
-        show_summary(console, run)
-        console.print(f"wrote {run.folder / 'submission.json'}, {write_page(run)}", markup=False)
-        if not whole:
-            console.print("stopped before the end: go on with --resume")
-    return 0 if whole else 3
+                    whole = run_batch(
+                        run, checkpoint_every=command.checkpoint_every, budget=budget, tell=tell
+                    )
+            if first:
+                results = run.results()
+                show_summary(console, run, results)
+                page = write_page(run, None, results)
+                console.print(f"wrote {run.folder / 'submission.json'}, {page}", markup=False)
+                if not whole:
+                    console.print("stopped before the end: go on with --resume")
+    except OSError as error:
+        if first:
+            with contextlib.suppress(ValueError, OSError):
+                show_summary(console, run, run.results())
+        message = f"{error}; what was there is whole, and the batch goes on with --resume"
+        raise FileError(error.errno or 0, message) from error
+    return 0 if whole else STOPPED
 
 
 def _plan_and_folder(
     command: Batch,
-    puzzles: dict[str, Puzzle],
+    chosen: _Chosen,
     device: DeviceModel,
     devices: int,
     first: bool,
     modeled_only: bool,
+    held: contextlib.ExitStack,
+    console: Console,
 ) -> tuple[Plan, RunFolder | None]:
-    """The plan, a new one or that of the batch being resumed, and the batch's folder."""
+    """The plan, a new one or that of the batch being resumed, and the batch's folder, locked by process 0."""
     import jax
 
     from compressarc.inputs import signature
@@ -281,7 +294,17 @@ def _plan_and_folder(
             lanes=command.lanes,
         )
 
+    def lock() -> None:
+        assert command.out is not None
+        if not held.enter_context(folder_lock(command.out)):
+            console.print(
+                f"{command.out}: no locks here; see that no other command works on it", markup=False
+            )
+
+    puzzles = chosen.puzzles
     several = not modeled_only and jax.process_count() > 1
+    if not command.plan:
+        _by_first(lock, first, several)
     settings = BatchSettings(command.config, tuple(range(command.seeds)), command.settle, command.vote)
     if command.resume and command.out is not None:
         run = RunFolder(command.out)
@@ -310,7 +333,13 @@ def _plan_and_folder(
 
     def create() -> None:
         RunFolder.create(
-            out, puzzles, settings, planned(puzzles), dataset=command.dataset, split=command.split
+            out,
+            puzzles,
+            settings,
+            planned(puzzles),
+            dataset=command.dataset,
+            split=chosen.split,
+            split_puzzles=chosen.split_puzzles,
         )
 
     _by_first(create, first, several)

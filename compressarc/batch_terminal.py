@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -11,13 +12,15 @@ from rich.table import Table
 
 from compressarc.device_model import DeviceModel
 from compressarc.plan import Plan, estimate, work
-from compressarc.score import score_split
+from compressarc.score import describe_split
 
 if TYPE_CHECKING:
     from compressarc.batch import Event
     from compressarc.run_folder import RunFolder
 
 _SHOWN_BUCKETS = 12
+_LINE_EVERY = 60.0
+"""Seconds between lines of progress where there is no terminal."""
 
 
 def duration(seconds: float) -> str:
@@ -34,9 +37,10 @@ def show_plan(
     total = estimate(plan, device, devices=devices, seeds=seeds, steps=steps)
     puzzles = sum(len(b.puzzles) for b in plan.buckets)
     console.print(
-        f"{puzzles} puzzles x {seeds} seed{'s' if seeds > 1 else ''} x {steps} steps on "
-        f"{devices} {device.name} device{'s' if devices > 1 else ''}: "
-        f"{len(plan.buckets)} programs to compile, padded work {100 * plan.waste:.1f} %"
+        f"{puzzles} puzzle{'s' if puzzles > 1 else ''} x {seeds} seed{'s' if seeds > 1 else ''} x {steps} "
+        f"step{'s' if steps > 1 else ''} on {devices} {device.name} device{'s' if devices > 1 else ''}: "
+        f"{len(plan.buckets)} program{'s' if len(plan.buckets) > 1 else ''} to compile, "
+        f"padded work {100 * plan.waste:.1f} %"
     )
     table = Table("room (E x C x X x Y)", "puzzles", "lanes a device", "work", "memory a device", "time")
     for bucket, seconds in list(zip(plan.buckets, total.bucket_seconds, strict=True))[:_SHOWN_BUCKETS]:
@@ -72,7 +76,7 @@ class BatchDisplay:
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.percentage:.1f} %"),
-            TextColumn("{task.fields[status]}"),
+            TextColumn("{task.fields[status]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
@@ -85,9 +89,13 @@ class BatchDisplay:
             for seed in settings.seeds
             if run.ended(name, seed)
         }
+        self._total = total_steps
         self._buckets = len(run.plan.buckets)
         self._solved = self._known = 0
         self._begun, self._taken, self._said = time.monotonic(), 0, ""
+        self._printed = self._begun
+        self.phase = "starting"
+        """What goes on: starting, compiling, stepping."""
 
     def __enter__(self) -> BatchDisplay:
         if self._console.is_terminal and not self._quiet:
@@ -95,62 +103,111 @@ class BatchDisplay:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.phase = "writing"
         if self._console.is_terminal and not self._quiet:
             self._bar.stop()
 
+    def _print(self, text: str) -> None:
+        if not self._quiet:
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def acknowledge(self) -> None:
+        """Says what a first Ctrl-C or SIGTERM will do."""
+        after = {
+            "starting": "as soon as it has started",
+            "compiling": "after the compilation",
+            "stepping": "after this chunk of steps, with checkpoints",
+            "writing": "once the results are written",
+        }[self.phase]
+        self._print(f"stopping {after}; again to stop at once")
+
     def tell(self, event: Event) -> None:
         """Shows an event; never stops the batch."""
+        if event.kind == "note":
+            self._print(event.text)
+            return
         if event.kind == "ended" and event.ended is not None:
             (name, seed), record = event.ended
             self._at[name, seed] = self._run.settings.config.steps  # settled runs are through as well
             self._line(name, seed, record)
+        self.phase = "compiling" if event.kind == "compiling" else "stepping"
         for name, seed, steps in event.active:
             self._at[name, seed] = max(steps, self._at.get((name, seed), 0))
         self._taken += event.steps
         rate = self._taken / max(1e-9, time.monotonic() - self._begun)
         status = f"bucket {event.bucket + 1} of {self._buckets}, {rate:.1f} steps/s"
         if event.kind == "compiling":
-            status += ", compiling"
-            if not self._console.is_terminal and not self._quiet and status.split(",")[0] != self._said:
-                self._said = status.split(",")[0]
-                self._console.print(f"{self._said}: compiling")
+            status = f"bucket {event.bucket + 1} of {self._buckets}: compiling"
+            status += " (from the cache)" if event.cached else ""
+            if not self._console.is_terminal and status != self._said:
+                self._said = status
+                self._print(status)
         if self._known:
-            status += f", {self._solved} of {self._known} runs solved"
+            runs = f"run{'' if self._known == 1 else 's'}"
+            status += f", {self._solved} of {self._known} {runs} solved"
         self._bar.update(self._task, completed=sum(self._at.values()), status=status)
+        if not self._console.is_terminal and event.kind == "chunk":
+            self._minute(status, rate)
+
+    def _minute(self, status: str, rate: float) -> None:
+        """Into a pipe: a line a minute."""
+        now = time.monotonic()
+        if now - self._printed < _LINE_EVERY:
+            return
+        self._printed = now
+        done = sum(self._at.values())
+        left = f", {duration((self._total - done) / rate)} left at this rate" if rate else ""
+        self._print(f"{100 * done / max(1, self._total):.1f} % of the steps, {status}{left}")
 
     def _line(self, name: str, seed: int, record: Any) -> None:
-        puzzle = self._run.puzzles[name]
-        text = f"{name} seed {seed}: {record.status} after {record.history.steps} steps"
+        puzzle, history = self._run.puzzles[name], record.history
+        steps = f"{history.steps} step{'' if history.steps == 1 else 's'}"
+        text = f"{name} seed {seed}: {record.status} after {steps}"
+        skipped = int(history.skipped.sum())
+        if skipped:
+            text += f", {skipped} of them skipped (not finite)"
         if puzzle.solution is not None:
-            rank = record.history.ranking.rank(puzzle.solution)
+            rank = history.ranking.rank(puzzle.solution)
             self._known += 1
             self._solved += rank is not None and rank <= 2
             text += f", solution ranks {rank}" if rank else ", solution never proposed"
-        if not self._quiet:
-            self._console.print(text, highlight=False)
+        self._print(text)
 
 
-def show_summary(console: Console, run: RunFolder) -> None:
-    """Prints how far a batch is and what it has solved."""
-    from compressarc.compare import compare_with_published, scores_of
+def show_summary(
+    console: Console, run: RunFolder, results: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
+    """Prints how far a batch is and what it has solved, against all of its puzzles and the whole split.
+
+    results: `run.results()` by default.
+    """
+    results = run.results() if results is None else results
+    from compressarc.compare import compare_with_published
     from compressarc.page import PASS, has_published
 
-    results = run.results()
+    def line(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     running = sum(r["status"] == "running" for r in results.values())
-    console.print(
-        f"{run.folder}: {len(results) - running} of {len(run.names)} puzzles done"
+    puzzles = f"{len(run.names)} puzzle{'' if len(run.names) == 1 else 's'}"
+    line(
+        f"{run.folder}: {len(results) - running} of {puzzles} done"
         + (f", {running} under way" if running else "")
     )
-    scores = scores_of(results)
-    if not scores:
-        console.print("no puzzle with a known solution has a result yet")
+    skipped = sum(r.get("skipped_steps", 0) for r in results.values())
+    if skipped:
+        line(f"{skipped} step{'' if skipped == 1 else 's'} skipped, which were not finite")
+    total = run.totals(results, PASS)
+    if not total.puzzles:
+        line("the solutions of these puzzles are not known")
         return
-    total = score_split(scores, PASS)
-    counts = ", ".join(f"pass@{n} {total.solved[n]}" for n in PASS)
-    console.print(f"of {total.puzzles} with known solutions: {counts}", highlight=False)
-    console.print(
-        f"official rule: {total.official:.2f} ({100 * total.official / total.puzzles:.2f} %)", highlight=False
-    )
+    if len(total.missing) == total.puzzles:
+        line("no puzzle with a known solution has a result yet")
+        return
+    for text in describe_split(total):
+        line(text)
+    if (whole := run.of_the_split(total)) is not None:
+        line(whole)
     if has_published(run):
         found = compare_with_published(results, run.split)
-        console.print(f"published at 2000 steps, same puzzles: {found.published}", highlight=False)
+        line(f"published at 2000 steps, the puzzles that are done: {found.published}")

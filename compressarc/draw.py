@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from compressarc.files import replacing
 from compressarc.multitensor import TYPES
 from compressarc.puzzle import Grid, Puzzle
+from compressarc.score import verdict, wrong_cells
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +36,19 @@ PALETTE = np.array(
 )
 """RGB of the colors 0..9, as the paper draws them."""
 
+INK = np.array([(0, 0, 0) if i in (3, 4, 5, 7, 8) else (255, 255, 255) for i in range(10)], np.uint8)
+"""RGB in which a mark can be seen on each of the colors."""
+
 COLOR_NAMES = ("black", "blue", "red", "green", "yellow", "gray", "magenta", "orange", "light blue", "brown")
+
+MOST_ROWS = 20
+"""Rows of grids in a picture; what comes after is counted and not drawn."""
+
+_LONGEST = 2.1
+"""Inches of the longest side of a grid; all cells of a picture have one size."""
+
+_WIDEST = 24.0
+"""Inches that no picture is wider than."""
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -49,46 +64,87 @@ def new_figure(width: float, height: float) -> Figure:
 def save(figure: Figure, path: str | Path, dpi: int = 110) -> Path:
     """Writes a PNG in one step: the file is whole or not there."""
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=dpi, facecolor="white")
-    partial.replace(path)
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=dpi, facecolor="white")
     return path
 
 
-def draw_grid(axes: Axes, grid: Grid | np.ndarray, title: str = "") -> None:
-    """One grid of color values, or of RGB triples 0..255, with cell borders."""
+class Cells(NamedTuple):
+    """The largest grid of a picture, in cells: every grid of it is drawn at its scale."""
+
+    rows: int
+    columns: int
+
+    @classmethod
+    def of(cls, grids: Iterable[np.ndarray]) -> Cells:
+        """Room for all of these."""
+        shapes = [np.asarray(g).shape[:2] for g in grids]
+        return cls(max(h for h, _ in shapes), max(w for _, w in shapes))
+
+    def inches(self, across: int) -> tuple[float, float]:
+        """Width and height of one grid's place, with `across` of them side by side."""
+        cell = min(0.4, _LONGEST / max(self), _WIDEST / (across * self.columns))
+        return max(self.columns * cell, 0.9), self.rows * cell
+
+
+def draw_grid(
+    axes: Axes, grid: Grid | np.ndarray, title: str = "", *, cells: Cells, truth: Grid | None = None
+) -> None:
+    """One grid of color values, or of RGB triples 0..255, with cell borders.
+
+    cells: the picture's largest grid. truth: cells that differ from it are crossed out.
+    """
+    grid = np.asarray(grid)
     image = PALETTE[grid] if grid.ndim == 2 else grid.astype(np.uint8)
     rows, columns = image.shape[:2]
-    axes.imshow(image, interpolation="nearest", extent=(0, columns, rows, 0))
-    axes.set_xticks(range(columns + 1), labels=[])
-    axes.set_yticks(range(rows + 1), labels=[])
-    axes.tick_params(length=0)
-    axes.grid(True, color="#555555", linewidth=0.6 if max(rows, columns) <= 20 else 0.3)
-    if title:
-        axes.set_title(title, fontsize=9)
+    _empty(axes, title, cells)
+    axes.imshow(image, interpolation="nearest", extent=(0, columns, rows, 0), zorder=1)
+    width = 0.6 if max(cells) <= 20 else 0.3
+    axes.hlines(range(rows + 1), 0, columns, colors="#555555", linewidth=width, zorder=2)
+    axes.vlines(range(columns + 1), 0, rows, colors="#555555", linewidth=width, zorder=2)
+    axes.set_xlim(-0.05, cells.columns + 0.05)
+    axes.set_ylim(cells.rows + 0.05, -0.05)
+    if truth is not None and grid.ndim == 2:
+        i, j = np.nonzero(wrong_cells(grid, truth))
+        size = 72 * min(0.4, _LONGEST / max(cells)) * 0.55
+        axes.scatter(j + 0.5, i + 0.5, marker="x", s=size**2, linewidths=max(0.5, size / 9),
+                     color=INK[grid[i, j]] / 255, zorder=3)  # fmt: skip
 
 
-def _unknown(axes: Axes, title: str) -> None:
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
+def _empty(axes: Axes, title: str, cells: Cells) -> None:
+    axes.set_xlim(0, cells.columns)
+    axes.set_ylim(cells.rows, 0)
     axes.set_aspect("equal")
+    axes.set_anchor("N")
     axes.set_axis_off()
-    axes.text(0.5, 0.5, "?", fontsize=28, ha="center", va="center", color="#777777")
-    axes.set_title(title, fontsize=9)
+    if title:
+        axes.set_title(title, fontsize=9, parse_math=False)
+
+
+def _unknown(axes: Axes, title: str, cells: Cells) -> None:
+    _empty(axes, title, cells)
+    axes.text(cells.columns / 2, cells.rows / 2, "?", fontsize=24, ha="center", va="center", color="#777777")
+
+
+def _headed(figure: Figure, title: str, left_out: int = 0) -> None:
+    more = f" (and {left_out} more, not drawn)" if left_out > 0 else ""
+    figure.suptitle(title + more, fontsize=11, parse_math=False)
 
 
 def draw_puzzle(puzzle: Puzzle, *, show_solution: bool = False) -> Figure:
-    """All pairs, one row each: input, arrow, output ("?" for what is asked)."""
-    pairs: list[tuple[Grid, Grid | None, str]] = [
-        (i, o, f"train {n}") for n, (i, o) in enumerate(puzzle.train)
-    ]
-    for n, grid in enumerate(puzzle.test):
-        truth = puzzle.solution[n] if show_solution and puzzle.solution else None
-        pairs.append((grid, truth, f"test {n}"))
-    figure = new_figure(5.2, 2.1 * len(pairs) + 0.3)
-    axes = figure.subplots(len(pairs), 3, squeeze=False, width_ratios=(1, 0.15, 1))
+    """Pairs, one row each: input, arrow, output ("?" for what is asked); the first ones of very many."""
+    train = [(i, o, f"train {n}") for n, (i, o) in enumerate(puzzle.train)]
+    truths = puzzle.solution if show_solution and puzzle.solution else [None] * len(puzzle.test)
+    test = [(i, o, f"test {n}") for n, (i, o) in enumerate(zip(puzzle.test, truths, strict=True))]
+    tests = test[: max(MOST_ROWS // 2, MOST_ROWS - len(train))]
+    pairs: list[tuple[Grid, Grid | None, str]] = [*train[: MOST_ROWS - len(tests)], *tests]
+    left_out = len(train) + len(test) - len(pairs)
+    cells = Cells.of([g for left, right, _ in pairs for g in (left, right) if g is not None])
+    width, height = cells.inches(2)
+    figure = new_figure(2 * width + 0.9, (height + 0.35) * len(pairs) + 0.45)
+    axes = figure.subplots(len(pairs), 3, squeeze=False, width_ratios=(width, 0.3, width))
     for (left, middle, right), (grid, output, name) in zip(axes, pairs, strict=True):
-        draw_grid(left, grid, f"{name}: input")
+        draw_grid(left, grid, f"{name}: input", cells=cells)
         middle.set_axis_off()
         middle.set_xlim(0, 1)
         middle.set_ylim(0, 1)
@@ -96,10 +152,10 @@ def draw_puzzle(puzzle: Puzzle, *, show_solution: bool = False) -> Figure:
             "", (1, 0.5), (0, 0.5), arrowprops={"arrowstyle": "->", "lw": 1.6, "color": "#444444"}
         )
         if output is None:
-            _unknown(right, f"{name}: output")
+            _unknown(right, f"{name}: output", cells)
         else:
-            draw_grid(right, output, f"{name}: output")
-    figure.suptitle(puzzle.name, fontsize=11)
+            draw_grid(right, output, f"{name}: output", cells=cells)
+    _headed(figure, puzzle.name, left_out)
     return figure
 
 
@@ -114,38 +170,45 @@ def _blend(logits: np.ndarray, crop: np.ndarray, colors: np.ndarray) -> np.ndarr
 def draw_solution(solution: Solution) -> Figure:
     """One row per test input: input, last sample, average of the samples (EMA), guesses, truth.
 
-    The average mixes the colors by their probability; the sample shows the likeliest.
+    The average mixes the colors by their probability; the sample shows the likeliest. Cells of
+    sample and guesses that differ from the truth are crossed out.
     """
     from compressarc.select import crops_of
 
-    puzzle = solution.puzzle
+    puzzle, history = solution.puzzle, solution.history
     first, second = solution.attempts
-    history, proposed = solution.history, list(solution.history.ranking)
-    columns = ["input", "sample", "sample average", "guess 1", "guess 2"]
-    if puzzle.solution is not None:
-        columns.append("truth")
-    figure = new_figure(2.1 * len(columns), 2.3 * len(puzzle.test) + 0.35)
-    axes = figure.subplots(len(puzzle.test), len(columns), squeeze=False)
+    proposed = list(history.ranking)
     crops = crops_of(solution.run.ema, puzzle.canvas) if proposed else None
-    for t, row in enumerate(axes):
-        draw_grid(row[0], puzzle.test[t], columns[0])
-        if proposed:
-            draw_grid(row[1], proposed[history.proposals[-1, 0]].answer[t], columns[1])
-        else:
-            _unknown(row[1], columns[1])
-        if crops is None:
-            _unknown(row[2], columns[2])
-        else:
-            logits = np.asarray(solution.run.ema.logits)[..., t]
-            draw_grid(row[2], _blend(logits, crops[t], puzzle.canvas.colors), columns[2])
-        for cell, answer, title in ((row[3], first, columns[3]), (row[4], second, columns[4])):
-            mark = ""
-            if puzzle.solution is not None:
-                mark = " (right)" if np.array_equal(answer[t], puzzle.solution[t]) else " (wrong)"
-            draw_grid(cell, answer[t], title + mark)
-        if puzzle.solution is not None:
-            draw_grid(row[5], puzzle.solution[t], columns[5])
-    figure.suptitle(f"{puzzle.name} after {solution.history.steps} steps", fontsize=11)
+    rows: list[list[tuple[str, np.ndarray | None]]] = []
+    for t in range(min(len(puzzle.test), MOST_ROWS)):
+        truth = None if puzzle.solution is None else puzzle.solution[t]
+        row: list[tuple[str, np.ndarray | None]] = [(f"test {t}: input", puzzle.test[t])]
+        row.append(("sample", proposed[history.proposals[-1, 0]].answer[t] if proposed else None))
+        average = None
+        if crops is not None:
+            average = _blend(np.asarray(solution.run.ema.logits)[..., t], crops[t], puzzle.canvas.colors)
+        row.append(("sample average", average))
+        for name, answer in (("guess 1", first), ("guess 2", second)):
+            mark = "" if truth is None else ": right" if np.array_equal(answer[t], truth) else ": wrong"
+            row.append((name + mark, answer[t]))
+        if truth is not None:
+            row.append(("truth", truth))
+        rows.append(row)
+    cells = Cells.of([grid for row in rows for _, grid in row if grid is not None])
+    width, height = cells.inches(len(rows[0]))
+    figure = new_figure((width + 0.25) * len(rows[0]), (height + 0.4) * len(rows) + 0.45)
+    axes = figure.subplots(len(rows), len(rows[0]), squeeze=False)
+    for t, (places, row) in enumerate(zip(axes, rows, strict=True)):
+        truth = None if puzzle.solution is None else puzzle.solution[t]
+        for place, (title, grid) in zip(places, row, strict=True):
+            if grid is None:
+                _unknown(place, title, cells)
+            else:
+                compared = truth if title.startswith(("sample", "guess")) else None
+                draw_grid(place, grid, title, cells=cells, truth=compared)
+    word = "" if solution.score is None else f": {verdict(solution.score)}"
+    title = f"{puzzle.name} after {history.steps} step{'' if history.steps == 1 else 's'}{word}"
+    _headed(figure, title, len(puzzle.test) - len(rows))
     return figure
 
 
@@ -153,6 +216,18 @@ def type_label(code: str) -> str:
     """A tensor type in words, such as `example x row`."""
     names = ("example", "color", "direction", "row", "column")
     return " x ".join(name for name, bit in zip(names, code, strict=True) if bit == "1")
+
+
+def _legend(axes: Axes, title: str | None = None) -> None:
+    """A legend beside the curves, not on them."""
+    axes.legend(
+        fontsize=7,
+        title=title,
+        title_fontsize=7,
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1.0),
+        borderaxespad=0,
+    )
 
 
 def draw_kl(axes: Axes, history: History, floor: float = 0.1) -> None:
@@ -171,45 +246,47 @@ def draw_kl(axes: Axes, history: History, floor: float = 0.1) -> None:
     axes.set_ylabel("KL per tensor (nats)")
     axes.set_xlabel("step")
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=7, title="above 1 nat at the end", title_fontsize=7)
+        _legend(axes, "above 1 nat at the end")
 
 
 def draw_curves(solution: Solution) -> Figure:
     """Total KL and reconstruction, KL per tensor, and the vote, all against the step."""
-    history = solution.history
-    figure = new_figure(7.5, 8.0)
-    top, middle, bottom = figure.subplots(3, 1, sharex=True)
-    top.plot(history.kl.sum(1), label="total KL")
+    history, truth = solution.history, solution.puzzle.solution
+    never = truth is not None and history.ranking.find(truth) is None
+    figure = new_figure(9.5, 5.6 if never else 8.0)
+    panels = figure.subplots(2 if never else 3, 1, sharex=True)
+    panels[0].plot(history.kl.sum(1), label="total KL")
     # Early on, where sizes are uncertain, the reconstruction term can be negative.
-    top.plot(np.where(history.reconstruction > 0, history.reconstruction, np.nan), label="reconstruction")
-    top.set_yscale("log")
-    top.set_ylabel("nats")
-    top.legend(fontsize=8)
-    draw_kl(middle, history)
-    middle.set_xlabel("")
-    draw_vote(bottom, solution)
-    figure.suptitle(f"{solution.puzzle.name}: description length and vote", fontsize=11)
+    reconstruction = np.where(history.reconstruction > 0, history.reconstruction, np.nan)
+    panels[0].plot(reconstruction, label="reconstruction")
+    panels[0].set_yscale("log")
+    panels[0].set_ylabel("nats")
+    _legend(panels[0])
+    draw_kl(panels[1], history)
+    if not never:
+        panels[1].set_xlabel("")
+        draw_vote(panels[2], solution)
+    note = "; the right answer was never proposed" if never else ""
+    _headed(figure, f"{solution.puzzle.name}: description length and vote{note}")
     return figure
 
 
 def draw_vote(axes: Axes, solution: Solution) -> None:
-    """Rank of the right answer over time if it is known, else the leading answer's number."""
-    history = solution.history
-    if solution.puzzle.solution is not None:
-        ranks = history.rank_over_time(solution.puzzle.solution).astype(float)
+    """Rank of the right answer over time, or the leading answer's number where it was never proposed."""
+    history, truth = solution.history, solution.puzzle.solution
+    if truth is not None and history.ranking.find(truth) is not None:
+        ranks = history.rank_over_time(truth).astype(float)
         ranks[ranks == 0] = np.nan
         axes.plot(ranks, ".", ms=3)
         axes.set_ylabel("rank of the right answer")
         axes.set_yscale("log")
-        worst = 10 if np.isnan(ranks).all() else max(10, int(np.nanmax(ranks)))
+        worst = max(10, int(np.nanmax(ranks)))
         ticks = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if n <= worst]
         axes.set_yticks(ticks, labels=[str(n) for n in ticks])
         axes.set_yticks([], minor=True)
         axes.set_ylim(1.3 * worst, 0.7)
         axes.axhspan(0.8, 2.2, color="#4fcc30", alpha=0.15)
-        if np.isnan(ranks).all():
-            axes.text(0.5, 0.5, "never proposed", transform=axes.transAxes, ha="center")
     else:
         axes.plot(history.leaders(), ".", ms=3)
-        axes.set_ylabel("leading answer (by first appearance)")
+        axes.set_ylabel("leading answer\n(by first appearance)")
     axes.set_xlabel("step")

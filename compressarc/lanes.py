@@ -22,7 +22,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from compressarc.config import Program
 from compressarc.inputs import Grids, Signature
-from compressarc.programs import CompiledProgram, Spread, compiled_program
+from compressarc.programs import CompiledProgram, OnCompile, Spread, compiled_program
 from compressarc.solver import Run, StepInfo, _empty_infos, compiler_options, init, step
 
 AXIS = "run"
@@ -149,13 +149,16 @@ class Lanes:
         """One device's part of the step, lowered for other platforms."""
         return jax.export.export(jax.jit(self._chunk), platforms=list(platforms))(*self._local_shapes())
 
-    def compile(self) -> None:
-        """Compiles the step, or finds it in the cache, or waits for the thread that does."""
+    def compile(self, on_compile: OnCompile | None = None) -> None:
+        """Compiles the step, or finds it in the cache, or waits for the thread that does.
+
+        on_compile: called before it is compiled here, with whether it is in the cache.
+        """
         with self._compiling:
             if self._advance is None:
-                self._advance = self._compile()
+                self._advance = self._compile(on_compile)
 
-    def _compile(self) -> CompiledProgram:
+    def _compile(self, on_compile: OnCompile | None) -> CompiledProgram:
         runs, (data, count, keys) = self._local_shapes()
         infos = jax.eval_shape(lambda: _empty_infos(self.static, self.program.chunk, np.float32))
         everywhere = NamedSharding(self.mesh, PartitionSpec())
@@ -187,6 +190,7 @@ class Lanes:
                 wrap=wrap,
                 arguments=(whole(runs), (whole(data), number, whole(keys))),
             ),
+            on_compile=on_compile,
         )
 
     @property

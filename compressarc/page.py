@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from compressarc.compare import Proportion, compare_with_published, scores_of
-from compressarc.draw import PALETTE
+from compressarc.compare import Proportion, compare_with_published
+from compressarc.draw import INK, PALETTE, type_label
+from compressarc.files import replace_file
+from compressarc.multitensor import TYPES
 from compressarc.published import (
     published_curve,
     published_outcomes,
     published_seconds,
     published_table,
 )
-from compressarc.run_folder import RunFolder, official_form, replace_file, solved_over_time
-from compressarc.score import score_split
+from compressarc.run_folder import RunFolder, official_form, solved_over_time
+from compressarc.score import Score, describe_split, verdict
 
 PASS = (1, 2, 5, 10, 100, 1000)
 
@@ -47,32 +50,34 @@ def solved_by_seconds(results: list[dict[str, Any]], steps: int) -> np.ndarray:
     return total
 
 
-def page_data(run: RunFolder) -> dict[str, Any]:
-    """Everything the page shows, as plain data."""
-    results = run.results()
+def page_data(run: RunFolder, results: Mapping[str, dict[str, Any]] | None = None) -> dict[str, Any]:
+    """Everything the page shows, as plain data; results: `run.results()` by default."""
+    results = run.results() if results is None else results
     known = [r for r in results.values() if "rank_changes" in r and r["status"] != "running"]
+    vote = next((r["vote"] for r in results.values() if "vote" in r), run.settings.vote)
     steps = max((r["steps"] for r in results.values()), default=0)
     curve = solved_over_time(known, steps)
     seconds = solved_by_seconds(known, steps)
-    total = score_split(scores_of(results), PASS)
+    total = run.totals(results, PASS)
     published = has_published(run)
     settings = run.settings
     row_steps = str(steps) if published and str(steps) in published_table(run.split) else "2000"
     data: dict[str, Any] = {
         "title": " ".join(x for x in (run.dataset, run.split, f"{len(run.names)} puzzles") if x),
         "short": "this run",
-        "unit": f"of {len(known)} puzzles",
+        "unit": f"of {total.puzzles} puzzles",
         "about": (
             f"{len(results)} of {len(run.names)} puzzles have results; {settings.config.steps} steps, "
-            f"seeds {', '.join(map(str, settings.seeds))}, vote: {settings.vote}"
-            + (f", settled after {settings.settle} quiet steps" if settings.settle else "")
+            f"seed{'s' if len(settings.seeds) > 1 else ''} {', '.join(map(str, settings.seeds))}, "
+            f"vote: {vote}" + (f", settled after {settings.settle} quiet steps" if settings.settle else "")
         ),
         "palette": [f"rgb({r},{g},{b})" for r, g, b in PALETTE],
+        "ink": [f"rgb({r},{g},{b})" for r, g, b in INK],
         "by_steps": _changes(curve),
         "by_seconds": [[0.0, 0.0]] + [[float(seconds[int(s) - 1]), y] for s, y in _changes(curve) if s >= 1],
         "pass": [],
         "published_pass": f"published, % of 400 at {row_steps} steps" if published else "",
-        "official": "",
+        "totals": [],
         "compare": [],
         "puzzles": [],
     }
@@ -89,10 +94,8 @@ def page_data(run: RunFolder) -> dict[str, Any]:
             if published:
                 cells.append(str(row.get(f"pass@{n}", "")))
             data["pass"].append(cells)
-        data["official"] = (
-            f"Joint answers, as in the paper. Official rule (each test output apart, two attempts): "
-            f"{total.official:.2f} of {total.puzzles} ({100 * total.official / total.puzzles:.2f} %)."
-        )
+        whole = run.of_the_split(total)
+        data["totals"] = describe_split(total) + ([whole] if whole else [])
     if published:
         outcomes = published_outcomes(run.split)
         shared = [n for n in results if n in outcomes]
@@ -113,6 +116,7 @@ def page_data(run: RunFolder) -> dict[str, Any]:
                 f"Same outcome: {c.agreement}. Newly solved {len(c.newly_solved)}, lost {len(c.lost)}; "
                 f"p = {c.p_value:.3g} that both are as likely.",
             ]
+    data["types"] = {code: type_label(code) for code in TYPES}
     for name in run.names:
         result, puzzle = results.get(name), official_form(run.puzzles[name])
         entry: dict[str, Any] = {
@@ -132,18 +136,23 @@ def page_data(run: RunFolder) -> dict[str, Any]:
             entry["curves"], entry["components"] = result.get("curves"), result.get("components")
             if "solved" in result:
                 entry["solved"] = result["solved"]["pass@2"]
+                entry["verdict"] = verdict(Score(result["rank_of_solution"], result["official_score"]))
                 entry["rank"] = result["rank_of_solution"]
         data["puzzles"].append(entry)
     return data
 
 
-def write_page(run: RunFolder, path: str | Path | None = None) -> Path:
-    """Writes the report, `report.html` in the batch's folder by default."""
+def write_page(
+    run: RunFolder,
+    path: str | Path | None = None,
+    results: Mapping[str, dict[str, Any]] | None = None,
+) -> Path:
+    """Writes the report, `report.html` in the batch's folder by default; results: as in `page_data`."""
     path = run.folder / "report.html" if path is None else Path(path)
     if path.is_dir():
         raise ValueError(f"{path}: a folder; expected the name of the page, such as report.html")
-    template = importlib.resources.files("compressarc").joinpath("page.html").read_text()
+    template = importlib.resources.files("compressarc").joinpath("page.html").read_text(encoding="utf-8")
     # Nothing inside a script element may look like a tag or a comment.
-    text = json.dumps(page_data(run), separators=(",", ":")).replace("<", "\\u003c")
+    text = json.dumps(page_data(run, results), separators=(",", ":")).replace("<", "\\u003c")
     replace_file(path, template.replace("__DATA__", text).encode())
     return path

@@ -17,7 +17,10 @@ import gc
 import hashlib
 import importlib.metadata
 import os
+import socket
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,6 +82,63 @@ def _name(static: Hashable, leaves: list[jax.ShapeDtypeStruct], tree: Any) -> st
 
 
 _DIGEST = hashlib.sha256().digest_size
+
+OnCompile = Callable[[bool], None]
+"""Told before a program is compiled whether it is expected in the cache, which takes seconds."""
+
+
+def _mended(cache: Path, since: float) -> None:
+    """Removes entries of jax's cache written since a time that are only half there.
+
+    jax writes them in place. One that a killed process or a full disk has cut off it warns of in
+    every process, and never replaces.
+    """
+    from jax._src import compilation_cache
+
+    for path in cache.glob("*-cache"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime >= since - 1:
+                try:
+                    compilation_cache.decompress_executable(path.read_bytes())
+                except Exception:  # whatever the compression library raises
+                    path.unlink()
+
+
+@contextlib.contextmanager
+def _writing_to(cache: Path | None) -> Iterator[None]:
+    """While a program is compiled and kept: what earlier processes left half written is removed, too."""
+    if cache is None:
+        yield
+        return
+    own = cache / "compiled" / f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}.compiling"
+    begun = time.time()
+    with contextlib.suppress(OSError):
+        own.parent.mkdir(parents=True, exist_ok=True)
+        for left in own.parent.glob("*.compiling"):
+            if _ended(left):
+                _mended(cache, left.stat().st_mtime)
+                left.unlink(missing_ok=True)
+        own.touch()
+    try:
+        yield
+    finally:
+        _mended(cache, begun)
+        with contextlib.suppress(OSError):
+            own.unlink(missing_ok=True)
+
+
+def _ended(mark: Path) -> bool:
+    """Whether the process that left this mark is gone, as far as this host can tell."""
+    host, pid, _ = mark.stem.rsplit("-", 2)
+    if host != socket.gethostname():
+        return time.time() - mark.stat().st_mtime > 3600
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 def _write(path: Path, program: bytes) -> None:
@@ -147,6 +207,7 @@ def compiled_program(
     static: Hashable,
     compiler_options: dict[str, str],
     spread: Spread | None = None,
+    on_compile: OnCompile | None = None,
 ) -> CompiledProgram:
     """Compiles `function(donated, rest)`, from the cache as far as possible.
 
@@ -160,6 +221,7 @@ def compiled_program(
       compiler_options: for XLA.
       spread: how the function, which works on one device's part, is laid over several. What is
         traced and kept on disk does not depend on it.
+      on_compile: called before it is compiled here.
     """
     shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (donated, rest))
     leaves, tree = jax.tree.flatten(shapes)
@@ -177,9 +239,17 @@ def compiled_program(
             raise TypeError(f"result of structure {jax.tree.structure(out)}, expected {out_tree}")
         return tuple(jax.tree.leaves(out))
 
-    cache = jax.config.values["jax_compilation_cache_dir"]
-    with collector_paused():
-        path = Path(cache) / "traced" / name if cache else None
+    folder = jax.config.values["jax_compilation_cache_dir"]
+    cache = Path(folder) if folder else None
+    path = cache / "traced" / name if cache else None
+    # Written once it is compiled: a process may have ended in between.
+    done = None
+    if cache is not None:
+        done = cache / "compiled" / hashlib.sha256(compiled_name.encode()).hexdigest()[:40]
+    cached = done is not None and done.exists()
+    if on_compile is not None:
+        on_compile(cached)
+    with collector_paused(), _writing_to(None if cached else cache):
         exported = _read(path) if path else None
         if exported is None:
             exported = jax.export.export(jax.jit(flat))(first, second)
@@ -192,6 +262,10 @@ def compiled_program(
             first, second = (tuple(jax.tree.leaves(part)) for part in spread.arguments)
         jitted = jax.jit(call, donate_argnums=0, compiler_options=compiler_options)
         executable = jitted.lower(first, second).compile()
+    if done is not None:
+        with contextlib.suppress(OSError):
+            done.parent.mkdir(parents=True, exist_ok=True)
+            done.touch()
     _return_freed_memory()
     _compiled[compiled_name] = CompiledProgram(executable, out_tree)
     return _compiled[compiled_name]

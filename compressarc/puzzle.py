@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,12 @@ from jaxtyping import Int
 
 from compressarc.multitensor import Shape
 
-MAX_SIDE = 30
+USUAL_SIDE = 30
+"""Longest side of ARC's grids."""
+
+MAX_SIDE = 255
+"""Longest side that is taken at all: one-dimensional tasks are wider than ARC's."""
+
 NUM_COLORS = 10
 
 Grid = Int[np.ndarray, "rows columns"]
@@ -21,8 +27,8 @@ Grid = Int[np.ndarray, "rows columns"]
 def as_grid(value: Any, where: str) -> Grid:
     """Checks and converts one grid given as rows of color values.
 
-    Raises: ValueError naming `where` if the grid is empty, ragged, larger than 30 x 30,
-    or holds anything but integers 0..9.
+    Raises: ValueError naming `where` if the grid is empty, ragged, longer than 255 cells on a
+    side, or holds anything but integers 0..9.
     """
     if isinstance(value, np.ndarray):
         value = value.tolist()
@@ -35,11 +41,8 @@ def as_grid(value: Any, where: str) -> Grid:
             raise ValueError(
                 f"{where}: ragged grid, row {i} has {len(row)} cells and row 0 has {len(value[0])}"
             )
-        for j, cell in enumerate(row):
-            if isinstance(cell, bool) or not isinstance(cell, (int, np.integer)):
-                raise ValueError(f"{where}: cell [{i}][{j}] should be an integer 0..9, got {_brief(cell)}")
-            if not 0 <= cell < NUM_COLORS:
-                raise ValueError(f"{where}: cell [{i}][{j}] is {cell}, colors are 0..9")
+        if set(map(type, row)) != {int} or not 0 <= min(row) <= max(row) < NUM_COLORS:
+            _check_cells(row, f"{where}: cell [{i}]")
     if max(len(value), len(value[0])) > MAX_SIDE:
         raise ValueError(f"{where}: {len(value)} x {len(value[0])} cells, sides are at most {MAX_SIDE}")
     grid = np.array(value, np.int8)
@@ -47,12 +50,21 @@ def as_grid(value: Any, where: str) -> Grid:
     return grid
 
 
+def _check_cells(row: Sequence[Any], where: str) -> None:
+    """Raises ValueError for the first cell that is no color; NumPy's integers are integers."""
+    for j, cell in enumerate(row):
+        if isinstance(cell, bool) or not isinstance(cell, (int, np.integer)):
+            raise ValueError(f"{where}[{j}] should be an integer 0..9, got {_brief(cell)}")
+        if not 0 <= cell < NUM_COLORS:
+            raise ValueError(f"{where}[{j}] is {_brief(cell)}, colors are 0..9")
+
+
 def _brief(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Puzzle:
     """One ARC puzzle.
 
@@ -78,6 +90,21 @@ class Puzzle:
     @functools.cached_property
     def canvas(self) -> Canvas:
         return Canvas.of(self)
+
+    def __repr__(self) -> str:
+        s = self.canvas.shape
+        known = "" if self.solution is not None else ", solution unknown"
+        return f"Puzzle({self.name!r}, {len(self.train)} train, {len(self.test)} test, {s.x} x {s.y}{known})"
+
+    def _repr_html_(self) -> str:
+        """All pairs, for notebooks."""
+        from compressarc.notebook import rows_html
+
+        rows = [[(f"train {n} input", a, None), ("output", b, None)] for n, (a, b) in enumerate(self.train)]
+        for n, grid in enumerate(self.test):
+            truth = [] if self.solution is None else [("output", self.solution[n], None)]
+            rows.append([(f"test {n} input", grid, None), *truth])
+        return rows_html(repr(self), rows)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

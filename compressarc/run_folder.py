@@ -32,14 +32,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from compressarc.checkpoint import Checkpoints, pack_answers, replace_file, replay
-from compressarc.config import SolveConfig
+from compressarc.checkpoint import Checkpoints, pack_answers, replay
+from compressarc.config import SolveConfig, positive_integer
 from compressarc.datasets import parse_puzzle
+from compressarc.files import check_writable, naming, read_json, replace_file, replace_json
 from compressarc.multitensor import TYPES
 from compressarc.plan import Plan
 from compressarc.puzzle import Puzzle
-from compressarc.report import check_writable
-from compressarc.score import score_answers, submission
+from compressarc.score import Score, SplitScore, percent, score_answers, score_split, submission
 from compressarc.solver import History
 from compressarc.vote import count_votes, ranks_over_time, vote_weights
 
@@ -65,10 +65,12 @@ class BatchSettings:
     vote: str = "paper"
 
     def __post_init__(self) -> None:
+        seeds = tuple(positive_integer("seeds", seed, least=0) for seed in self.seeds)
+        object.__setattr__(self, "seeds", seeds)
+        if self.settle is not None:
+            object.__setattr__(self, "settle", positive_integer("settle", self.settle))
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds={self.seeds}: expected at least one seed, none twice")
-        if self.settle is not None and self.settle < 1:
-            raise ValueError(f"settle={self.settle}: expected a positive number of steps")
         vote_weights(self.vote)
 
     def to_json(self) -> dict[str, Any]:
@@ -93,21 +95,6 @@ class Record:
         return self.status != "running"
 
 
-def replace_json(path: Path, data: Any) -> None:
-    """As `replace_file`, for plain data."""
-    replace_file(path, (json.dumps(data, separators=(",", ":")) + "\n").encode())
-
-
-def read_json(path: Path) -> Any:
-    """Raises: ValueError naming the file."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; is {path.parent} the folder of a batch?") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from error
-
-
 def official_form(puzzle: Puzzle) -> dict[str, Any]:
     """A puzzle as in the official JSON files."""
     test = [{"input": grid.tolist()} for grid in puzzle.test]
@@ -129,6 +116,7 @@ class RunFolder:
             self.split: str = data["split"]
             self.dataset: str = data["dataset"]
             self.names: tuple[str, ...] = tuple(data["puzzles"])
+            self.split_puzzles: int | None = data.get("split_puzzles")
         except (KeyError, TypeError) as error:
             raise ValueError(f"{self.folder / 'settings.json'}: missing or wrong key {error}") from error
         self._seen: dict[str, tuple[Any, list[list[np.ndarray]]]] = {}
@@ -136,7 +124,10 @@ class RunFolder:
         missing = [n for n in self.names if not isinstance(puzzles, dict) or n not in puzzles]
         if missing:
             raise ValueError(f"{self.folder / 'puzzles.json'}: no puzzle {', '.join(missing[:3])}")
-        self.puzzles = {name: parse_puzzle(puzzles[name], name, source=self.dataset) for name in self.names}
+        self.puzzles = {
+            name: parse_puzzle(puzzles[name], name, source=self.dataset, tell=lambda _: None)
+            for name in self.names
+        }
 
     @classmethod
     def create(
@@ -148,12 +139,18 @@ class RunFolder:
         *,
         dataset: str = "",
         split: str = "",
+        split_puzzles: int | None = None,
     ) -> RunFolder:
-        """Writes a new batch's folder. Raises ValueError if there is one already."""
-        odd = [name for name in puzzles if not re.fullmatch(r"[\w-][\w.-]*", name)]
+        """Writes a new batch's folder.
+
+        split_puzzles: how many puzzles the whole split has, of which these may be some.
+
+        Raises: ValueError if there is a batch already.
+        """
+        odd = [name for name in puzzles if not re.fullmatch(r"(?![. ])[^/\\\x00-\x1f\x7f]{1,150}", name)]
         if odd:
             raise ValueError(
-                f"puzzle id {odd[0]!r}: files are named by it; use letters, digits, '_', '-', '.'"
+                f"puzzle id {odd[0]!r}: files are named by it; expected no dot at its front and no slashes"
             )
         if not puzzles:
             raise ValueError("no puzzle to solve")
@@ -165,7 +162,8 @@ class RunFolder:
         replace_json(folder / "puzzles.json", {n: official_form(p) for n, p in puzzles.items()})
         replace_json(folder / "plan.json", plan.to_json())
         described = {"settings": settings.to_json(), "dataset": dataset, "split": split}
-        replace_json(folder / "settings.json", described | {"puzzles": list(puzzles)})
+        described |= {"split_puzzles": split_puzzles, "puzzles": list(puzzles)}
+        replace_json(folder / "settings.json", described)
         run = cls(folder)
         run.write_submission()
         return run
@@ -285,23 +283,30 @@ class RunFolder:
     def log(self, event: str, name: str, seed: int, step: int) -> None:
         """Notes in this process's log that a run was started, has taken steps, or has ended."""
         path = self.folder / "log" / f"{socket.gethostname()}-{os.getpid()}.jsonl"
-        path.parent.mkdir(exist_ok=True)
         entry = {"time": time.time(), "event": event, "puzzle": name, "seed": seed, "step": step}
-        with path.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
+        with naming(path):
+            path.parent.mkdir(exist_ok=True)
+            with path.open("a") as file:
+                file.write(json.dumps(entry) + "\n")
 
     # One puzzle
 
     def write_result(self, name: str) -> None:
         """Counts all seeds' votes of one puzzle and writes its result."""
-        records = {seed: self.record(name, seed) for seed in self.settings.seeds}
-        known = {seed: r for seed, r in records.items() if r is not None}
-        if known:
+        if known := self._records(name):
             data = puzzle_result(self.puzzles[name], known, self.settings)
             replace_json(self.folder / "results" / f"{name}.json", data)
 
+    def _records(self, name: str) -> dict[int, Record]:
+        """What is known of a puzzle's runs, by seed."""
+        records = {seed: self.record(name, seed) for seed in self.settings.seeds}
+        return {seed: r for seed, r in records.items() if r is not None}
+
     def recount(self, vote: str) -> None:
-        """Counts all recorded votes in another way, and writes results and submission anew."""
+        """Counts all recorded votes in another way, and writes results and submission anew.
+
+        `results(vote)` counts without writing.
+        """
         self.settings = dataclasses.replace(self.settings, vote=vote)
         for name in self.names:
             self.write_result(name)
@@ -313,9 +318,15 @@ class RunFolder:
         for name in names if len(self.settings.seeds) > 1 else ():
             self.write_result(name)
 
-    def results(self) -> dict[str, dict[str, Any]]:
-        """The results there are, by puzzle."""
+    def results(self, vote: str | None = None) -> dict[str, dict[str, Any]]:
+        """The results there are, by puzzle; vote: counted in this way, and not written."""
         found = {}
+        if vote not in (None, self.settings.vote):
+            settings = dataclasses.replace(self.settings, vote=vote)
+            for name in self.names:
+                if known := self._records(name):
+                    found[name] = puzzle_result(self.puzzles[name], known, settings)
+            return found
         for name in self.names:
             path = self.folder / "results" / f"{name}.json"
             if path.exists():
@@ -324,6 +335,34 @@ class RunFolder:
                 if missing:
                     raise ValueError(f"{path}: missing key {missing[0]!r}; remove it, or see `report --vote`")
         return found
+
+    def scores(self, results: Mapping[str, Mapping[str, Any]]) -> dict[str, Score]:
+        """Scores of the puzzles that are done and whose solutions are known."""
+        done = [n for n, r in results.items() if r["status"] != "running" and "official_score" in r]
+        out = {}
+        for name in done:
+            solution = self.puzzles[name].solution
+            guesses = [tuple(np.array(g) for g in a["grids"]) for a in results[name]["answers"][:2]]
+            assert solution is not None
+            judged = score_answers(guesses, solution)
+            out[name] = dataclasses.replace(judged, rank=results[name]["rank_of_solution"])
+        return out
+
+    def totals(self, results: Mapping[str, Mapping[str, Any]], guesses: Sequence[int] = (1, 2)) -> SplitScore:
+        """Totals of this batch's puzzles with known solutions; those that are not done are missing."""
+        outputs = {n: len(p.solution) for n, p in self.puzzles.items() if p.solution is not None}
+        return score_split(self.scores(results), guesses, split=outputs)
+
+    def of_the_split(self, total: SplitScore) -> str | None:
+        """The same against the whole split, if this batch is a part of one: a sentence, or None."""
+        whole = self.split_puzzles
+        if whole is None or whole <= len(self.names) or not total.puzzles:
+            return None
+        return (
+            f"of all {whole} puzzles of {self.dataset} {self.split}: pass@2 "
+            f"{percent(total.solved[2], whole)}, ARC Prize's rule {percent(total.official, whole)}; "
+            f"{whole - len(self.names)} are not in this batch"
+        )
 
     def _guesses(self, name: str) -> list[list[np.ndarray]]:
         """The guesses in a puzzle's result, read again only if the file is another."""

@@ -39,7 +39,7 @@ class Candidates(NamedTuple):
     """Two candidate answers of one step: index 0 the sample, index 1 the EMA."""
 
     colors: Int[Array, "2 T X Y"]  # int8 color indices on the whole canvas
-    crop: Int[Array, "2 T 2 2"]  # int8 [offset, length] of the rows, then of the columns
+    crop: Int[Array, "2 T 2 2"]  # int16 [offset, length] of the rows, then of the columns
     weight: Float[Array, "2"]  # log-weight in the vote
 
 
@@ -97,11 +97,20 @@ def candidates(current: TestOutputs, ema: TestOutputs, data: Grids, step: Int[Ar
     penalty = BURN_IN_PENALTY * (step < BURN_IN_STEPS) + EMA_PENALTY * jnp.arange(2)
     return Candidates(
         colors=jnp.stack([c for c, _, _ in parts]).astype(jnp.int8),
-        crop=jnp.stack([c for _, c, _ in parts]).astype(jnp.int8),
+        crop=jnp.stack([c for _, c, _ in parts]).astype(jnp.int16),
         weight=-UNCERTAINTY_WEIGHT * uncertainty - penalty.astype(uncertainty.dtype),
     )
 
 
 def crops_of(outputs: TestOutputs, canvas: Canvas) -> np.ndarray:
-    """The most likely crop of each test output, int (T, 2, 2) as in `Candidates.crop`."""
-    return np.asarray(_candidate(outputs, grids(canvas))[1]).astype(int)
+    """The most likely crop of each test output, int (T, 2, 2) as in `Candidates.crop`; on the host."""
+    data = grids(canvas, as_numpy=True)
+    axes = (
+        (outputs.x_mask, data.crop_x, data.crop_x_valid, data.crop_x_span),
+        (outputs.y_mask, data.crop_y, data.crop_y_valid, data.crop_y_span),
+    )
+    chosen = []
+    for mask, signs, valid, spans in axes:
+        best = (np.einsum("tln,tn->tl", np.asarray(signs), np.asarray(mask)) + valid).argmax(1)
+        chosen.append(np.take_along_axis(np.asarray(spans), best[:, None, None], 1)[:, 0])
+    return np.stack(chosen, 1).astype(int)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import math
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +17,17 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from compressarc.config import Program, SolveConfig
+from compressarc.config import Program, SolveConfig, positive_integer
+from compressarc.datasets import load_puzzle, parse_puzzle
 from compressarc.inputs import Grids, Signature, grids, signature
 from compressarc.loss import loss_terms
 from compressarc.model import forward
 from compressarc.multitensor import TYPES
 from compressarc.parameters import Params, init_params, standard_normal
-from compressarc.programs import CompiledProgram, compiled_program
+from compressarc.programs import CompiledProgram, OnCompile, compiled_program
 from compressarc.puzzle import Puzzle
 from compressarc.ranking import Answer, Ranking, crop_answer
-from compressarc.score import Score, score_answers
+from compressarc.score import Score, score_answers, verdict
 from compressarc.select import (
     Candidates,
     TestOutputs,
@@ -90,9 +93,10 @@ def step(
     good = _finite(grads) & jnp.isfinite(terms.total) & jnp.isfinite(proposed.weight).all()
     before = (run.params, run.optimizer, run.ema)
     after = (optax.apply_updates(run.params, updates), opt_state, ema)
-    kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, before)
+    params, opt_state, ema = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, before)
     proposed = proposed._replace(weight=jnp.where(good, proposed.weight, -jnp.inf))
-    return Run(*kept, run.step + 1), StepInfo(terms.kl, terms.reconstruction, proposed)
+    info = StepInfo(terms.kl, terms.reconstruction, proposed)
+    return Run(params, opt_state, ema, run.step + 1), info
 
 
 def _finite(grads: Params) -> Array:
@@ -109,7 +113,7 @@ def _empty_infos(static: Signature, chunk: int, dtype) -> StepInfo:
         reconstruction=jnp.zeros(chunk, dtype),
         candidates=Candidates(
             colors=jnp.zeros((chunk, 2, tests, shape.x, shape.y), jnp.int8),
-            crop=jnp.zeros((chunk, 2, tests, 2, 2), jnp.int8),
+            crop=jnp.zeros((chunk, 2, tests, 2, 2), jnp.int16),
             weight=jnp.zeros((chunk, 2), dtype),
         ),
     )
@@ -182,7 +186,12 @@ class ChunkProgram:
 
 
 def chunk_program(
-    run: Run, data: Grids, key: PRNGKeyArray, static: Signature, program: Program
+    run: Run,
+    data: Grids,
+    key: PRNGKeyArray,
+    static: Signature,
+    program: Program,
+    on_compile: OnCompile | None = None,
 ) -> ChunkProgram:
     """`run_chunk` compiled for arguments like these, from the persistent cache without tracing.
 
@@ -203,6 +212,7 @@ def chunk_program(
         (run, infos),
         static=("chunk", static, program, implementation),
         compiler_options=compiler_options(),
+        on_compile=on_compile,
     )
     return ChunkProgram(compiled)
 
@@ -244,6 +254,7 @@ class History:
     proposals: np.ndarray  # int32 (steps, 2): number of the answer proposed by sample and EMA
     weights: np.ndarray  # float32 (steps, 2): log-weights of these votes
     ranking: Ranking
+    seconds: float = 0.0  # in steps and the vote, of all processes that have worked on the run
 
     @classmethod
     def empty(cls) -> History:
@@ -263,7 +274,12 @@ class History:
     @property
     def skipped(self) -> np.ndarray:
         """Bool (steps,): which steps were not finite and left no trace."""
-        return np.isneginf(self.weights).all(1)
+        return (self.weights == -np.inf).all(1)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether `MOST_SKIPPED` steps in a row were skipped."""
+        return _ten_in_a_row(self.skipped) is not None
 
     def append(self, info: StepInfo, count: int, colors: np.ndarray) -> bool:
         """Adds the first `count` steps of a chunk, at most until `MOST_SKIPPED` in a row were skipped.
@@ -271,7 +287,7 @@ class History:
         colors: color value of each color index. Returns whether the run is to go on.
         """
         weights = np.asarray(info.candidates.weight)[:count]
-        skipped = np.isneginf(weights).all(1)
+        skipped = (weights == -np.inf).all(1)
         given_up = _ten_in_a_row(np.concatenate([self.skipped, skipped]))
         taken = count if given_up is None else given_up - self.steps
         grids_, crops = np.asarray(info.candidates.colors), np.asarray(info.candidates.crop)
@@ -330,15 +346,17 @@ class Progress:
     config: SolveConfig
     run: Run  # donated to the next chunk: copy what you keep
     history: History
-    seconds: float  # in compiled steps and the vote so far, compilation apart
-    compile_seconds: float
+    steps: int  # taken by this process; `history.steps` by all that have worked on the run
+    seconds: float  # in this process's compiled steps and the vote so far, compilation apart
+    compile_seconds: float  # in this process
 
     @property
     def steps_per_second(self) -> float:
-        return self.history.steps / self.seconds if self.seconds else 0.0
+        """Of this process."""
+        return self.steps / self.seconds if self.seconds else 0.0
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(repr=False)
 class Solution:
     """The outcome of `solve`."""
 
@@ -347,8 +365,9 @@ class Solution:
     status: Status
     history: History
     run: Run  # final state; the last good one if steps were skipped
-    seconds: float
-    compile_seconds: float
+    steps: int  # taken by this process; `history.steps` by all that have worked on the run
+    seconds: float  # of this process; `history.seconds` of all
+    compile_seconds: float  # of this process
 
     @property
     def answers(self) -> list[Answer]:
@@ -375,34 +394,88 @@ class Solution:
             return None
         return score_answers(self.answers or self.attempts, self.puzzle.solution)
 
+    def __repr__(self) -> str:
+        steps = f"{self.history.steps} step{'' if self.history.steps == 1 else 's'}"
+        judged = "" if self.score is None else f", {verdict(self.score)}"
+        return f"Solution({self.puzzle.name!r}, {self.status} after {steps}{judged})"
+
+    def _repr_html_(self) -> str:
+        """Both guesses beside the truth, for notebooks."""
+        from compressarc.notebook import rows_html
+
+        rows = []
+        for t, grid in enumerate(self.puzzle.test):
+            truth = None if self.puzzle.solution is None else self.puzzle.solution[t]
+            guesses = [(f"guess {n + 1}", answer[t], truth) for n, answer in enumerate(self.attempts)]
+            last = [] if truth is None else [("truth", truth, None)]
+            rows.append([(f"test {t} input", grid, None), *guesses, *last])
+        return rows_html(repr(self), rows)
+
+
+def _as_puzzle(puzzle: Puzzle | str | Path | Mapping[str, Any]) -> Puzzle:
+    """A puzzle, from an id, a file or the official form."""
+    if isinstance(puzzle, Puzzle):
+        return puzzle
+    if isinstance(puzzle, Mapping):
+        return parse_puzzle(dict(puzzle), "puzzle")
+    if isinstance(puzzle, (str, Path)):
+        return load_puzzle(puzzle)
+    raise TypeError(
+        f"puzzle: expected a Puzzle, an id, a path or the official form, got {type(puzzle).__name__}"
+    )
+
+
+def _as_key(key: PRNGKeyArray | None, seed: int | None) -> PRNGKeyArray:
+    if (key is None) == (seed is None):
+        raise ValueError("expected either key=jax.random.key(...) or seed=..., an integer")
+    if key is None:
+        assert seed is not None
+        return jax.random.key(positive_integer("seed", seed, least=0))
+    return key
+
 
 def solve(
-    puzzle: Puzzle,
+    puzzle: Puzzle | str | Path | Mapping[str, Any],
     config: SolveConfig = SolveConfig(),  # noqa: B008, frozen
     *,
-    key: PRNGKeyArray,
+    key: PRNGKeyArray | None = None,
+    seed: int | None = None,
     on_chunk: Callable[[Progress], bool | None] | None = None,
     time_limit: float | None = None,
     resume_from: tuple[Run, History] | None = None,
+    stop_when: Callable[[], bool] | None = None,
+    on_compile: OnCompile | None = None,
 ) -> Solution:
     """Trains on one puzzle and votes on its answer.
 
     Args:
-      puzzle: see `load_puzzle`. Its solution, if known, is used only for `Solution.score`.
+      puzzle: a `Puzzle`, an ARC-AGI-1 id, a JSON file, or a dict in the official form. Its
+        solution, if known, is used only for `Solution.score`.
       config: settings; the defaults are the paper's.
       key: decides the initial weights and all noise; equal keys give equal results.
+      seed: a number instead of a key: seed=0 is key=jax.random.key(0).
       on_chunk: called after every chunk; return True to stop. Progress bars, logs and
         checkpoints attach here.
       time_limit: seconds after which no further chunk is started. There is always an answer.
       resume_from: state and history to go on from (`Checkpoints.restore`). The result is
         the one an uninterrupted run would have given.
+      stop_when: asked before every chunk, the first one included; return True to stop.
+      on_compile: called before the program is compiled, with whether it is in the cache.
 
     Returns: a `Solution`; its status tells whether the run finished. Steps that are not finite
       are skipped and counted (`History.skipped`); ten in a row end the run.
+
+    Raises: ValueError for a puzzle or setting that is wrong, before anything is compiled.
     """
-    if time_limit is not None and time_limit <= 0:
+    puzzle, key = _as_puzzle(puzzle), _as_key(key, seed)
+    if time_limit is not None and not time_limit > 0:
         raise ValueError(f"time_limit={time_limit!r}: expected a positive number of seconds")
+    if resume_from is not None and resume_from[1].steps > config.steps:
+        raise ValueError(
+            f"steps={config.steps}: the run to go on from has taken {resume_from[1].steps} steps already"
+        )
     started = time.perf_counter()
+    deadline = math.inf if time_limit is None else started + time_limit
     canvas = puzzle.canvas
     static, data, program = signature(canvas), grids(canvas), config.program
     init_key, noise_key = jax.random.split(key)
@@ -410,29 +483,31 @@ def solve(
         run, history = _compiled_init(static, program, key=init_key), History.empty()
     else:
         run, history = resume_from
-    advance = chunk_program(run, data, noise_key, static, program)
+    first, before = history.steps, history.seconds
+    advance = chunk_program(run, data, noise_key, static, program, on_compile)
     # No step yet: the first call of a program has costs of its own.
     run, _ = jax.block_until_ready(advance(run, data, jnp.int32(0), noise_key))
     compile_seconds = time.perf_counter() - started
-    status = Status.FINISHED
+    status = Status.NON_FINITE if history.given_up else Status.FINISHED
     begun = time.perf_counter()
-    while history.steps < config.steps:
+    seconds = 0.0
+    while history.steps < config.steps and not history.given_up:
+        if stop_when is not None and stop_when():
+            status = Status.INTERRUPTED
+            break
         count = min(config.chunk - history.steps % config.chunk, config.steps - history.steps)
         run, info = advance(run, data, jnp.int32(count), noise_key)
         going = history.append(jax.device_get(info), count, canvas.colors)
         seconds = time.perf_counter() - begun
+        history.seconds = before + seconds
+        progress = Progress(puzzle, config, run, history, history.steps - first, seconds, compile_seconds)
+        stop = on_chunk is not None and on_chunk(progress)
         if not going:
             status = Status.NON_FINITE
+        elif history.steps < config.steps and stop:
+            status = Status.INTERRUPTED
             break
-        stop = on_chunk is not None and on_chunk(
-            Progress(puzzle, config, run, history, seconds, compile_seconds)
-        )
-        if history.steps < config.steps:
-            if stop:
-                status = Status.INTERRUPTED
-                break
-            if time_limit is not None and time.perf_counter() - started > time_limit:
-                status = Status.TIME_LIMIT
-                break
-    seconds = time.perf_counter() - begun
-    return Solution(puzzle, config, status, history, run, seconds, compile_seconds)
+        elif history.steps < config.steps and time.perf_counter() > deadline:
+            status = Status.TIME_LIMIT
+            break
+    return Solution(puzzle, config, status, history, run, history.steps - first, seconds, compile_seconds)

@@ -327,6 +327,7 @@ def softmax(
         where = part(padding, group)
         source = normalize(a, group, shape, group.copies, where) if apply_pre_norm else a
         reading = project(source, read, group, shape)
-        return settle(a + _softmaxes(reading, _blocks(write, group, shape), where, group, shape))
+        added: Array = _softmaxes(reading, _blocks(write, group, shape), where, group, shape)
+        return settle(a + added)
 
     return map_groups(layer, x, into, out)

@@ -41,7 +41,8 @@ def small_lanes() -> Lanes:
 
 def write_puzzles(folder: Path) -> None:
     """The same puzzles as a folder of JSON files."""
-    from compressarc.run_folder import official_form, replace_json
+    from compressarc.files import replace_json
+    from compressarc.run_folder import official_form
 
     for name, puzzle in PUZZLES.items():
         replace_json(folder / f"{name}.json", official_form(puzzle))

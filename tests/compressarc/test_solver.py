@@ -12,9 +12,9 @@ from compressarc import programs
 from compressarc.checkpoint import pack_answers, replay
 from compressarc.multitensor import TYPES
 from compressarc.report import write_pictures, write_result
-from compressarc.select import Candidates
 from compressarc.solver import History
 from compressarc.vote import VOTES, count_votes
+from tests.compressarc import made_up
 
 CONFIG = compressarc.SolveConfig(steps=200)
 
@@ -150,21 +150,6 @@ def test_ten_skipped_steps_in_a_row_end_the_run_with_the_answers_so_far(puzzle, 
     )
 
 
-def made_up(skipped):
-    """What a chunk reports: every good step proposes an answer of its own number."""
-    n = len(skipped)
-    colors = np.zeros((n, 2, 1, 1, 1), np.int8)
-    colors[:, :, 0, 0, 0] = np.arange(n)[:, None] % 3
-    weight = np.where(np.asarray(skipped)[:, None], -np.inf, -1.0).astype(np.float32) * np.ones(
-        (1, 2), np.float32
-    )
-    kl = np.where(np.asarray(skipped)[:, None], np.nan, np.arange(n)[:, None] + np.ones((1, 18))).astype(
-        np.float32
-    )
-    crop = np.broadcast_to(np.array([[0, 1], [0, 1]], np.int8), (n, 2, 1, 2, 2))
-    return compressarc.StepInfo(kl, kl[:, 0].copy(), Candidates(colors, crop, weight))
-
-
 @pytest.mark.parametrize("chunk", [1, 3, 7, 40])
 @pytest.mark.parametrize(
     ("bad", "steps"),
@@ -173,7 +158,7 @@ def made_up(skipped):
 )  # fmt: skip
 def test_skipped_steps_are_counted_however_a_run_is_cut(bad, steps, chunk):
     skipped = np.isin(np.arange(40), list(bad))
-    info, history = made_up(skipped), History.empty()
+    info, history = made_up.chunk(skipped), History.empty()
     for start in range(0, 40, chunk):
         part = jax.tree.map(lambda a, s=start: a[s : s + chunk], info)
         if not history.append(part, len(part.reconstruction), np.arange(10)):

@@ -1,0 +1,130 @@
+"""Files that are whole or not there; errors that name the file and say how much room is left."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_UNITS = ("bytes", "kB", "MB", "GB", "TB")
+
+
+def _amount(size: float) -> str:
+    """1.2 MB and the like."""
+    for unit in _UNITS:
+        if size < 1000 or unit == _UNITS[-1]:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def _room(path: Path) -> str:
+    """What is free where a file would lie."""
+    with contextlib.suppress(OSError):
+        there = next(p for p in (path, *path.absolute().parents) if p.exists())
+        usage = shutil.disk_usage(there)
+        return f"{_amount(usage.free)} free of {_amount(usage.total)} there"
+    return "and how much room there is, the system does not say"
+
+
+class FileError(OSError):
+    """An error of the system as one line about a file."""
+
+    def __str__(self) -> str:
+        return str(self.args[-1])
+
+
+def named(error: OSError, path: Path) -> FileError:
+    """The error as one line about a file: with what is free there if that was the trouble."""
+    if isinstance(error, FileError):
+        return error
+    code = error.errno or 0
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        reason = f"no space left to write it ({_room(path)})"
+    elif code == errno.EFBIG:
+        reason = f"larger than this process may write (ulimit -f; {_room(path)})"
+    else:
+        reason = error.strerror or str(error)
+    return FileError(code, f"{path}: {reason}")
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors in writing a file, or below a folder, raised anew as one line that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise named(error, path) from error
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A file to be written, which takes the name's place once the block ends without an error.
+
+    A reader or a crash never sees half of it, and where there is no room what was there stays.
+
+    Raises: OSError naming the file.
+    """
+    path = Path(path)
+    # Processes of several hosts may write the same file, and share their numbers.
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    with naming(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            partial.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Replaces a file's content in one step."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """As `replace_file`, for text."""
+    replace_file(path, text.encode())
+
+
+def replace_json(path: Path, data: Any) -> None:
+    """As `replace_file`, for plain data."""
+    replace_file(path, (json.dumps(data, separators=(",", ":")) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Raises: ValueError naming the file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        hint = f"; is {path.parent} the folder of a batch?" if path.name == "settings.json" else ""
+        raise ValueError(f"{path}: no such file{hint}") from None
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error})") from error
+
+
+def check_writable(folder: str | Path) -> Path:
+    """Creates the folder and makes sure that files can be written there.
+
+    Raises: ValueError naming the folder if not.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".write-test") as file:
+            file.write(b"room for a small file")
+            file.flush()
+    except OSError as error:
+        raise ValueError(f"{folder}: cannot write here ({error.strerror or error})") from error
+    return folder

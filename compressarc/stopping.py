@@ -1,0 +1,72 @@
+"""Ctrl-C and SIGTERM: the first asks to stop, a second one ends at once.
+
+Python runs its own handlers only between two of its instructions, and compilation is one that
+takes half a minute. So signals are also written into a pipe, from which a thread reads, says
+what will happen, and ends the process if told a second time.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOPPED = 3
+"""Exit status of a command that was stopped and can go on."""
+
+
+class Stop:
+    """While the block runs, the first signal sets `asked`; the second ends the process."""
+
+    def __init__(self, acknowledge: Callable[[], None]):
+        """acknowledge: called once, in a thread of its own, as soon as a stop is asked for."""
+        self._acknowledge = acknowledge
+        self._asked = threading.Event()
+
+    @property
+    def asked(self) -> bool:
+        """Whether a stop was asked for."""
+        return self._asked.is_set()
+
+    def __enter__(self) -> Stop:
+        if threading.current_thread() is not threading.main_thread():
+            return self  # only the main thread hears signals
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        self._fd_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        # Handlers that do nothing: what counts is that the pipe hears of it.
+        self._before = {s: signal.signal(s, lambda *_: None) for s in SIGNALS}
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if not hasattr(self, "_before"):
+            return
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._fd_before)
+        os.close(self._write)
+        self._listener.join()
+        os.close(self._read)
+
+    def _listen(self) -> None:
+        while numbers := os.read(self._read, 64):
+            for number in numbers:
+                if number not in SIGNALS:
+                    continue
+                if self._asked.is_set():
+                    _end(128 + number)
+                self._asked.set()
+                self._acknowledge()
+
+
+def _end(status: int) -> None:
+    """Ends the process without waiting for compiler or device; files are whole at any moment."""
+    if sys.stdout.isatty():
+        sys.stdout.write("\x1b[?25h\n")  # a progress bar hides the cursor
+    sys.stdout.flush()
+    os._exit(status)
