@@ -45,7 +45,10 @@ MOST_ROWS = 20
 """Rows of grids in a picture; what comes after is counted and not drawn."""
 
 _LONGEST = 2.1
-"""Inches of the longest side of a grid; all cells of a picture have one size."""
+"""Inches of the longest side of a grid, as long as its cells can be seen; they have one size in a picture."""
+
+_SMALLEST = 0.07
+"""Inches of a cell, unless the picture would be too wide."""
 
 _WIDEST = 24.0
 """Inches that no picture is wider than."""
@@ -81,10 +84,14 @@ class Cells(NamedTuple):
         shapes = [np.asarray(g).shape[:2] for g in grids]
         return cls(max(h for h, _ in shapes), max(w for _, w in shapes))
 
+    def inch(self, across: int) -> float:
+        """Side of one cell, with `across` grids side by side."""
+        return min(0.4, max(_LONGEST / max(self), _SMALLEST), _WIDEST / (across * self.columns))
+
     def inches(self, across: int) -> tuple[float, float]:
-        """Width and height of one grid's place, with `across` of them side by side."""
-        cell = min(0.4, _LONGEST / max(self), _WIDEST / (across * self.columns))
-        return max(self.columns * cell, 0.9), self.rows * cell
+        """Width and height of one grid's place."""
+        cell = self.inch(across)
+        return max(self.columns * cell, 0.9), max(self.rows * cell, 0.2)
 
 
 def draw_grid(
@@ -106,7 +113,7 @@ def draw_grid(
     axes.set_ylim(cells.rows + 0.05, -0.05)
     if truth is not None and grid.ndim == 2:
         i, j = np.nonzero(wrong_cells(grid, truth))
-        size = 72 * min(0.4, _LONGEST / max(cells)) * 0.55
+        size = 72 * cells.inch(1) * 0.55
         axes.scatter(j + 0.5, i + 0.5, marker="x", s=size**2, linewidths=max(0.5, size / 9),
                      color=INK[grid[i, j]] / 255, zorder=3)  # fmt: skip
 
@@ -123,7 +130,9 @@ def _empty(axes: Axes, title: str, cells: Cells) -> None:
 
 def _unknown(axes: Axes, title: str, cells: Cells) -> None:
     _empty(axes, title, cells)
-    axes.text(cells.columns / 2, cells.rows / 2, "?", fontsize=24, ha="center", va="center", color="#777777")
+    size = min(24.0, 60 * cells.rows * cells.inch(1))
+    place = {"ha": "center", "va": "center", "color": "#777777"}
+    axes.text(cells.columns / 2, cells.rows / 2, "?", fontsize=max(size, 7), **place)
 
 
 def _headed(figure: Figure, title: str, left_out: int = 0) -> None:

@@ -80,9 +80,11 @@ def folder_lock(folder: str | Path) -> Iterator[bool]:
             locked = False
         if locked:
             _sign(file)
-        yield locked
-        if locked:
-            with contextlib.suppress(OSError):
-                os.ftruncate(file, 0)
+        try:
+            yield locked
+        finally:
+            if locked:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(file, 0)
     finally:
         os.close(file)

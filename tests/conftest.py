@@ -97,7 +97,7 @@ def _few_compiled_programs():
         gc.collect()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def subprocess_env(compilation_cache) -> dict[str, str]:
     """Environment in which the command line finds the tests' compilation cache."""
     return os.environ | {"XDG_CACHE_HOME": str(compilation_cache.parents[1]), "COLUMNS": "160"}
