@@ -151,15 +151,21 @@ def _devices(command: Batch, modeled_only: bool) -> tuple[DeviceModel, int]:
         return device_model(command.device or name), command.devices or count
     import jax
 
+    from compressarc.memory import device_bytes
+
     count = command.devices or len(jax.devices())
-    if command.device is not None or jax.default_backend() == "cpu":
-        return device_model(command.device or "cpu"), count
+    if command.device is not None:
+        return device_model(command.device), count
+    memory = device_bytes()
+    if jax.default_backend() == "cpu":
+        model = device_model("cpu")
+        here = len(jax.local_devices()) if command.devices is None else min(count, len(jax.local_devices()))
+        return dataclasses.replace(model, memory=model.memory if memory is None else memory / here), count
     kind = jax.devices()[0].device_kind.lower().replace(" ", "").replace("lite", "e")
     known = [name for name in DEVICES if name != "cpu" and name in kind]
     model = device_model((known or ["a100"])[0])
-    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
     name = model.name if known else f"{jax.devices()[0].device_kind} (speeds as {model.name})"
-    return dataclasses.replace(model, name=name, memory=float(limit or model.memory)), count
+    return dataclasses.replace(model, name=name, memory=memory or model.memory), count
 
 
 def run_batch_command(
@@ -198,7 +204,7 @@ def run_batch_command(
     with contextlib.ExitStack() as held:
         plan, run = _plan_and_folder(command, chosen, device, devices, first, modeled_only, held, console)
         if first:
-            _show_plan(command, console, plan, device, devices)
+            _show_plan(command, console, chosen.puzzles, plan, device, devices)
         if run is None:
             return 0
         if budget is not None:
@@ -206,10 +212,21 @@ def run_batch_command(
         return _work(command, console, run, budget, first)
 
 
-def _show_plan(command: Batch, console: Console, plan: Plan, device: DeviceModel, devices: int) -> None:
+def _show_plan(
+    command: Batch,
+    console: Console,
+    puzzles: dict[str, Puzzle],
+    plan: Plan,
+    device: DeviceModel,
+    devices: int,
+) -> None:
     from compressarc.batch_terminal import show_plan
+    from compressarc.memory import plan_warnings
 
     show_plan(console, plan, device, devices=devices, seeds=command.seeds, steps=command.config.steps)
+    shapes = {name: puzzle.canvas.shape for name, puzzle in puzzles.items()}
+    for line in plan_warnings(plan, device, shapes):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     if command.save_plan is not None:
         replace_json(command.save_plan, plan.to_json())
         console.print(f"wrote {command.save_plan}", markup=False)

@@ -103,10 +103,14 @@ class _Session:
         display.compiling("starting jax")
         import jax
 
+        from compressarc.memory import run_warning
         from compressarc.solver import solve
 
         if self.command.cache:
             self.use_cache()
+        warning = run_warning(self.puzzle.canvas.shape)
+        if warning is not None:
+            display.say(warning)
         key = jax.random.key(self.command.seed)
         saved = None if self.out is None else self._open(self.out, key, display)
         if self.checkpoints is not None:
