@@ -1,5 +1,6 @@
 """The report page: complete, self-contained, and quick in a real browser."""
 
+import html
 import json
 import re
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 
+from compressarc import cli
 from compressarc.batch_terminal import show_summary
 from compressarc.compare import compare_with_published
 from compressarc.config import SolveConfig
@@ -144,6 +146,81 @@ def test_the_page_in_a_browser(run, tmp_path):
     assert set(unsolved) == set(run.names) - solved
     one = opened(path, tmp_path, f"q={run.names[7]}&open={run.names[7]}", "--dump-dom")
     assert shown(one) == [run.names[7]] and "<canvas" in one and "Leading latent components" in one
+
+
+MEASURE = """
+<script>
+addEventListener("load", () => {
+  const lines = e => { const r = document.createRange(); r.selectNodeContents(e);
+    return new Set([...r.getClientRects()].filter(q => q.width).map(q => Math.round(q.top))).size };
+  const root = document.documentElement, wrapped = [...document.querySelectorAll("td,.id,.state")]
+    .filter(e => e.textContent && lines(e) > 1).map(e => e.textContent);
+  const over = [...document.querySelectorAll("svg,canvas,table,.grids,.legend,summary")]
+    .filter(e => !e.closest(".wide") && e.getBoundingClientRect().right > root.clientWidth + 1)
+    .map(e => e.outerHTML.slice(0, 80));
+  parent.postMessage({width: root.clientWidth, scrolls: root.scrollWidth, wrapped, over,
+    cells: document.querySelectorAll("td").length}, "*") });
+</script>"""
+
+
+def framed(page, width, link):
+    """A page that shows another at a width (a browser's own window has a least width), and what it measured."""
+    inner = page.with_name(f"inner{width}.html")
+    inner.write_text(page.read_text().replace("</body>", MEASURE + "</body>"))
+    outer = page.with_name(f"outer{width}.html")
+    outer.write_text(
+        "<script>addEventListener('message', e => document.body.dataset.found = JSON.stringify(e.data))"
+        f"</script><body style='margin:0'><iframe src='{inner.name}#{link}' width={width} height=9000 "
+        "style='border:0'></iframe></body>"
+    )
+    return outer
+
+
+@pytest.mark.parametrize("width", [1280, 420])
+def test_no_number_wraps_and_nothing_is_cut_off(run, tmp_path, width):
+    name = run.names[1]
+    outer = framed(write_page(run, tmp_path / "report.html"), width, f"q={name}&open={name}")
+    page = opened(outer, tmp_path, "", "--dump-dom", "--allow-file-access-from-files")
+    found = json.loads(html.unescape(re.search(r'data-found="([^"]*)"', page).group(1)))
+    assert found["width"] == width and found["cells"] == 6 * 5
+    assert found["scrolls"] <= width and not found["wrapped"] and not found["over"], found
+
+
+def test_wrong_cells_are_marked_and_types_have_names(run, tmp_path):
+    """The first guess of an unsolved puzzle: each cell that differs from the truth is counted."""
+    name = next(n for n in run.names[1:] if not run.results()[n]["solved"]["pass@2"])
+    page = opened(write_page(run, tmp_path / "r.html"), tmp_path, f"q={name}&open={name}", "--dump-dom")
+    truth, result = run.puzzles[name].solution, run.results()[name]
+    marked = re.findall(r'<canvas title="(guess \d: \w+)"[^>]* data-wrong="(\d+)"', page)
+    expected = [
+        (f"guess {k + 1}: wrong", str(int((np.array(answer["grids"][i]) != truth[i]).sum())))
+        for i in range(len(truth))
+        for k, answer in enumerate(result["answers"][:2])
+    ]
+    assert marked == expected and all(int(count) > 0 for _, count in expected)
+    assert "example x row (" in page and not re.search(
+        r"\b[01]{5}\b", re.sub(r"<script.*?</script>", "", page, flags=re.S)
+    )
+
+
+def contents(folder):
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != "report.html"}
+
+
+def test_a_report_changes_nothing_but_its_page(run, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(run.folder, copy)
+    before = contents(copy)
+    assert cli.main(["report", str(copy)]) == 0
+    assert (copy / "report.html").exists() and contents(copy) == before
+    assert cli.main(["report", str(copy), "--vote", "decay-100"]) == 0
+    assert "vote: decay-100" in (copy / "report.html").read_text() and contents(copy) == before
+    elsewhere = tmp_path / "elsewhere.html"
+    assert cli.main(["report", str(copy), "--html", str(elsewhere)]) == 0
+    assert "vote: paper" in elsewhere.read_text()
+    assert cli.main(["report", str(copy), "--vote", "decay-100", "--write"]) == 0
+    assert contents(copy) != before and RunFolder(copy).settings.vote == "decay-100"
+    capsys.readouterr()
 
 
 def test_a_picture_of_the_page(run, tmp_path):
