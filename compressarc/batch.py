@@ -410,6 +410,8 @@ def run_batch(
     programs = CompileAhead(
         [functools.partial(lanes_of, folder, bucket, mesh) for _, bucket in buckets], programs_ahead()
     )
+    if first:
+        folder.write_missing_results()
     if several:  # nobody may begin to write while others read what is left
         multihost_utils.sync_global_devices("begin of batch")
     for place, (number, bucket) in enumerate(buckets):

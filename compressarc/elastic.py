@@ -96,7 +96,7 @@ def run_elastic(
       cache: folder of compiled programs, on every node.
 
     Returns: whether everything has ended.
-    Raises: ValueError if Ray is not installed, or there is no cluster at the address.
+    Raises: ValueError if Ray is not installed, there is no cluster at the address, or tasks failed.
     """
     ray = require_ray()
     started_here = connect(address)
@@ -159,6 +159,7 @@ def _drive(
     plan = folder.plan
     tasks: dict[Any, int] = {}
     left: set[Item] = set()
+    folder.write_missing_results()
     where = str(Path(folder.folder).absolute())
     for number, bucket in enumerate(plan.buckets):
         items = unfinished(folder, bucket)
@@ -187,5 +188,8 @@ def _drive(
     for task in tasks:
         ray.cancel(task)
     if failures:
-        raise RuntimeError(f"{len(failures)} tasks failed; the first: {failures[0]}")
+        # Ray's own message repeats the whole traceback; the cause is what the worker raised.
+        cause = getattr(failures[0], "cause", None) or str(failures[0]).strip().splitlines()[-1]
+        tasks_failed = f"{len(failures)} task{'' if len(failures) == 1 else 's'} failed"
+        raise ValueError(f"{tasks_failed}; the first: {cause}; the rest goes on with --resume")
     return not left

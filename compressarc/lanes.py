@@ -89,6 +89,8 @@ class Lanes:
         self._hosts: dict[int, tuple[Grids, np.ndarray]] = {}
         self._advance: CompiledProgram | None = None
         self._compiling = threading.Lock()
+        self._known = threading.Event()  # whether it is in the cache, or compiled already
+        self._cached = False
         self._runs: Any = None
         self._data: Any = None
         self._keys: Any = None
@@ -152,11 +154,25 @@ class Lanes:
     def compile(self, on_compile: OnCompile | None = None) -> None:
         """Compiles the step, or finds it in the cache, or waits for the thread that does.
 
-        on_compile: called before it is compiled here, with whether it is in the cache.
+        on_compile: called before it is compiled, with whether it is in the cache.
         """
-        with self._compiling:
+        if not self._compiling.acquire(blocking=False):  # another thread is at it
+            self._known.wait()
+            if on_compile is not None and self._advance is None:
+                on_compile(self._cached)
+            self._compiling.acquire()
+        try:
             if self._advance is None:
-                self._advance = self._compile(on_compile)
+                self._advance = self._compile(functools.partial(self._told, on_compile))
+        finally:
+            self._known.set()
+            self._compiling.release()
+
+    def _told(self, on_compile: OnCompile | None, cached: bool) -> None:
+        self._cached = cached
+        self._known.set()
+        if on_compile is not None:
+            on_compile(cached)
 
     def _compile(self, on_compile: OnCompile | None) -> CompiledProgram:
         runs, (data, count, keys) = self._local_shapes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import jax
 
@@ -19,8 +20,7 @@ def machine_bytes() -> float | None:
         found.append(float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE"))
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
-            with open(path) as file:
-                found.append(float(file.read()))  # ValueError: "max"
+            found.append(float(Path(path).read_text()))  # ValueError: "max"
         except (OSError, ValueError):
             continue
     return min(found, default=None)

@@ -297,6 +297,18 @@ class RunFolder:
             data = puzzle_result(self.puzzles[name], known, self.settings)
             replace_json(self.folder / "results" / f"{name}.json", data)
 
+    def write_missing_results(self) -> None:
+        """Writes the results that are older than what they are counted from.
+
+        A process that was killed may have recorded a run's end, and not counted its votes any more.
+        """
+        for name in self.names:
+            records = [self._record_path(name, seed) for seed in self.settings.seeds]
+            newest = max((p.stat().st_mtime_ns for p in records if p.exists()), default=None)
+            result = self.folder / "results" / f"{name}.json"
+            if newest is not None and not (result.exists() and result.stat().st_mtime_ns >= newest):
+                self.write_result(name)
+
     def _records(self, name: str) -> dict[int, Record]:
         """What is known of a puzzle's runs, by seed."""
         records = {seed: self.record(name, seed) for seed in self.settings.seeds}
