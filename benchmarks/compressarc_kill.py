@@ -99,8 +99,13 @@ def whole(name: str, place: Path) -> dict[str, Any]:
 def killed(name: str, place: Path, moment: float) -> dict[str, Any]:
     """A run that was killed after so many seconds, and resumed."""
     out, env = place / "out", environment(place)
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command(name, out), env=env, start_new_session=True, **quiet) as process:
+    with subprocess.Popen(
+        command(name, out),
+        env=env,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
         time.sleep(moment)
         over = process.poll() is not None
         os.killpg(process.pid, signal.SIGKILL) if not over else None

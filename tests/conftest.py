@@ -45,6 +45,7 @@ SLOW = (
     "compressarc/test_golden.py",
     "test_readme.py",
     "compressarc/test_oracle.py",
+    "compressarc/test_batch_command.py",
     "compressarc/test_cli.py",
     "features/test_cli.py",
     "features/test_calendar.py",
