@@ -19,11 +19,12 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from compressarc.config import SolveConfig
 from compressarc.files import naming, write_atomically
 from compressarc.inputs import signature
 from compressarc.puzzle import Puzzle
 from compressarc.ranking import Ranking
-from compressarc.solver import History, Run, SolveConfig, init
+from compressarc.solver import History, Run, init
 
 _META = "run.json"
 
