@@ -20,6 +20,9 @@ def main() -> int:
         return 3
     finally:
         signal.signal(signal.SIGTERM, before)
+        # Had the interruption come while Python executed a string, as for every dataclass, it would end
+        # with the signal's status, whatever is returned here: unless another string is executed after it.
+        eval("0")
 
 
 if __name__ == "__main__":

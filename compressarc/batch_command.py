@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from compressarc.files import FileError, check_writable, replace_json
@@ -73,7 +74,7 @@ class _Chosen(NamedTuple):
 
     puzzles: dict[str, Puzzle]
     split: str
-    split_puzzles: int | None  # in the whole split, where it is known
+    whole: dict[str, Puzzle] | None  # of the split, where it is known
 
 
 def _choose(command: Batch) -> _Chosen:
@@ -84,7 +85,7 @@ def _choose(command: Batch) -> _Chosen:
     if unknown:
         raise ValueError(f"no puzzle {', '.join(unknown)} in {command.dataset} {split}")
     chosen = {name: puzzles[name] for name in command.puzzles} if command.puzzles else dict(puzzles)
-    return _Chosen(chosen, split, len(puzzles))
+    return _Chosen(chosen, split, puzzles)
 
 
 def _puzzles_of(command: Batch) -> _Chosen:
@@ -94,7 +95,7 @@ def _puzzles_of(command: Batch) -> _Chosen:
     assert command.out is not None
     run = RunFolder(command.out)
     if (command.dataset, command.split, tuple(command.puzzles)) == (run.dataset, run.split, run.names):
-        return _Chosen(run.puzzles, run.split, run.split_puzzles)
+        return _Chosen(run.puzzles, run.split, None)
     chosen = _choose(command)
     if set(chosen.puzzles) == set(run.names):
         return chosen._replace(puzzles={name: chosen.puzzles[name] for name in run.names})
@@ -177,6 +178,8 @@ def run_batch_command(
     """
     started = time.monotonic()
     _check(command)
+    if Path(command.dataset).exists():  # reports are asked for from other places
+        command = dataclasses.replace(command, dataset=str(Path(command.dataset).resolve()))
     budget = None if command.budget is None else parse_duration(command.budget)
     if command.resume:
         command = _with_folder_settings(command, given)
@@ -356,7 +359,7 @@ def _plan_and_folder(
             planned(puzzles),
             dataset=command.dataset,
             split=chosen.split,
-            split_puzzles=chosen.split_puzzles,
+            whole_split=chosen.whole,
         )
 
     _by_first(create, first, several)

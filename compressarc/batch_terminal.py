@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from compressarc.device_model import DeviceModel
+from compressarc.files import printable
 from compressarc.plan import Plan, estimate, work
 from compressarc.score import describe_split
 
@@ -109,7 +110,7 @@ class BatchDisplay:
 
     def _print(self, text: str) -> None:
         if not self._quiet:
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(printable(text, 2000), markup=False, highlight=False, soft_wrap=True)
 
     def acknowledge(self) -> None:
         """Says what a first Ctrl-C or SIGTERM will do."""
@@ -186,7 +187,7 @@ def show_summary(
     from compressarc.page import PASS, has_published
 
     def line(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(text, 2000), markup=False, highlight=False, soft_wrap=True)
 
     running = sum(r["status"] == "running" for r in results.values())
     puzzles = f"{len(run.names)} puzzle{'' if len(run.names) == 1 else 's'}"
@@ -204,10 +205,10 @@ def show_summary(
     if len(total.missing) == total.puzzles:
         line("no puzzle with a known solution has a result yet")
         return
-    for text in describe_split(total):
+    if run.whole_split.tests:
+        line(f"{run.dataset} {run.split}:")
+    for text in (*describe_split(total), *run.within(total)):
         line(text)
-    if (whole := run.of_the_split(total)) is not None:
-        line(whole)
     if has_published(run):
         found = compare_with_published(results, run.split)
         line(f"published at 2000 steps, the puzzles that are done: {found.published}")

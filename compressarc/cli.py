@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from compressarc.config import SolveConfig
+from compressarc.files import printable
 from compressarc.stopping import STOPPED
 
 if TYPE_CHECKING:
@@ -105,8 +106,10 @@ class Score:
 
     files: tyro.conf.Positional[tuple[Path, ...]]
     """result.json files of `solve`, submission files, or folders of batches"""
-    dataset: str = "arcagi"
-    """where the true solutions are"""
+    dataset: str | None = None
+    """where the true solutions are; by default what a batch's folder says, else arcagi"""
+    split: str | None = None
+    """only this split of the data set"""
     json: bool = False
     """print everything as JSON"""
     strict: bool = False
@@ -207,10 +210,16 @@ class Submission:
     """the split, where it is not the one that the batches name"""
 
 
+_PIPE_WIDTH = 400
+"""Characters of a line into a pipe or a file: an ARC puzzle's grids side by side."""
+
+
 def _console() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False)
+    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+        return Console(highlight=False, emoji=False, width=_PIPE_WIDTH)
+    return Console(highlight=False, emoji=False)
 
 
 def _use_cache() -> None:
@@ -223,7 +232,7 @@ def _use_cache() -> None:
 
 def say(line: str) -> None:
     """A line about what was left out or is unusual, on standard error."""
-    print(f"compressarc: {line}", file=sys.stderr)
+    print(f"compressarc: {printable(line)}", file=sys.stderr)
 
 
 def loaded(dataset: str, *, strict: bool) -> Dataset:
@@ -253,15 +262,21 @@ def _run_show(command: Show) -> int:
     from compressarc.solve_command import describe
     from compressarc.terminal import show_puzzle
 
+    if command.png is not None:
+        from compressarc.files import check_writable
+
+        if command.png.suffix.lower() != ".png" or command.png.is_dir():
+            raise ValueError(
+                f"--png {str(command.png)!r}: expected the name of a picture, such as puzzle.png"
+            )
+        check_writable(command.png.parent)
     puzzle = load_puzzle(command.puzzle, command.dataset, tell=say)
     console = _console()
     show_puzzle(console, puzzle, solution=command.solution)
     console.print(describe(puzzle))
     if command.png is not None:
         from compressarc.draw import draw_puzzle, save
-        from compressarc.files import check_writable
 
-        check_writable(command.png.parent)
         path = save(draw_puzzle(puzzle, show_solution=command.solution), command.png)
         console.print(f"wrote {path}", markup=False)
     return 0
@@ -302,14 +317,16 @@ def _run_list(command: List) -> int:
         print(json.dumps([_listed(*row) for row in chosen], indent=1))
         return 0
     if not console.is_terminal:
-        print("\n".join(name for name, _, _ in chosen))
+        print("\n".join(printable(name, len(name) * 10) for name, _, _ in chosen))
         return 0
     table = Table("id", "split", "train", "test", "colors", "canvas", "output size")
     for row in chosen:
         found = _listed(*row)
         x, y = found["canvas"]
         counts = (str(found[k]) for k in ("train", "test", "colors"))
-        table.add_row(Text(found["id"]), found["split"], *counts, f"{x} x {y}", found["output_size"])
+        table.add_row(
+            Text(printable(found["id"])), found["split"], *counts, f"{x} x {y}", found["output_size"]
+        )
     console.print(table)
     return 0
 
@@ -336,6 +353,8 @@ def _run_report(command: Report) -> int:
         vote_weights(command.vote)
     if command.write and command.vote is None:
         raise ValueError("--write belongs to --vote: the results as they are counted in another way")
+    if command.html is not None and (command.html.is_dir() or not command.html.name):
+        raise ValueError(f"--html {str(command.html)!r}: expected the name of the page, such as report.html")
     run, console = RunFolder(command.run), _console()
     if command.write and command.vote is not None:
         from compressarc.folder_lock import folder_lock

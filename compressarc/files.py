@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import errno
 import json
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +69,17 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """A file to be written, which takes the name's place once the block ends without an error.
 
     A reader or a crash never sees half of it, and where there is no room what was there stays.
+    A device or a pipe is written to directly.
 
     Raises: OSError naming the file.
     """
     path = Path(path)
+    if path.is_symlink():  # what it points to is meant, not the link
+        path = path.resolve()
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with naming(path):
+            yield path  # a device or a pipe: written to, never replaced
+        return
     # Processes of several hosts may write the same file, and share their numbers.
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     with naming(path):
@@ -103,15 +111,53 @@ def replace_json(path: Path, data: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Raises: ValueError naming the file."""
+    hint = f"; is {path.parent} the folder of a batch?" if path.name == "settings.json" else ""
+    return parsed_json(read_text(path, hint), str(path))
+
+
+def read_text(path: Path, hint: str = "") -> str:
+    """A file's text, whatever its encoding (UTF-8, -16 or -32, with or without a mark) and the locale.
+
+    hint: what to add where there is no such file.
+
+    Raises: ValueError naming the file.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        return content.decode(json.detect_encoding(content))
     except FileNotFoundError:
-        hint = f"; is {path.parent} the folder of a batch?" if path.name == "settings.json" else ""
         raise ValueError(f"{path}: no such file{hint}") from None
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror or error}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not valid JSON: not text in any of its encodings ({error})") from error
+
+
+def parsed_json(text: str, where: str, tell: Callable[[str], None] | None = None) -> Any:
+    """JSON; where an object has a key twice the latter counts, of which `tell` is told.
+
+    Raises: ValueError that begins with `where`.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        out = dict(pairs)
+        if len(out) < len(pairs) and tell is not None:
+            twice = collections.Counter(name for name, _ in pairs).most_common(1)[0][0]
+            tell(f"{where}: key {twice!r} for the second time in one object; the latter counts")
+        return out
+
+    try:
+        return json.loads(text, object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: not valid JSON ({error})") from error
+
+
+def printable(text: str, most: int = 300) -> str:
+    """Text as one line for terminals: control characters escaped, the middle of a very long one left out."""
+    shown = "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text
+    )
+    return shown if len(shown) <= most else f"{shown[: most // 2]} ... {shown[-most // 2 :]}"
 
 
 def check_writable(folder: str | Path) -> Path:

@@ -12,6 +12,7 @@ from compressarc.puzzle import Grid
 from compressarc.score import wrong_cells
 
 MOST_ROWS = 10
+"""Training pairs of a puzzle that are shown, and tests."""
 
 
 def _color(rgb: np.ndarray) -> str:
@@ -39,14 +40,18 @@ def grid_html(grid: Grid, title: str, side: int, truth: Grid | None = None) -> s
     return f'<div style="margin:0 14px 8px 0">{heading}{table}</div>'
 
 
-def rows_html(heading: str, rows: Sequence[Sequence[tuple[str, Grid, Grid | None]]]) -> str:
-    """Rows of titled grids (title, grid, what it is compared with), all at one scale."""
-    shown = rows[:MOST_ROWS]
-    side = max((max(np.shape(grid)) for row in shown for _, grid, _ in row), default=1)
+def rows_html(
+    heading: str, rows: Sequence[Sequence[tuple[str, Grid, Grid | None]]], left_out: int = 0
+) -> str:
+    """Rows of titled grids (title, grid, what it is compared with), all at one scale.
+
+    left_out: how many pairs are not among them.
+    """
+    side = max((max(np.shape(grid)) for row in rows for _, grid, _ in row), default=1)
     out = [f"<div><b>{html.escape(heading)}</b></div>"]
-    for row in shown:
+    for row in rows:
         cells = "".join(grid_html(grid, title, side, truth) for title, grid, truth in row)
         out.append(f'<div style="display:flex;flex-wrap:wrap">{cells}</div>')
-    if len(rows) > len(shown):
-        out.append(f"<div>... and {len(rows) - len(shown)} more</div>")
+    if left_out:
+        out.append(f"<div>... and {left_out} more pair{'' if left_out == 1 else 's'}</div>")
     return "".join(out)

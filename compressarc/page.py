@@ -94,8 +94,7 @@ def page_data(run: RunFolder, results: Mapping[str, dict[str, Any]] | None = Non
             if published:
                 cells.append(str(row.get(f"pass@{n}", "")))
             data["pass"].append(cells)
-        whole = run.of_the_split(total)
-        data["totals"] = describe_split(total) + ([whole] if whole else [])
+        data["totals"] = describe_split(total) + run.within(total)
     if published:
         outcomes = published_outcomes(run.split)
         shared = [n for n in results if n in outcomes]

@@ -60,8 +60,20 @@ def _check_cells(row: Sequence[Any], where: str) -> None:
 
 
 def _brief(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"{type(value).__name__} of very many levels"
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _checked(grid: Any, where: str) -> Grid:
+    """`as_grid`, unless it is one already."""
+    return (
+        grid
+        if isinstance(grid, np.ndarray) and grid.ndim == 2 and grid.dtype == np.int8
+        else as_grid(grid, where)
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -78,13 +90,27 @@ class Puzzle:
     source: str = ""  # where it was read from, dataset version included
 
     def __post_init__(self) -> None:
+        where = f"puzzle {self.name}"
+        try:
+            train = tuple(
+                (_checked(a, f"{where}: train[{i}][0]"), _checked(b, f"{where}: train[{i}][1]"))
+                for i, (a, b) in enumerate(self.train)
+            )
+        except TypeError as error:
+            raise TypeError(f"{where}: train: expected pairs of grids ({error})") from error
+        object.__setattr__(self, "train", train)
+        for name, grids in (("test", self.test), ("solution", self.solution)):
+            if grids is not None:
+                checked = tuple(_checked(g, f"{where}: {name}[{i}]") for i, g in enumerate(grids))
+                object.__setattr__(self, name, checked)
         if not self.train:
             raise ValueError(f"puzzle {self.name}: no train pair; at least one is needed")
         if not self.test:
             raise ValueError(f"puzzle {self.name}: no test pair; at least one is needed")
         if self.solution is not None and len(self.solution) != len(self.test):
             raise ValueError(
-                f"puzzle {self.name}: {len(self.solution)} solutions for {len(self.test)} test inputs"
+                f"puzzle {self.name}: {len(self.solution)} solution{'s' * (len(self.solution) != 1)} for "
+                f"{len(self.test)} test input{'s' * (len(self.test) != 1)}"
             )
 
     @functools.cached_property
@@ -98,13 +124,15 @@ class Puzzle:
 
     def _repr_html_(self) -> str:
         """All pairs, for notebooks."""
-        from compressarc.notebook import rows_html
+        from compressarc.notebook import MOST_ROWS, rows_html
 
         rows = [[(f"train {n} input", a, None), ("output", b, None)] for n, (a, b) in enumerate(self.train)]
-        for n, grid in enumerate(self.test):
+        left_out = sum(max(0, len(pairs) - MOST_ROWS) for pairs in (self.train, self.test))
+        del rows[MOST_ROWS:]
+        for n, grid in enumerate(self.test[:MOST_ROWS]):
             truth = [] if self.solution is None else [("output", self.solution[n], None)]
             rows.append([(f"test {n} input", grid, None), *truth])
-        return rows_html(repr(self), rows)
+        return rows_html(repr(self), rows, left_out)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -163,6 +191,6 @@ class Canvas:
         return self.in_out_same or self.all_out_same
 
     def size_uncertain(self, output: bool) -> bool:
-        """Whether the loss treats the sizes of inputs or outputs as unknown (spec: `uncertain`)."""
+        """Whether the loss treats the sizes of inputs or outputs as unknown."""
         same = self.all_out_same if output else self.all_in_same
         return not (self.in_out_same or same)

@@ -38,7 +38,7 @@ from compressarc.datasets import parse_puzzle
 from compressarc.files import check_writable, naming, read_json, replace_file, replace_json
 from compressarc.multitensor import TYPES
 from compressarc.plan import Plan
-from compressarc.puzzle import Puzzle
+from compressarc.puzzle import Puzzle, as_grid
 from compressarc.score import Score, SplitScore, percent, score_answers, score_split, submission
 from compressarc.solver import History
 from compressarc.vote import count_votes, ranks_over_time, vote_weights
@@ -81,6 +81,35 @@ class BatchSettings:
         return cls(SolveConfig(**data["config"]), tuple(data["seeds"]), data["settle"], data["vote"])
 
 
+@dataclasses.dataclass(frozen=True)
+class WholeSplit:
+    """The split that a batch is about, of which it may hold a part."""
+
+    tests: dict[str, int]  # test inputs of every puzzle
+    unknown: tuple[str, ...] = ()  # those whose solutions are not known
+
+    @classmethod
+    def of(cls, puzzles: Mapping[str, Puzzle]) -> WholeSplit:
+        tests = {name: len(puzzle.test) for name, puzzle in puzzles.items()}
+        return cls(tests, tuple(name for name, puzzle in puzzles.items() if puzzle.solution is None))
+
+    def outputs(self) -> dict[str, int]:
+        """Test outputs of the puzzles with known solutions."""
+        unknown = set(self.unknown)
+        return {name: tests for name, tests in self.tests.items() if name not in unknown}
+
+    def to_json(self) -> dict[str, Any]:
+        return {"tests": self.tests, "unknown": list(self.unknown)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any] | None) -> WholeSplit:
+        """Raises ValueError if it is none."""
+        if data is None:
+            return cls({})
+        tests = {str(name): positive_integer("tests", count) for name, count in data["tests"].items()}
+        return cls(tests, tuple(map(str, data["unknown"])))
+
+
 @dataclasses.dataclass
 class Record:
     """What one run (a puzzle with one seed) has done so far."""
@@ -116,9 +145,12 @@ class RunFolder:
             self.split: str = data["split"]
             self.dataset: str = data["dataset"]
             self.names: tuple[str, ...] = tuple(data["puzzles"])
-            self.split_puzzles: int | None = data.get("split_puzzles")
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{self.folder / 'settings.json'}: missing or wrong key {error}") from error
+            self.whole_split = WholeSplit.from_json(data.get("whole_split"))
+            strings = (self.split, self.dataset, *self.names)
+            if not all(isinstance(text, str) for text in strings):
+                raise TypeError("split, dataset and the names of puzzles should be strings")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{self.folder / 'settings.json'}: missing or wrong key: {error}") from error
         self._seen: dict[str, tuple[Any, list[list[np.ndarray]]]] = {}
         puzzles = read_json(self.folder / "puzzles.json")
         missing = [n for n in self.names if not isinstance(puzzles, dict) or n not in puzzles]
@@ -139,11 +171,11 @@ class RunFolder:
         *,
         dataset: str = "",
         split: str = "",
-        split_puzzles: int | None = None,
+        whole_split: Mapping[str, Puzzle] | None = None,
     ) -> RunFolder:
         """Writes a new batch's folder.
 
-        split_puzzles: how many puzzles the whole split has, of which these may be some.
+        whole_split: all puzzles of the split, of which these may be some; by default these.
 
         Raises: ValueError if there is a batch already.
         """
@@ -162,7 +194,10 @@ class RunFolder:
         replace_json(folder / "puzzles.json", {n: official_form(p) for n, p in puzzles.items()})
         replace_json(folder / "plan.json", plan.to_json())
         described = {"settings": settings.to_json(), "dataset": dataset, "split": split}
-        described |= {"split_puzzles": split_puzzles, "puzzles": list(puzzles)}
+        described |= {
+            "whole_split": WholeSplit.of(whole_split or puzzles).to_json(),
+            "puzzles": list(puzzles),
+        }
         replace_json(folder / "settings.json", described)
         run = cls(folder)
         run.write_submission()
@@ -342,10 +377,7 @@ class RunFolder:
         for name in self.names:
             path = self.folder / "results" / f"{name}.json"
             if path.exists():
-                found[name] = read_json(path)
-                missing = [k for k in ("status", "answers", "steps", "seconds") if k not in found[name]]
-                if missing:
-                    raise ValueError(f"{path}: missing key {missing[0]!r}; remove it, or see `report --vote`")
+                found[name] = checked_result(read_json(path), self.puzzles[name], path)
         return found
 
     def scores(self, results: Mapping[str, Mapping[str, Any]]) -> dict[str, Score]:
@@ -354,27 +386,39 @@ class RunFolder:
         out = {}
         for name in done:
             solution = self.puzzles[name].solution
+            if solution is None:
+                continue
             guesses = [tuple(np.array(g) for g in a["grids"]) for a in results[name]["answers"][:2]]
-            assert solution is not None
             judged = score_answers(guesses, solution)
             out[name] = dataclasses.replace(judged, rank=results[name]["rank_of_solution"])
         return out
 
-    def totals(self, results: Mapping[str, Mapping[str, Any]], guesses: Sequence[int] = (1, 2)) -> SplitScore:
-        """Totals of this batch's puzzles with known solutions; those that are not done are missing."""
-        outputs = {n: len(p.solution) for n, p in self.puzzles.items() if p.solution is not None}
-        return score_split(self.scores(results), guesses, split=outputs)
+    def split_outputs(self) -> dict[str, int]:
+        """Test outputs of every puzzle of the whole split whose solution is known, by puzzle."""
+        own = {n: len(p.solution) for n, p in self.puzzles.items() if p.solution is not None}
+        return self.whole_split.outputs() | own
 
-    def of_the_split(self, total: SplitScore) -> str | None:
-        """The same against the whole split, if this batch is a part of one: a sentence, or None."""
-        whole = self.split_puzzles
-        if whole is None or whole <= len(self.names) or not total.puzzles:
-            return None
-        return (
-            f"of all {whole} puzzles of {self.dataset} {self.split}: pass@2 "
-            f"{percent(total.solved[2], whole)}, ARC Prize's rule {percent(total.official, whole)}; "
-            f"{whole - len(self.names)} are not in this batch"
-        )
+    def totals(self, results: Mapping[str, Mapping[str, Any]], guesses: Sequence[int] = (1, 2)) -> SplitScore:
+        """Totals of the whole split's puzzles with known solutions; those that are not done are missing."""
+        return score_split(self.scores(results), guesses, split=self.split_outputs())
+
+    def within(self, total: SplitScore) -> list[str]:
+        """What a batch of some of a split's puzzles has of its own: sentences."""
+        own = sum(p.solution is not None for p in self.puzzles.values())
+        elsewhere = total.puzzles - own
+        lines = []
+        if elsewhere > 0:
+            lines.append(
+                f"{elsewhere} of the {total.puzzles} are not in this batch; of its own {own}: pass@2 "
+                f"{total.solved[2]} ({percent(total.solved[2], own)}), ARC Prize's rule "
+                f"{percent(total.official, own)}"
+            )
+        if unknown := len(self.whole_split.unknown):
+            lines.append(
+                f"{unknown} puzzle{'' if unknown == 1 else 's'} of the split without a known "
+                "solution, which no percentage counts"
+            )
+        return lines
 
     def _guesses(self, name: str) -> list[list[np.ndarray]]:
         """The guesses in a puzzle's result, read again only if the file is another."""
@@ -468,6 +512,62 @@ def puzzle_result(puzzle: Puzzle, records: Mapping[int, Record], settings: Batch
             "rank_changes": [[int(s) + 1, int(ranks[s])] for s in changes],
         }
     return out
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "status": (str,), "vote": (str,), "steps": (int,), "skipped_steps": (int,), "seconds": (int, float),
+    "answers": (list,), "seeds": (dict,), "curves": (dict,), "components": (list,), "solved": (dict,),
+    "rank_of_solution": (int, type(None)), "official_score": (int, float), "rank_changes": (list,),
+}  # fmt: skip
+_NEEDED = ("status", "answers", "steps", "seconds")
+_NEEDED_TO_JUDGE = ("rank_of_solution", "official_score", "solved", "rank_changes")
+
+
+def checked_result(result: Any, puzzle: Puzzle, path: Path) -> dict[str, Any]:
+    """A puzzle's result as it was written.
+
+    Raises: ValueError naming the file and what is wrong with it.
+    """
+    hint = "remove it and go on with `compressarc batch --resume`, which counts its votes anew"
+    try:
+        if not isinstance(result, dict):
+            raise TypeError(f"expected an object, got {type(result).__name__}")
+        needed = _NEEDED if puzzle.solution is None else _NEEDED + _NEEDED_TO_JUDGE
+        missing = [key for key in needed if key not in result]
+        if missing:
+            raise ValueError(f"missing key {missing[0]!r}")
+        for key, kinds in _KINDS.items():
+            if key in result and (not isinstance(result[key], kinds) or isinstance(result[key], bool)):
+                raise TypeError(f"{key} should be {kinds[0].__name__}, got {type(result[key]).__name__}")
+        for i, answer in enumerate(result["answers"]):
+            grids = [as_grid(g, f"answers[{i}].grids[{j}]") for j, g in enumerate(answer["grids"])]
+            if len(grids) != len(puzzle.test):
+                raise ValueError(f"answers[{i}]: {len(grids)} grids for {len(puzzle.test)} test inputs")
+        for change in result.get("rank_changes", ()):
+            if len(change) != 2 or not all(isinstance(n, int) for n in change):
+                raise ValueError("rank_changes should be pairs of step and rank")
+        if "solved" in result and not all(isinstance(result["solved"][f"pass@{n}"], bool) for n in (1, 2)):
+            raise TypeError("solved should say true or false for pass@1 and pass@2")
+        _check_drawn(result)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        reason = f"missing key {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{path}: {reason}; {hint}") from error
+    return result
+
+
+def _check_drawn(result: Mapping[str, Any]) -> None:
+    """What the page draws: curves and components. Raises TypeError, ValueError or KeyError."""
+    curves = result.get("curves")
+    if curves is not None:
+        every = [curves["kl"], curves["reconstruction"], *curves["kl_per_tensor"].values()]
+        fine = all(isinstance(v, (int, float, type(None))) for curve in every for v in curve)
+        if not fine or not isinstance(curves["last_step"], int):
+            raise TypeError("curves should be lists of numbers")
+    for component in result.get("components", ()):
+        if component["type"] not in TYPES or not all(isinstance(n, int) for n in component["shape"]):
+            raise ValueError("components should have a type and a shape")
+        if not all(isinstance(v, (int, float)) for v in component["values"]):
+            raise TypeError("components should hold numbers")
 
 
 def _component(code: str, values: np.ndarray) -> dict[str, Any]:

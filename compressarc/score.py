@@ -14,17 +14,20 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from compressarc.files import parsed_json, read_text
 from compressarc.puzzle import Grid, as_grid
 
-Attempt = Sequence[Grid | None]
-"""A joint answer: one grid per test output, None where there is none."""
+Attempt = Sequence[Grid | None] | None
+"""A joint answer: one grid per test output, None where there is none, or for all of it."""
+
+BLANK = ((0, 0), (0, 0))
+"""What stands in a submission where there is no guess."""
 
 
 class OutputScore(NamedTuple):
@@ -57,8 +60,15 @@ def verdict(score: Score) -> str:
 
 
 def wrong_cells(guess: Grid, truth: Grid) -> np.ndarray:
-    """Bool, of the guess's shape: cells that differ from the truth or lie outside it."""
+    """Bool, of the guess's shape: cells that differ from the truth or lie outside it.
+
+    Raises: ValueError if either is no grid.
+    """
     guess, truth = np.asarray(guess), np.asarray(truth)
+    if guess.ndim != 2 or truth.ndim != 2:
+        raise ValueError(
+            f"expected grids of rows and columns, got arrays of shape {guess.shape}, {truth.shape}"
+        )
     wrong = np.ones(guess.shape, bool)
     h, w = np.minimum(guess.shape, truth.shape)
     wrong[:h, :w] = guess[:h, :w] != truth[:h, :w]
@@ -78,21 +88,23 @@ def _equal(guess: Grid | None, truth: Grid) -> bool:
 def score_answers(ranked: Sequence[Attempt], solution: Sequence[Grid]) -> Score:
     """Scores joint answers, best first, against the true test outputs.
 
-    Raises: ValueError if an answer has more or fewer outputs than the solution.
+    Raises: ValueError if an answer has more or fewer outputs than the solution, or one is no grid.
     """
     for answer in ranked:
-        if len(answer) != len(solution):
+        if answer is not None and len(answer) != len(solution):
             raise ValueError(f"{_count(len(answer), 'output')} for {_count(len(solution), 'test input')}")
-    rank = next((i + 1 for i, a in enumerate(ranked) if all(map(_equal, a, solution))), None)
+    rank = next(
+        (i + 1 for i, a in enumerate(ranked) if a is not None and all(map(_equal, a, solution))), None
+    )
     outputs = []
     for t, truth in enumerate(solution):
-        two = [answer[t] for answer in ranked[:2]]
+        two = [None if answer is None else answer[t] for answer in ranked[:2]]
         outputs.append(
             OutputScore(
                 right=any(_equal(g, truth) for g in two),
                 size_right=any(g is not None and np.shape(g) == np.shape(truth) for g in two),
                 pixels=max((_pixels_right(g, truth) for g in two), default=0.0),
-                missing=sum(g is None for g in two) if two else 2,
+                missing=sum(g is None for g in two) + 2 - len(two),
             )
         )
     return Score(rank, float(np.mean([o.right for o in outputs])), tuple(outputs))
@@ -144,6 +156,12 @@ def percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.2f} %" if whole else "-"
 
 
+def is_blank(answers: Sequence[Attempt]) -> bool:
+    """Whether answers are only what stands where there is no guess: 2 x 2 black everywhere."""
+    grids = [grid for answer in answers for grid in (answer or ()) if grid is not None]
+    return bool(grids) and all(np.array_equal(grid, BLANK) for grid in grids)
+
+
 def describe_split(total: SplitScore) -> list[str]:
     """The totals in words, each named by its rule."""
     counts = ", ".join(
@@ -192,9 +210,13 @@ def submission(attempts: Mapping[str, Sequence[Sequence[Grid]]]) -> dict[str, li
     """Kaggle form: {id: [{"attempt_1": grid, "attempt_2": grid} for each test input]}.
 
     attempts: per puzzle, one or two joint answers, best first.
+
+    Raises: ValueError naming a puzzle without an answer.
     """
     out: dict[str, list[dict[str, Any]]] = {}
     for name, answers in attempts.items():
+        if not len(answers):
+            raise ValueError(f"{name}: no answer; expected one or two")
         first, second = answers[0], answers[min(1, len(answers) - 1)]
         out[name] = [
             {"attempt_1": np.asarray(a).tolist(), "attempt_2": np.asarray(b).tolist()}
@@ -214,6 +236,11 @@ class _Problems:
             raise ValueError(line)
         self.noted.append(line)
 
+    def remark(self, line: str) -> None:
+        """Notes what is unusual, but no error."""
+        if self.noted is not None:
+            self.noted.append(line)
+
     def grid(self, value: Any, where: str) -> Grid | None:
         """A grid; None where it is malformed."""
         try:
@@ -231,7 +258,7 @@ class _Problems:
             return None
         return self.grid(value, f"{where}.{key}")
 
-    def submitted(self, outputs: Any, where: str) -> list[tuple[Grid | None, ...]]:
+    def submitted(self, outputs: Any, where: str) -> list[tuple[Grid | None, ...] | None]:
         """Both attempts of one puzzle of a submission."""
         if not isinstance(outputs, list) or not outputs:
             self.note(f"{where}: expected a non-empty list of attempts, one per test input")
@@ -239,21 +266,24 @@ class _Problems:
         for t, output in enumerate(outputs):
             if output is not None and not isinstance(output, dict):
                 self.note(f"{where}[{t}]: expected attempt_1 and attempt_2, got {type(output).__name__}")
+            elif output is not None and (more := sorted(set(output) - {"attempt_1", "attempt_2"})):
+                self.remark(f"{where}[{t}]: ignored: {', '.join(more)[:100]}; two attempts count")
         return [
             tuple(self.attempt(output, key, f"{where}[{t}]") for t, output in enumerate(outputs))
             for key in ("attempt_1", "attempt_2")
         ]
 
-    def ranked(self, listed: Any, where: str) -> list[tuple[Grid | None, ...]]:
-        """The answers of a `result.json`, best first."""
+    def ranked(self, listed: Any, where: str) -> list[tuple[Grid | None, ...] | None]:
+        """The answers of a `result.json`, best first; one that is malformed keeps its place as None."""
         if not isinstance(listed, list):
             self.note(f"{where}: answers should be a list, got {type(listed).__name__}")
             return []
-        out = []
+        out: list[tuple[Grid | None, ...] | None] = []
         for i, answer in enumerate(listed):
             grids = answer.get("grids") if isinstance(answer, dict) else None
             if not isinstance(grids, list):
                 self.note(f"{where}: answers[{i}]: expected an object with a list of grids")
+                out.append(None)
                 continue
             out.append(tuple(self.grid(g, f"{where}: answers[{i}].grids[{j}]") for j, g in enumerate(grids)))
         return out
@@ -261,26 +291,21 @@ class _Problems:
 
 def read_answers(
     path: str | Path, problems: list[str] | None = None
-) -> dict[str, list[tuple[Grid | None, ...]]]:
+) -> dict[str, list[tuple[Grid | None, ...] | None]]:
     """Answers from a `result.json` of `compressarc solve`, a submission, or the folder of a batch.
 
     problems: where to note what is malformed, a line each; it counts as no answer then, as do
     attempts that are left out or null. Without it they are errors.
 
-    Returns joint answers per puzzle, best first; None for a grid that there is not.
+    Returns joint answers per puzzle, best first; None for a grid that there is not, or for a whole
+    answer that is malformed.
 
     Raises: ValueError naming the file and key that are wrong, or the file if it can't be read.
     """
     path, note = Path(path), _Problems(problems)
     if path.is_dir():
         path = path / ("submission.json" if (path / "submission.json").exists() else "result.json")
-    try:
-        content = path.read_bytes()
-        data = json.loads(content.decode(json.detect_encoding(content)))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from error
+    data = parsed_json(read_text(path), str(path), note.remark)
     if not isinstance(data, dict):
         raise ValueError(f"{path}: expected a JSON object, got {type(data).__name__}")
     if "answers" in data and "puzzle" in data:

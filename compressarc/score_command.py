@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from compressarc.cli import say
+from compressarc.datasets import DEFAULT_DATASET
+from compressarc.files import printable
+from compressarc.puzzle import as_grid
 from compressarc.score import (
     Attempt,
     Score,
+    SplitScore,
     describe_split,
+    is_blank,
     percent,
     read_answers,
     score_answers,
@@ -28,45 +35,130 @@ _LISTED = 50
 """Problems that are printed; all of them are counted."""
 
 
-def _read(paths: tuple[Path, ...], problems: list[str]) -> dict[str, tuple[Path, list[Attempt]]]:
-    """Answers of all files; the later file counts where two have one puzzle."""
-    found: dict[str, tuple[Path, Any]] = {}
-    for path in paths:
-        try:
-            answers = read_answers(path, problems)
-        except ValueError as error:
-            problems.append(str(error))
-            continue
-        for name, attempts in answers.items():
-            if name in found:
-                problems.append(f"{name}: in {found[name][0]} and in {path}; the latter counts")
-            found[name] = path, attempts
-    return found
+@dataclasses.dataclass
+class _Split:
+    """A split that answers belong to."""
+
+    title: str
+    truth: dict[str, Puzzle]
+    outputs: dict[str, int]  # test outputs of the puzzles whose solutions are known
+    unknown: int  # puzzles without a known solution
+    scores: dict[str, Score] = dataclasses.field(default_factory=dict)
+    blank: int = 0  # puzzles whose answers are blank
+    touched: bool = False  # whether any answer belongs to it
 
 
-def _scored(
-    found: dict[str, tuple[Path, list[Attempt]]], truth: dict[str, Puzzle], problems: list[str], dataset: str
-) -> dict[str, Score]:
-    scores = {}
-    for name, (path, attempts) in found.items():
-        puzzle = truth.get(name)
-        if puzzle is None or puzzle.solution is None:
-            what = "no such puzzle" if puzzle is None else "no known solution"
-            problems.append(f"{path}: {name}: {what} in dataset {dataset}")
-            continue
-        try:
-            scores[name] = score_answers(attempts, puzzle.solution)
-        except ValueError as error:
-            problems.append(f"{path}: {name}: {error}")
-    return scores
+class _Given(NamedTuple):
+    """One puzzle's answers in one file."""
+
+    path: Path
+    attempts: list[Attempt]
+    splits: tuple[str, ...] | None  # to which they may belong; None: those of the data set
 
 
-def _as_json(splits: dict[str, tuple[dict[str, Score], Any]], problems: list[str]) -> dict[str, Any]:
+class _Scorer:
+    """Reads answers and judges them in the splits they belong to; notes whatever is wrong."""
+
+    def __init__(self, command: Command):
+        self.command = command
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+        self.splits: dict[str, _Split] = {}
+        self.of_dataset: tuple[str, ...] = ()
+        self.dataset = command.dataset or DEFAULT_DATASET
+
+    def run(self) -> None:
+        """Reads and judges everything."""
+        found = self._read()
+        if any(given.splits is None for given in found.values()):
+            self._load()
+        for name, given in found.items():
+            self._judge(name, given)
+
+    def _read(self) -> dict[str, _Given]:
+        """Answers of all files; the later file counts where two have one puzzle."""
+        found: dict[str, _Given] = {}
+        for path in self.command.files:
+            try:
+                answers, splits = self._read_one(path)
+            except ValueError as error:
+                self.problems.append(str(error))
+                continue
+            for name, attempts in answers.items():
+                if name in found and found[name].splits == splits:
+                    self.problems.append(f"{name}: in {found[name].path} and in {path}; the latter counts")
+                found[name] = _Given(path, attempts, splits)
+        return found
+
+    def _read_one(self, path: Path) -> tuple[dict[str, list[Attempt]], tuple[str, ...] | None]:
+        if not (path / "settings.json").exists() or self.command.dataset is not None:
+            return read_answers(path, self.problems), None
+        from compressarc.run_folder import RunFolder
+
+        run = RunFolder(path)
+        title = f"{run.dataset} {run.split}".strip()
+        unknown = len(run.whole_split.unknown)
+        split = self.splits.setdefault(title, _Split(title, {}, {}, unknown, touched=True))
+        split.truth |= run.puzzles
+        split.outputs |= run.split_outputs()
+        answers = {
+            name: [tuple(as_grid(g, f"{path}: {name}") for g in a["grids"]) for a in result["answers"]]
+            for name, result in run.results().items()
+        }
+        return answers, (title,)
+
+    def _load(self) -> None:
+        from compressarc.cli import loaded
+
+        splits = loaded(self.dataset, strict=self.command.strict).splits
+        if self.command.split is not None:
+            if self.command.split not in splits:
+                raise ValueError(
+                    f"{self.dataset}: no split {self.command.split!r}; there are {', '.join(splits)}"
+                )
+            splits = {self.command.split: splits[self.command.split]}
+        for name, puzzles in splits.items():
+            title = f"{self.dataset} {name}"
+            split = self.splits.setdefault(title, _Split(title, {}, {}, 0))
+            split.truth = puzzles | split.truth
+            split.outputs |= {n: len(p.solution) for n, p in puzzles.items() if p.solution is not None}
+            split.unknown = sum(p.solution is None for p in puzzles.values())
+        self.of_dataset = tuple(f"{self.dataset} {name}" for name in splits)
+
+    def _judge(self, name: str, given: _Given) -> None:
+        """Scores one puzzle's answers, in every split that has it with its solution."""
+        places = [self.splits[t] for t in given.splits or self.of_dataset if name in self.splits[t].truth]
+        known = [split for split in places if split.truth[name].solution is not None]
+        if not known:
+            what = "no known solution" if places else "no such puzzle"
+            self.problems.append(f"{given.path}: {name}: {what} in dataset {self.dataset}")
+        if len(known) > 1:
+            titles = " and ".join(split.title for split in known)
+            self.notes.append(f"{name}: judged in {titles}, which both have it; --split chooses")
+        for split in known:
+            split.touched = True
+            solution = split.truth[name].solution
+            assert solution is not None
+            try:
+                score = score_answers(given.attempts, solution)
+            except ValueError as error:
+                self.problems.append(f"{given.path}: {name}: {error}")
+                continue
+            if is_blank(given.attempts) and not any(o.right for o in score.outputs):
+                split.blank += 1
+            else:
+                split.scores[name] = score
+
+
+def _as_json(splits: list[tuple[_Split, SplitScore]], problems: list[str]) -> dict[str, Any]:
     return {
         "splits": {
-            split: {
+            split.title.rpartition(" ")[2]: {
+                "of": split.title,
                 "puzzles": total.puzzles,
                 "missing": list(total.missing),
+                "blank": split.blank,
+                "without_known_solution": split.unknown,
                 "paper": {f"pass@{n}": count for n, count in total.solved.items()},
                 "arc_prize": total.official,
                 "kaggle": {"outputs": total.outputs, "right": total.outputs_right},
@@ -77,10 +169,10 @@ def _as_json(splits: dict[str, tuple[dict[str, Score], Any]], problems: list[str
                         "official_score": score.per_output,
                         "outputs": [o._asdict() for o in score.outputs],
                     }
-                    for name, score in scores.items()
+                    for name, score in split.scores.items()
                 },
             }
-            for split, (scores, total) in splits.items()
+            for split, total in splits
         },
         "problems": problems,
     }
@@ -88,56 +180,63 @@ def _as_json(splits: dict[str, tuple[dict[str, Score], Any]], problems: list[str
 
 def run_score_command(command: Command, console: Console) -> int:
     """Runs `compressarc score`; returns the exit status (1: something could not be read)."""
-    from compressarc.datasets import load_splits
-
     if not command.files:
         raise ValueError("score: expected at least one result.json, submission file or folder of a batch")
-    problems: list[str] = []
-    found = _read(command.files, problems)
-    splits = load_splits(command.dataset)
-    scored: dict[str, tuple[dict[str, Score], Any]] = {}
-    truth = {name: puzzle for puzzles in splits.values() for name, puzzle in puzzles.items()}
-    scores = _scored(found, truth, problems, command.dataset)
-    for split, puzzles in splits.items():
-        own = {name: score for name, score in scores.items() if name in puzzles}
-        sizes = {name: len(p.solution) for name, p in puzzles.items() if p.solution is not None}
-        if own:
-            scored[split] = own, score_split(own, split=sizes)
+    scorer = _Scorer(command)
+    scorer.run()
+    touched = [s for s in scorer.splits.values() if s.touched and s.outputs]
+    scored = [(split, score_split(split.scores, split=split.outputs)) for split in touched]
+    problems = [*scorer.problems, *scorer.notes]
     if command.json:
         sys.stdout.write(json.dumps(_as_json(scored, problems), indent=1) + "\n")
     else:
-        for split, (own, total) in scored.items():
-            _print_split(console, f"{command.dataset} {split}", own, total)
+        for split, total in scored:
+            _print_split(console, split, total)
     for line in problems[:_LISTED]:
-        print(f"compressarc: {line}", file=sys.stderr)  # noqa: T201
+        say(line)
     if len(problems) > _LISTED:
-        print(f"compressarc: ... and {len(problems) - _LISTED} more", file=sys.stderr)  # noqa: T201
+        say(f"... and {len(problems) - _LISTED} more")
     if not scored:
         raise ValueError("no answer could be scored")
-    return 1 if problems else 0
+    return 1 if scorer.problems else 0
 
 
-def _print_split(console: Console, title: str, scores: dict[str, Score], total: Any) -> None:
-    from rich.table import Table
+def _print_split(console: Console, split: _Split, total: SplitScore) -> None:
+    from rich.table import Column, Table
     from rich.text import Text
 
+    scores = split.scores
+
     table = Table(
-        "puzzle", "verdict", "rank of solution", "test outputs right", "sizes right", "pixels right"
+        Column("puzzle", overflow="fold"),
+        "verdict",
+        "rank of solution",
+        "test outputs right",
+        "sizes right",
+        "pixels right",
     )
     for name, score in scores.items():
         outputs = score.outputs
         pixels = sum(o.pixels for o in outputs)
         table.add_row(
-            Text(name),
+            Text(printable(name)),
             verdict(score),
             str(score.rank or "-"),
             f"{sum(o.right for o in outputs)} of {len(outputs)}",
             f"{sum(o.size_right for o in outputs)} of {len(outputs)}",
             percent(pixels, len(outputs)),
         )
-    console.print(table)
-    console.print(title, markup=False, highlight=False, style="bold")
-    for line in describe_split(total):
+    if scores:
+        console.print(table)
+    console.print(split.title, markup=False, highlight=False, style="bold", soft_wrap=True)
+    lines = describe_split(total)
+    if split.blank:
+        puzzles = f"{split.blank} puzzle{'' if split.blank == 1 else 's'}"
+        lines.append(f"{puzzles} among the missing with blank answers (2 x 2 black) only")
+    if split.unknown:
+        puzzles = f"{split.unknown} puzzle{'' if split.unknown == 1 else 's'}"
+        lines.append(f"{puzzles} of the split without a known solution, which no percentage counts")
+    for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     every = [o for score in scores.values() for o in score.outputs]
     answered = [o for o in every if o.missing < 2]

@@ -401,15 +401,15 @@ class Solution:
 
     def _repr_html_(self) -> str:
         """Both guesses beside the truth, for notebooks."""
-        from compressarc.notebook import rows_html
+        from compressarc.notebook import MOST_ROWS, rows_html
 
         rows = []
-        for t, grid in enumerate(self.puzzle.test):
+        for t, grid in enumerate(self.puzzle.test[:MOST_ROWS]):
             truth = None if self.puzzle.solution is None else self.puzzle.solution[t]
             guesses = [(f"guess {n + 1}", answer[t], truth) for n, answer in enumerate(self.attempts)]
             last = [] if truth is None else [("truth", truth, None)]
             rows.append([(f"test {t} input", grid, None), *guesses, *last])
-        return rows_html(repr(self), rows)
+        return rows_html(repr(self), rows, max(0, len(self.puzzle.test) - MOST_ROWS))
 
 
 def _as_puzzle(puzzle: Puzzle | str | Path | Mapping[str, Any]) -> Puzzle:

@@ -14,6 +14,7 @@ from rich.style import Style
 from rich.text import Text
 
 from compressarc.draw import INK, PALETTE
+from compressarc.files import printable
 from compressarc.puzzle import Grid, Puzzle
 from compressarc.score import Score, verdict, wrong_cells
 
@@ -32,24 +33,32 @@ def _style(color: int) -> Style:
                  bgcolor=f"rgb({background[0]},{background[1]},{background[2]})")  # fmt: skip
 
 
-def grid_text(grid: Grid, title: str = "", *, digits: bool = False, truth: Grid | None = None) -> Text:
+def grid_text(
+    grid: Grid, title: str = "", *, digits: bool = False, truth: Grid | None = None, width: int | None = None
+) -> Text:
     """A grid as colored cells, two characters wide; digits where colors can't be seen.
 
     truth: cells that differ from it are marked, with `><` or with an exclamation mark.
+    width: characters there are; colored cells get narrower to fit, and what still does not is left out.
     """
     grid = np.asarray(grid)
     wrong = np.zeros(grid.shape, bool) if truth is None else wrong_cells(grid, truth)
+    columns = grid.shape[1]
+    cell = 2 if digits or width is None or 2 * columns <= width else 1
+    shown = columns if width is None else max(1, min(columns, width // cell))
     text = Text(no_wrap=True)
+    if shown < columns:
+        title = f"{title} (first {shown} of {columns} columns)".lstrip()
     if title:
         text.append(f"{title}\n")
-    for i, row in enumerate(grid):
+    for i, row in enumerate(grid[:, :shown]):
         if i:
             text.append("\n")
         for j, color in enumerate(row):
             if digits:
                 text.append(f"{color}{'!' if wrong[i, j] else ' '}")
             else:
-                text.append("><" if wrong[i, j] else "  ", style=_style(color))
+                text.append("><"[:cell] if wrong[i, j] else " " * cell, style=_style(color))
     return text
 
 
@@ -66,14 +75,17 @@ def side_by_side(
     """
     digits = _digits(console)
     return Columns(
-        [grid_text(g, t, digits=digits, truth=truth if "guess" in t else None) for t, g in grids],
+        [
+            grid_text(g, t, digits=digits, truth=truth if "guess" in t else None, width=console.width)
+            for t, g in grids
+        ],
         padding=(0, 3),
     )
 
 
 def show_puzzle(console: Console, puzzle: Puzzle, *, solution: bool = False) -> None:
     """Prints the pairs of a puzzle, the first ones if there are very many."""
-    console.print(Text.assemble((puzzle.name, "bold"), f"  {puzzle.source}"))
+    console.print(Text.assemble((printable(puzzle.name), "bold"), f"  {printable(puzzle.source)}"))
     for n, (left, right) in enumerate(puzzle.train[:_SHOWN_PAIRS]):
         console.print(side_by_side(console, [(f"train {n} input", left), ("output", right)]))
         console.print()
@@ -152,7 +164,7 @@ class SolveDisplay:
             TimeRemainingColumn(),
             console=console,
         )
-        self._task = self._bar.add_task(puzzle.name, total=steps, status="")
+        self._task = self._bar.add_task(printable(puzzle.name, 40), total=steps, status="")
         self._live = Live(self._bar, console=console, refresh_per_second=4, transient=False)
         self._printed = 0
         self.phase = "starting"
@@ -169,7 +181,7 @@ class SolveDisplay:
 
     def say(self, line: str) -> None:
         """Prints a line above the bar."""
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(line, 2000), markup=False, highlight=False, soft_wrap=True)
 
     def acknowledge(self) -> None:
         """Says what a first Ctrl-C or SIGTERM will do."""

@@ -197,9 +197,10 @@ def part(tmp_path):
     small = zoo.make("small", [((2, 2), (2, 2))], [(2, 2)], truth_sizes=[(2, 2)])
     puzzles = {"same": zoo.SAME, "small": small}
     plan = make_plan({n: signature(p.canvas) for n, p in puzzles.items()}, device_model("cpu"))
+    whole = puzzles | {f"other{i}": small for i in range(398)}
     run = RunFolder.create(
         tmp_path / "part", puzzles, BatchSettings(SolveConfig(steps=40)), plan,
-        dataset="mine", split="evaluation", split_puzzles=400,
+        dataset="mine", split="evaluation", whole_split=whole,
     )  # fmt: skip
     for name, puzzle in puzzles.items():
         answers = [tuple((g + 1) % 3 for g in puzzle.solution), tuple((g + 2) % 3 for g in puzzle.solution)]
@@ -216,9 +217,9 @@ def test_the_summary_is_against_the_split(part):
     show_summary(console, part)
     text = console.export_text()
     assert "2 of 2 puzzles done" in text
-    assert "pass@2 1 (50.00 %)" in text
-    assert "of all 400 puzzles of mine evaluation: pass@2 0.25 %" in text
-    assert "398 are not in this batch" in text
+    assert "of 400 puzzles: pass@1 1 (0.25 %), pass@2 1 (0.25 %)" in text
+    assert "398 missing, which count as not solved" in text
+    assert "398 of the 400 are not in this batch; of its own 2: pass@2 1 (50.00 %)" in text
     assert "3 steps skipped, which were not finite" in text
     assert part.results()["small"]["skipped_steps"] == 3
 

@@ -285,3 +285,19 @@ def test_shares_of_a_split_are_merged_into_one_submission(tmp_path, capsys):
     assert list(merged) == names and merged[names[1]][0]["attempt_1"] == [[2]]
     assert merged[names[399]][0]["attempt_2"] == [[0, 0], [0, 0]]
     assert all(len(merged[n]) == len(puzzles[n].test) for n in names)
+
+
+def test_an_interruption_within_a_dataclass_ends_with_our_status(tmp_path):
+    """Python itself would end with the signal's, see `__main__`."""
+    code = (
+        "import sys, types, compressarc.__main__ as m\n"
+        "cli = types.ModuleType('compressarc.cli')\n"
+        "def main():\n"
+        "    exec('raise KeyboardInterrupt')\n"
+        "cli.main = main\n"
+        "sys.modules['compressarc.cli'] = cli\n"
+        "sys.exit(m.main())\n"
+    )
+    (tmp_path / "code.py").write_text(code)
+    done = subprocess.run([sys.executable, tmp_path / "code.py"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3 and done.stderr == "compressarc: stopped\n"

@@ -13,6 +13,7 @@ from compressarc import cli
 from compressarc.datasets import load_dataset, load_puzzle, load_splits, parse_puzzle
 from compressarc.inputs import signature
 from compressarc.plan import work
+from compressarc.puzzle import Puzzle
 
 PAIR = {"input": [[0, 1]], "output": [[1, 0]]}
 
@@ -235,7 +236,7 @@ def test_one_unreadable_file_never_blocks_the_rest(tmp_path, capsys):
     assert all("\n" not in line for line in found.skipped)
     with pytest.raises(ValueError, match=r"binary\.json"):
         load_dataset(tmp_path, strict=True)
-    with pytest.warns(UserWarning, match="skipped: .* and 7 more"):
+    with pytest.warns(UserWarning, match="skipped: .* and 6 more"):
         assert len(load_splits(tmp_path)["training"]) == 2
     capsys.readouterr()
     assert cli.main(["list", "--dataset", str(tmp_path)]) == 0
@@ -251,7 +252,7 @@ def test_jsonl_with_and_without_ids(tmp_path):
     found = load_dataset(tmp_path / "many.jsonl")
     assert names(found) == {"training": ["7", "many-3", "many-5", "one", "one-8", "wrapped"]}
     assert len(found.skipped) == 1 and "many.jsonl: line 7: not valid JSON" in found.skipped[0]
-    assert any("line 8: one for the second time" in note for note in found.notes)
+    assert any("line 8; the latter is named one-8" in note for note in found.notes)
 
 
 def test_lists_of_pairs_and_extra_keys(tmp_path):
@@ -308,7 +309,10 @@ def test_bad_solutions_cost_the_solution_only(tmp_path):
     found = load_dataset(tmp_path)
     assert found.splits["evaluation"]["a"].solution is None
     assert found.splits["evaluation"]["b"].solution[0].tolist() == [[5]]
-    assert "its solution was left out: puzzle a: 2 solutions for 1 test inputs" in found.skipped[0]
+    assert (
+        "challenges.json: a: 2 solutions for 1 test input; the puzzle's solution was left out"
+        in found.skipped[0]
+    )
 
 
 def test_several_thousand_files(tmp_path):
@@ -340,3 +344,77 @@ def test_no_shape_of_data_breaks_the_parser(data):
         assert "any" in str(error)
     else:
         assert puzzle.canvas.problem.max() <= 9
+
+
+def test_no_puzzle_takes_anothers_place(tmp_path):
+    """Every puzzle keeps a name of its own, whatever the names that are taken already."""
+    for path in ("a/b.json", "b.json", "a-b.json", "one.json", "two.json"):
+        write(tmp_path / "folder" / path, PUZZLE)
+    write(tmp_path / "folder" / "many.json", {"one": HIDDEN, "two": HIDDEN, "many-one": HIDDEN})
+    found = load_dataset(tmp_path / "folder")
+    (puzzles,) = found.splits.values()
+    assert len(puzzles) == 8 and all(name == puzzle.name for name, puzzle in puzzles.items())
+    named = [note.rsplit(" ", 1)[1] for note in found.notes if "the latter is named" in note]
+    assert len(named) == found.renamed == 8 - len({"a-b", "b", "one", "two", "many-one"})
+    assert set(named) < set(puzzles)
+    lines = [PUZZLE | {"id": i} for i in ("q", "q-3", "q", "q")]
+    write(tmp_path / "q.jsonl", "\n".join(map(json.dumps, lines)))
+    with pytest.warns(UserWarning, match="the latter is named"):
+        assert len(load_splits(tmp_path / "q.jsonl")["training"]) == 4
+
+
+def test_what_is_no_file_and_where_links_lead(tmp_path):
+    write(tmp_path / "elsewhere" / "far.json", PUZZLE)
+    folder = tmp_path / "folder"
+    write(folder / "near.json", PUZZLE)
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "loop").symlink_to(folder)
+    os.mkfifo(folder / "pipe.json")
+    (folder / "folder.json").mkdir()
+    found = load_dataset(folder)
+    assert names(found) == {"training": ["far", "near"]}
+    assert any("pipe.json: no regular file: ignored" in note for note in found.notes)
+
+
+def test_odd_separators_within_a_line(tmp_path):
+    lines = [
+        PUZZLE | {"id": i, "author": text} for i, text in (("a", "x\u2028y"), ("b", "x\x85y"), ("c", ""))
+    ]
+    write(
+        tmp_path / "f.jsonl",
+        "\n".join(json.dumps(line, ensure_ascii=False) for line in lines) + "\nnot json\n",
+    )
+    found = load_dataset(tmp_path / "f.jsonl")
+    assert names(found) == {"training": ["a", "b", "c"]} and "line 4: not valid JSON" in found.skipped[0]
+
+
+def test_solutions_that_fit_no_puzzle_are_said(tmp_path):
+    write(tmp_path / "x_evaluation_challenges.json", {"a": HIDDEN, "b": HIDDEN, "c": HIDDEN})
+    write(tmp_path / "x_evaluation_solutions.json", {"a": [[[1]]], "b": None, "z": [[[1]]]})
+    notes = load_dataset(tmp_path).notes
+    assert any("1 solutions of puzzles that it does not hold: ignored (z)" in note for note in notes)
+    assert any("2 puzzles without a solution (b, c)" in note for note in notes)
+
+
+def test_a_puzzle_that_was_skipped_says_why(tmp_path):
+    write(tmp_path / "good.json", PUZZLE)
+    write(tmp_path / "ragged.json", {"train": [PAIR], "test": [{"input": [[1], [1, 2]]}]})
+    with pytest.raises(
+        ValueError, match=r"no puzzle 'ragged' in dataset .*; skipped: .*ragged\.json.*ragged grid"
+    ):
+        load_puzzle("ragged", tmp_path)
+    write(tmp_path / "wide.json", {"train": [PAIR], "test": [{"input": [[0] * 40]}]})
+    told = []
+    load_puzzle("wide", tmp_path, tell=told.append)
+    assert len(told) == 1 and "1 x 40 cells" in told[0]
+
+
+def test_a_puzzle_made_of_lists():
+    puzzle = Puzzle("x", ([[[0, 1]], [[1, 0]]],), [[[0, 1]]])
+    assert "Puzzle('x', 1 train, 1 test, 1 x 2" in repr(puzzle) and puzzle.train[0][0].dtype == np.int8
+    with pytest.raises(ValueError, match=r"puzzle x: train\[0\]\[1\]: .*0\.\.9"):
+        Puzzle("x", (([[0]], [[10]]),), ([[0]],))
+    with pytest.raises(TypeError, match="expected pairs of grids"):
+        Puzzle("x", (5,), ([[0]],))
+    with pytest.raises(ValueError, match="solutions: expected a list of grids, got int"):
+        parse_puzzle({"train": [PAIR], "test": [PAIR]}, "nm", solutions=5)

@@ -7,11 +7,15 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from compressarc import files
+from compressarc.files import printable, replace_file
 from compressarc.folder_lock import folder_lock
 from compressarc.stopping import Stop
 
@@ -71,6 +75,7 @@ def test_json_that_is_none_is_named(tmp_path, content):
 
 HOLD = """
 import sys, time
+from compressarc.files import printable, replace_file
 from compressarc.folder_lock import folder_lock
 with folder_lock(sys.argv[1]) as locked:
     print(locked, flush=True)
@@ -142,3 +147,30 @@ def test_who_holds_is_written_in_the_lock(tmp_path):
     with folder_lock(tmp_path):
         assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
     assert (tmp_path / ".lock").read_text() == ""
+
+
+def test_links_are_followed_and_devices_written_to(tmp_path):
+    """`--out /dev/null`, a pipe or a link: what stands there is used, never replaced."""
+    target, link = tmp_path / "target", tmp_path / "link"
+    link.symlink_to(target)
+    replace_file(link, b"through")
+    assert link.is_symlink() and target.read_bytes() == b"through"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    read = []
+    reader.start()
+    replace_file(pipe, b"into a pipe")
+    reader.join(10)
+    assert read == [b"into a pipe"] and pipe.is_fifo()
+    assert not list(tmp_path.glob(".*"))
+
+
+@given(st.text(max_size=50))
+def test_printable_text_is_one_line(text):
+    shown = printable(text)
+    assert shown.isprintable() and (not text.isprintable() or len(text) > 300 or shown == text)
+
+
+def test_long_text_is_shortened():
+    assert len(printable("x" * 10_000)) < 400

@@ -7,6 +7,11 @@ from hypothesis import strategies as st
 
 from compressarc import cli
 from compressarc.datasets import load_splits
+from compressarc.device_model import device_model
+from compressarc.files import replace_json
+from compressarc.inputs import signature
+from compressarc.plan import make_plan
+from compressarc.run_folder import BatchSettings, Record, RunFolder
 from compressarc.score import (
     Score,
     read_answers,
@@ -16,7 +21,7 @@ from compressarc.score import (
     submission,
     verdict,
 )
-from tests.compressarc import made_up
+from tests.compressarc import made_up, zoo
 from tests.conftest import DATA
 
 
@@ -236,3 +241,174 @@ def test_a_split_that_is_not_all_there():
     total = score_split({"a": Score(1, 1.0)}, split={"a": 1, "b": 2, "c": 1})
     assert total.puzzles == 3 and total.missing == ("b", "c") and total.fraction(2) == pytest.approx(1 / 3)
     assert total.outputs == 4
+
+
+def kaggle(folder, **challenges):
+    """A competition folder: {split: ({id: [solution, ...]}, whether the solutions are there)}."""
+    for split, (solutions, known) in challenges.items():
+        puzzles = {
+            name: {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1]]} for _ in grids]}
+            for name, grids in solutions.items()
+        }
+        replace_json(folder / f"arc-agi_{split}_challenges.json", puzzles)
+        if known:
+            replace_json(folder / f"arc-agi_{split}_solutions.json", solutions)
+    return folder
+
+
+def right(solutions):
+    return {name: official(grids) for name, grids in solutions.items()}
+
+
+def test_a_test_set_of_known_puzzles_takes_none_of_them_away(scored, tmp_path):
+    """Kaggle's placeholder test set repeats puzzles of the training set, without solutions."""
+    truth = {"a": [[[1]]], "b": [[[2]]], "c": [[[3]]], "d": [[[4]]]}
+    hidden = {name: truth[name] for name in "abc"}
+    folder = kaggle(tmp_path / "kaggle", training=(truth, True), test=(hidden, False))
+    status, found, errors = scored(right(truth), options=["--dataset", str(folder)])
+    assert status == 0 and list(found["splits"]) == ["training"], errors
+    assert found["splits"]["training"]["paper"]["pass@1"] == 4
+
+
+def test_each_split_is_judged_by_its_own_solutions(scored, tmp_path):
+    train, other = {"a": [[[1]]], "b": [[[2]]]}, {"a": [[[5]]], "z": [[[6]]]}
+    folder = kaggle(tmp_path / "k", training=(train, True), evaluation=(other, True))
+    _, found, errors = scored(right({"a": [[[1]]]}), options=["--dataset", str(folder)])
+    assert {k: v["paper"]["pass@1"] for k, v in found["splits"].items()} == {"training": 1, "evaluation": 0}
+    assert "judged in" in errors
+    options = ["--dataset", str(folder), "--split", "evaluation"]
+    _, found, _ = scored(right(other), options=options)
+    assert list(found["splits"]) == ["evaluation"] and found["splits"]["evaluation"]["paper"]["pass@1"] == 2
+
+
+def test_a_batch_is_scored_in_the_split_it_names(tmp_path, capsys):
+    own = zoo.make("own", [((2, 2), (2, 2))], [(2, 2)], truth_sizes=[(2, 2)])
+    rest = {f"other{i}": zoo.SAME for i in range(7)}
+    plan = make_plan({"own": signature(own.canvas)}, device_model("cpu"))
+    run = RunFolder.create(
+        tmp_path / "run", {"own": own}, BatchSettings(), plan,
+        dataset="mine", split="training", whole_split=rest | {"own": own},
+    )  # fmt: skip
+    run.save_record("own", 0, Record(made_up.history([own.solution]), "finished", 1.0))
+    assert cli.main(["score", str(run.folder), "--json"]) == 0
+    (split,) = json.loads(capsys.readouterr().out)["splits"].values()
+    assert split["of"] == "mine training" and split["puzzles"] == 8 and len(split["missing"]) == 7
+    assert split["paper"] == {"pass@1": 1, "pass@2": 1}
+    assert run.totals(run.results()).solved[2] == 1 and run.totals(run.results()).puzzles == 8
+    assert run.within(run.totals(run.results()))[0].startswith(
+        "7 of the 8 are not in this batch; of its own 1"
+    )
+
+
+def test_blanks_are_no_answers(scored, tmp_path, capsys):
+    """Unless they are right."""
+    blank = [[0, 0], [0, 0]]
+    empty = [{"attempt_1": blank, "attempt_2": blank}]
+    status, found, _ = scored({ONE: empty, TWO: official(TRAINING[TWO].solution)})
+    split = found["splits"]["training"]
+    assert status == 0 and split["blank"] == 1 and ONE in split["missing"] and list(split["scores"]) == [TWO]
+    _, found, _ = scored({ONE: empty})
+    assert len(found["splits"]["training"]["missing"]) == 400
+    folder = kaggle(tmp_path / "k", training=({"a": [blank]}, True))
+    _, found, _ = scored({"a": empty}, options=["--dataset", str(folder)])
+    assert found["splits"]["training"]["paper"]["pass@1"] == 1
+
+
+def test_a_malformed_answer_keeps_its_rank(scored):
+    truth = TRAINING[ONE].solution[0].tolist()
+    answers = [5, {"grids": [[[1]]]}, {"grids": [truth]}]
+    status, found, _ = scored({"puzzle": ONE, "answers": answers})
+    one = found["splits"]["training"]["scores"][ONE]
+    assert status == 1 and one["rank_of_solution"] == 3 and one["verdict"] == "wrong"
+    assert [o["missing"] for o in one["outputs"]] == [1]
+
+
+def test_puzzles_without_a_known_solution_are_said(scored, tmp_path):
+    folder = kaggle(tmp_path / "k", training=({"a": [[[1]]], "b": [[[2]]], "c": [[[3]]]}, False))
+    replace_json(folder / "arc-agi_training_solutions.json", {"a": [[[1]]]})
+    _, found, _ = scored(right({"a": [[[1]]]}), options=["--dataset", str(folder)])
+    split = found["splits"]["training"]
+    assert split["puzzles"] == 1 and split["without_known_solution"] == 2
+
+
+def test_what_else_stands_in_a_submission_is_said(scored):
+    entry = official(TRAINING[ONE].solution)[0] | {"attempt_3": [[1]]}
+    _, found, errors = scored({ONE: [entry]})
+    assert "ignored: attempt_3" in errors and found["splits"]["training"]["paper"]["pass@1"] == 1
+    text = json.dumps({ONE: [entry]})
+    _, _, errors = scored(text[:-1] + ", " + text[1:])
+    assert f"key {ONE!r} for the second time" in errors
+
+
+def test_control_characters_are_shown_and_not_sent(scored):
+    status, _, errors = scored({"a\nb\x1b[2Jc": 3, ONE: official(TRAINING[ONE].solution), "x" * 10_000: 3})
+    assert status == 1 and "\x1b" not in errors and "a\\nb\\x1b[2Jc" in errors
+    assert all(line.startswith("compressarc: ") and len(line) < 500 for line in errors.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: submission({"a": []}), "a: no answer"),
+        (lambda: score_answers([[[1, 2]]], [np.ones((1, 2))]), "expected grids of rows and columns"),
+    ],
+)
+def test_wrong_arguments(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_no_answer_at_all_is_wrong():
+    score = score_answers([None], [np.ones((1, 2))])
+    assert score.rank is None and score.outputs[0].missing == 2
+
+
+def merge(tmp_path, capsys, *shares, options=()):
+    paths = []
+    for i, content in enumerate(shares):
+        paths.append(tmp_path / f"share{i}.json")
+        paths[-1].write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    capsys.readouterr()
+    out = tmp_path / "merged.json"
+    status = cli.main(["submission", *map(str, paths), "--out", str(out), *options])
+    return status, json.loads(out.read_text()) if out.exists() else None, "".join(capsys.readouterr())
+
+
+ARC = ("--dataset", "arcagi", "--split", "training")
+
+
+def test_what_is_unusable_in_a_share_is_named_and_blank(tmp_path, capsys):
+    one, two = official(TRAINING[ONE].solution), official(TRAINING[TWO].solution)
+    bad = {
+        ONE: one * 2,
+        TWO: [two[0], {"attempt_1": None, "attempt_2": two[1]["attempt_2"]}],
+        "007bbfb7": [{"attempt_1": [[11]], "attempt_2": [[1.5]]}],
+        "_meta": {"by": "me"},
+    }
+    status, merged, shown = merge(tmp_path, capsys, bad, options=ARC)
+    blank = [[0, 0], [0, 0]]
+    assert status == 1 and f"{ONE}: 2 outputs for 1 test input" in shown and "is 11" in shown
+    assert "_meta: expected a non-empty list" in shown and "Traceback" not in shown
+    assert merged[ONE] == [{"attempt_1": blank, "attempt_2": blank}] and len(merged) == 400
+    assert merged[TWO][1] == {"attempt_1": blank, "attempt_2": two[1]["attempt_2"]}
+
+
+def test_shares_in_other_encodings(tmp_path, capsys):
+    text = json.dumps({ONE: official(TRAINING[ONE].solution)})
+    other = json.dumps({TWO: official(TRAINING[TWO].solution)})
+    _, merged, shown = merge(
+        tmp_path, capsys, b"\xef\xbb\xbf" + text.encode(), other.encode("utf-16"), options=ARC
+    )
+    assert "2 of 400 puzzles of arcagi training" in shown
+    assert merged[ONE] == official(TRAINING[ONE].solution)
+
+
+def test_a_split_that_is_named_must_be_there(tmp_path, capsys):
+    share = {ONE: official(TRAINING[ONE].solution)}
+    for options, message in (
+        (("--dataset", "arcagj", "--split", "training"), "did you mean"),
+        (("--dataset", "arcagi", "--split", "trainign"), "no split 'trainign'"),
+        (("--split", "training"), "--split needs --dataset"),
+    ):
+        status, merged, shown = merge(tmp_path, capsys, share, options=options)
+        assert status == 2 and merged is None and message in shown
