@@ -298,6 +298,8 @@ def test_an_interruption_within_a_dataclass_ends_with_our_status(tmp_path):
         "sys.modules['compressarc.cli'] = cli\n"
         "sys.exit(m.main())\n"
     )
-    (tmp_path / "code.py").write_text(code)
-    done = subprocess.run([sys.executable, tmp_path / "code.py"], capture_output=True, text=True, timeout=60)
+    (tmp_path / "interrupted.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"], capture_output=True, text=True, timeout=60, cwd=tmp_path
+    )
     assert done.returncode == 3 and done.stderr == "compressarc: stopped\n"
