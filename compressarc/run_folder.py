@@ -156,10 +156,13 @@ class RunFolder:
         missing = [n for n in self.names if not isinstance(puzzles, dict) or n not in puzzles]
         if missing:
             raise ValueError(f"{self.folder / 'puzzles.json'}: no puzzle {', '.join(missing[:3])}")
-        self.puzzles = {
-            name: parse_puzzle(puzzles[name], name, source=self.dataset, tell=lambda _: None)
-            for name in self.names
-        }
+        try:
+            self.puzzles = {
+                name: parse_puzzle(puzzles[name], name, source=self.dataset, tell=lambda _: None)
+                for name in self.names
+            }
+        except ValueError as error:
+            raise ValueError(f"{self.folder / 'puzzles.json'}: {error}") from error
 
     @classmethod
     def create(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from compressarc import batch_terminal
+from compressarc import batch_terminal, cli
 from compressarc.batch import Event, run_batch
 from compressarc.batch_terminal import BatchDisplay, show_summary
 from compressarc.config import SolveConfig
@@ -236,3 +236,54 @@ def test_a_line_a_minute_into_a_pipe(part, monkeypatch):
     lines = [line for line in console.export_text().splitlines() if "% of the steps" in line]
     assert len(lines) == 5
     assert re.fullmatch(r"2\.5 % of the steps, .*10\.0 steps/s, .* left at this rate", lines[0]), lines[0]
+
+
+WRONG = (None, -1, 1.5, True, "x", [], {}, [[1]], [{}])
+
+
+def damaged(data, path=()):
+    """The same data with one place of it replaced or gone, place by place, two levels deep."""
+    if len(path) < 3 and isinstance(data, dict):
+        for key in list(data)[:20]:
+            yield (*path, key), {k: v for k, v in data.items() if k != key}
+            for _, inner in damaged(data[key], (*path, key)):
+                yield (*path, key), data | {key: inner}
+    elif len(path) < 3 and isinstance(data, list) and data:
+        yield path, data[:-1]
+        for _, inner in damaged(data[0], (*path, 0)):
+            yield path, [inner, *data[1:]]
+    for value in WRONG:
+        if type(value) is not type(data) or value != data:
+            yield path, value
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "results/small.json",
+        pytest.param("settings.json", marks=pytest.mark.slow),
+        pytest.param("puzzles.json", marks=pytest.mark.slow),
+        "plan.json",
+    ],
+)
+def test_no_damage_to_a_folder_ends_in_a_traceback(part, file, capsys, monkeypatch, tmp_path):
+    """One place of one file wrong: a line that names the file, or a result that does not depend on it."""
+    from compressarc import page
+
+    monkeypatch.setattr(page, "has_published", lambda run: False)
+    path = part.folder / file
+    whole = json.loads(path.read_text())
+    commands = (["report", str(part.folder)], ["score", str(part.folder)],
+                ["submission", str(part.folder), "--out", str(tmp_path / "merged.json")])  # fmt: skip
+    refused = 0
+    for place, content in damaged(whole):
+        path.write_text(json.dumps(content))
+        for command in commands:
+            capsys.readouterr()
+            status = cli.main(command)
+            shown = capsys.readouterr().err
+            assert status in (0, 1, 2), (place, content)
+            if status == 2:
+                assert str(part.folder) in shown and len(shown.splitlines()) <= 1 + (command[0] == "score"), shown
+                refused += 1
+    assert refused > 10 or file == "plan.json"
