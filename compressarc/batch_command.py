@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from compressarc.batch import Event
+    from compressarc.batch_terminal import BatchDisplay
     from compressarc.cli import Batch
     from compressarc.device_model import DeviceModel
     from compressarc.plan import Plan
@@ -197,22 +198,34 @@ def run_batch_command(
         from compressarc.elastic import require_ray
 
         require_ray()
-    modeled_only = command.plan and command.device is not None
-    if not modeled_only:
-        _start_jax(command, use_cache)
-    import jax
+    display: list[BatchDisplay] = []
 
-    device, devices = _devices(command, modeled_only)
-    first = modeled_only or jax.process_index() == 0
-    with contextlib.ExitStack() as held:
+    def acknowledge() -> None:
+        if display:
+            display[0].acknowledge()
+        else:
+            console.print("stopping as soon as it has started; again to stop at once", markup=False)
+
+    # Before jax: an exception raised while it starts, as Ctrl-C would, is lost or ends the process.
+    with Stop(acknowledge) as stop, contextlib.ExitStack() as held:
+        modeled_only = command.plan and command.device is not None
+        if not modeled_only:
+            _start_jax(command, use_cache)
+        import jax
+
+        device, devices = _devices(command, modeled_only)
+        first = modeled_only or jax.process_index() == 0
         plan, run = _plan_and_folder(command, chosen, device, devices, first, modeled_only, held, console)
         if first:
             _show_plan(command, console, chosen.puzzles, plan, device, devices)
         if run is None:
             return 0
+        if stop.asked and jax.process_count() == 1:
+            console.print("stopped before the first step: go on with --resume", markup=False)
+            return STOPPED
         if budget is not None:
             budget = max(1e-3, budget - (time.monotonic() - started))
-        return _work(command, console, run, budget, first)
+        return _work(command, console, run, budget, first, stop, display)
 
 
 def _show_plan(
@@ -235,8 +248,19 @@ def _show_plan(
         console.print(f"wrote {command.save_plan}", markup=False)
 
 
-def _work(command: Batch, console: Console, run: RunFolder, budget: float | None, first: bool) -> int:
-    """Runs the engine, then reports; returns the exit status."""
+def _work(
+    command: Batch,
+    console: Console,
+    run: RunFolder,
+    budget: float | None,
+    first: bool,
+    stop: Stop,
+    shown: list[BatchDisplay],
+) -> int:
+    """Runs the engine, then reports; returns the exit status.
+
+    shown: takes the display, for whoever acknowledges a stop.
+    """
     import jax
 
     from compressarc.batch_terminal import BatchDisplay, show_summary
@@ -244,39 +268,37 @@ def _work(command: Batch, console: Console, run: RunFolder, budget: float | None
 
     total = len(run.names) * command.seeds * command.config.steps
     display = BatchDisplay(console, run, total, quiet=not first)
+    shown.append(display)
+
+    def tell(event: Event) -> bool:
+        display.tell(event)
+        return stop.asked
+
     try:
-        with Stop(display.acknowledge) as stop:
+        with display:
+            if command.engine == "ray":
+                from compressarc.elastic import run_elastic
 
-            def tell(event: Event) -> bool:
-                display.tell(event)
-                return stop.asked
+                cache = jax.config.values["jax_compilation_cache_dir"] if command.cache else ""
+                whole = run_elastic(
+                    run,
+                    address=command.address,
+                    checkpoint_every=command.checkpoint_every,
+                    budget=budget,
+                    tell=tell,
+                    cache=cache or "",
+                )
+            else:
+                from compressarc.batch import run_batch
 
-            with display:
-                if command.engine == "ray":
-                    from compressarc.elastic import run_elastic
-
-                    cache = jax.config.values["jax_compilation_cache_dir"] if command.cache else ""
-                    whole = run_elastic(
-                        run,
-                        address=command.address,
-                        checkpoint_every=command.checkpoint_every,
-                        budget=budget,
-                        tell=tell,
-                        cache=cache or "",
-                    )
-                else:
-                    from compressarc.batch import run_batch
-
-                    whole = run_batch(
-                        run, checkpoint_every=command.checkpoint_every, budget=budget, tell=tell
-                    )
-            if first:
-                results = run.results()
-                show_summary(console, run, results)
-                page = write_page(run, None, results)
-                console.print(f"wrote {run.folder / 'submission.json'}, {page}", markup=False)
-                if not whole:
-                    console.print("stopped before the end: go on with --resume")
+                whole = run_batch(run, checkpoint_every=command.checkpoint_every, budget=budget, tell=tell)
+        if first:
+            results = run.results()
+            show_summary(console, run, results)
+            page = write_page(run, None, results)
+            console.print(f"wrote {run.folder / 'submission.json'}, {page}", markup=False, soft_wrap=True)
+            if not whole:
+                console.print("stopped before the end: go on with --resume")
     except OSError as error:
         if first:
             with contextlib.suppress(ValueError, OSError):

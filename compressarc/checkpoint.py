@@ -144,9 +144,12 @@ class Checkpoints:
                 found = json.loads(meta.read_text(encoding="utf-8"))
                 differing = _differences(found, self._print)
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ValueError(
-                    f"{meta}: damaged ({error}); remove {self.folder} to begin the run anew"
-                ) from error
+                found = self._identity()
+                if found is None:
+                    raise ValueError(
+                        f"{meta}: damaged ({error}); remove {self.folder} to begin the run anew"
+                    ) from error
+                differing = _differences(found, self._print)
             if differing:
                 raise ValueError(
                     f"{self.folder.parent}: holds a run with another {' and another '.join(differing)}; "
@@ -203,6 +206,7 @@ class Checkpoints:
             if field.name != "ranking":
                 arrays[f"history/{field.name}"] = np.asarray(getattr(history, field.name))
         arrays |= {f"answers/{k}": a for k, a in pack_answers(history.ranking).items()}
+        arrays["about"] = np.array(json.dumps(self._print))
         try:
             with naming(self.folder / str(history.steps)), _quiet():
                 manager.save(history.steps, args=ArraysSave(arrays), force=True)
@@ -221,16 +225,19 @@ class Checkpoints:
         Raises: ValueError naming the file if no checkpoint can be read.
         """
         if not (self.folder / _META).exists():
-            if self.steps:
+            if not self.steps:
+                return None
+            found = self._identity()
+            if found is None or _differences(found, self._print):
                 raise ValueError(
-                    f"{self.folder / _META}: missing; remove {self.folder} to begin the run anew"
+                    f"{self.folder / _META}: missing, and no checkpoint says that it is of this run; "
+                    f"remove {self.folder} to begin the run anew"
                 )
-            return None
         damage: dict[Path, str] = {}
         for step in reversed(self.steps):
             try:
                 saved = self._read(step)
-            except (ValueError, OSError, KeyError, TypeError) as error:
+            except Exception as error:  # what NumPy and zipfile raise of damaged files is without end
                 damage[self.folder / str(step)] = (str(error).splitlines() or [type(error).__name__])[0]
                 continue
             for path, reason in damage.items():
@@ -239,18 +246,28 @@ class Checkpoints:
             if damage:
                 self.close()  # it would still count the removed ones
             return saved
-        for path, reason in damage.items():
-            raise ValueError(
-                f"{path}: damaged checkpoint ({reason}), and there is no older one; "
-                f"remove {self.folder} to begin the run anew"
-            )
+        if damage:
+            each = " and ".join(f"{path}: damaged checkpoint ({reason})" for path, reason in damage.items())
+            raise ValueError(f"{each}; there is no other; remove {self.folder} to begin the run anew")
         return None
 
+    def _identity(self) -> dict[str, Any] | None:
+        """What a checkpoint itself says of the run that it belongs to, if any can be read."""
+        for step in reversed(self.steps):
+            with contextlib.suppress(Exception), np.load(self._arrays(step), allow_pickle=False) as file:
+                found = json.loads(str(file["about"]))
+                if isinstance(found, dict):
+                    return found
+        return None
+
+    def _arrays(self, step: int) -> Path:
+        return self.folder / str(step) / "default" / "arrays.npz"  # `stored_arrays`, without orbax
+
     def _read(self, step: int) -> Saved:
-        path = self.folder / str(step) / "default" / "arrays.npz"  # `stored_arrays`, without orbax
+        path = self._arrays(step)
         try:
             with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
+                arrays = {name: file[name] for name in file.files if name != "about"}
         except (EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"{path.name}: {error}") from error
         part = lambda name: {k[len(name) :]: a for k, a in arrays.items() if k.startswith(name)}  # noqa: E731

@@ -1,4 +1,7 @@
-"""The command line: `compressarc COMMAND`, each with `--help`."""
+"""Solves ARC-AGI puzzles by compressing them.
+
+`compressarc COMMAND --help` for each command; `compressarc --version`.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import tyro
 
 from compressarc.config import SolveConfig
-from compressarc.files import printable
+from compressarc.files import Unfailing, printable
 from compressarc.stopping import STOPPED
 
 if TYPE_CHECKING:
@@ -217,9 +220,10 @@ _PIPE_WIDTH = 400
 def _console() -> Console:
     from rich.console import Console
 
+    file = cast("IO[str]", Unfailing(sys.stdout, say))
     if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
-        return Console(highlight=False, emoji=False, width=_PIPE_WIDTH)
-    return Console(highlight=False, emoji=False)
+        return Console(file=file, highlight=False, emoji=False, width=_PIPE_WIDTH)
+    return Console(file=file, highlight=False, emoji=False)
 
 
 def _use_cache() -> None:
@@ -232,7 +236,8 @@ def _use_cache() -> None:
 
 def say(line: str) -> None:
     """A line about what was left out or is unusual, on standard error."""
-    print(f"compressarc: {printable(line)}", file=sys.stderr)
+    with suppress(OSError):
+        print(f"compressarc: {printable(line)}", file=sys.stderr)
 
 
 def loaded(dataset: str, *, strict: bool) -> Dataset:

@@ -18,8 +18,11 @@ def unknown(kind: str, name: str, known: Collection[str]) -> ValueError:
     return ValueError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}")
 
 
-def positive_integer(name: str, value: Any, *, least: int = 1) -> int:
-    """The value as an int; NumPy's integers are integers. Raises: ValueError if it is none, or too small."""
+def positive_integer(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
+    """The value as an int; NumPy's integers are integers.
+
+    Raises: ValueError if it is none, too small or too large.
+    """
     try:
         number = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
@@ -27,7 +30,17 @@ def positive_integer(name: str, value: Any, *, least: int = 1) -> int:
     if number is None or number < least:
         wanted = "a positive integer" if least == 1 else f"an integer of at least {least}"
         raise ValueError(f"{name}={value!r}: expected {wanted}")
+    if most is not None and number > most:
+        raise ValueError(f"{name}={value!r}: expected at most {most}")
     return number
+
+
+def seed_number(value: Any) -> int:
+    """The value as a seed. Raises: ValueError unless it is an integer from 0 to 2^32 - 1.
+
+    jax makes its keys of 32 bits: larger numbers would be another seed than they say.
+    """
+    return positive_integer("seed", value, least=0, most=2**32 - 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +56,10 @@ class Variant:
 
     apply_pre_norm: bool = False
     symmetric_softmax: bool = False
+
+
+MOST_CHUNK = 10_000
+"""Steps of a device call at most: what every step reports lies on the device until then."""
 
 
 class Program(NamedTuple):
@@ -78,8 +95,14 @@ class SolveConfig:
     """average row and column weights of softmax layers: transposition becomes an exact symmetry"""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "chunk"):
-            object.__setattr__(self, name, positive_integer(name, getattr(self, name)))
+        object.__setattr__(self, "steps", positive_integer("steps", self.steps))
+        object.__setattr__(self, "chunk", positive_integer("chunk", self.chunk, most=MOST_CHUNK))
+        for name in ("apply_pre_norm", "symmetric_softmax"):
+            value = getattr(self, name)
+            value = value.item() if hasattr(value, "item") else value  # NumPy's are fine
+            if not isinstance(value, bool):
+                raise ValueError(f"{name}={value!r}: expected True or False")
+            object.__setattr__(self, name, value)
         for name, low, high in (
             ("learning_rate", 0, math.inf),
             ("eps", 0, math.inf),
@@ -87,7 +110,8 @@ class SolveConfig:
             ("b2", -1e-300, 1),
         ):
             value = getattr(self, name)
-            number = float(value) if isinstance(value, numbers.Real) else math.nan
+            real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            number = float(value) if real else math.nan
             if not low < number < high:
                 raise ValueError(f"{name}={value!r}: expected a number between {max(low, 0):g} and {high:g}")
             object.__setattr__(self, name, number)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import collections
 import contextlib
 import errno
+import io
 import json
+import os
 import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
@@ -172,5 +174,51 @@ def check_writable(folder: str | Path) -> Path:
             file.write(b"room for a small file")
             file.flush()
     except OSError as error:
-        raise ValueError(f"{folder}: cannot write here ({error.strerror or error})") from error
+        if folder.is_symlink() and not folder.exists():
+            raise ValueError(f"{folder}: a link to nowhere; expected a folder") from error
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{folder}: cannot write here: a file, expected a folder") from error
+        reason = str(named(error, folder)).removeprefix(f"{folder}: ")
+        raise ValueError(f"{folder}: cannot write here ({reason})") from error
     return folder
+
+
+class Unfailing(io.TextIOBase):
+    """A text stream that gives up in silence where the one below it fails: its reader gone, its disk full.
+
+    A run of hours must not end because nobody reads its progress any more.
+    """
+
+    def __init__(self, stream: TextIO, tell: Callable[[str], None]):
+        """tell: told once why nothing more is written, unless it is that the reader has gone."""
+        self._stream, self._tell = stream, tell
+        self.broken: OSError | None = None
+
+    def _try(self, action: Callable[[], object]) -> None:
+        if self.broken is not None:
+            return
+        try:
+            action()
+        except OSError as error:
+            self.broken = error
+            with contextlib.suppress(OSError, ValueError):  # so that nothing is left to write at the end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            if not isinstance(error, BrokenPipeError):
+                self._tell(f"standard output: {error.strerror or error}; going on without it")
+
+    def write(self, text: str) -> int:
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding

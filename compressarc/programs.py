@@ -16,6 +16,7 @@ import functools
 import gc
 import hashlib
 import importlib.metadata
+import json
 import os
 import socket
 import tempfile
@@ -26,6 +27,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+
+from compressarc.files import replace_json
 
 
 @contextlib.contextmanager
@@ -102,6 +105,60 @@ def _mended(cache: Path, since: float) -> None:
                     compilation_cache.decompress_executable(path.read_bytes())
                 except Exception:  # whatever the compression library raises
                     path.unlink()
+
+
+_UNNAMED = "found"
+_hits = [0]
+"""How often this process has found a program in jax's cache."""
+
+
+def _listen(event: str, **_: object) -> None:
+    _hits[0] += event == "/jax/compilation_cache/cache_hits"
+
+
+jax.monitoring.register_event_listener(_listen)
+
+
+class _Mark:
+    """Says which entries of jax's cache hold a compiled program: they may be damaged, or gone since."""
+
+    def __init__(self, cache: Path, name: str):
+        self._cache = cache
+        # jax's own key depends on where the cache is: entries of a copied one are not found.
+        key = f"{cache.absolute()}\0{name}"
+        self._path = cache / "compiled" / hashlib.sha256(key.encode()).hexdigest()[:40]
+        self._before = self._entries()
+        self._hits = _hits[0]
+
+    def _entries(self) -> dict[str, int]:
+        """Names and sizes of what jax keeps."""
+        sizes = {}
+        with contextlib.suppress(OSError):
+            for path in self._cache.glob("*-cache"):
+                sizes[path.name] = path.stat().st_size
+        return sizes
+
+    def holds(self) -> bool:
+        """Whether the program is in the cache, whole; entries that are not are removed."""
+        try:
+            wanted = json.loads(self._path.read_text())
+            damaged = [n for n, size in wanted.items() if n != _UNNAMED and self._before.get(n) != size]
+        except (OSError, ValueError, AttributeError):
+            return False
+        for name in damaged:
+            with contextlib.suppress(OSError):
+                (self._cache / name).unlink(missing_ok=True)
+        return bool(wanted) and not damaged
+
+    def write(self) -> None:
+        """Notes the entries that have come since; where none has, nothing is known to be kept."""
+        after = self._entries()
+        new = {name: size for name, size in after.items() if self._before.get(name) != size}
+        if not new and _hits[0] > self._hits and not self._path.exists():
+            new = {_UNNAMED: 0}  # kept by a process that ended before it could note it
+        if new:
+            with contextlib.suppress(OSError):
+                replace_json(self._path, new)
 
 
 @contextlib.contextmanager
@@ -242,11 +299,8 @@ def compiled_program(
     folder = jax.config.values["jax_compilation_cache_dir"]
     cache = Path(folder) if folder else None
     path = cache / "traced" / name if cache else None
-    # Written once it is compiled: a process may have ended in between.
-    done = None
-    if cache is not None:
-        done = cache / "compiled" / hashlib.sha256(compiled_name.encode()).hexdigest()[:40]
-    cached = done is not None and done.exists()
+    mark = None if cache is None else _Mark(cache, compiled_name)
+    cached = mark is not None and mark.holds()
     if on_compile is not None:
         on_compile(cached)
     with collector_paused(), _writing_to(None if cached else cache):
@@ -262,10 +316,8 @@ def compiled_program(
             first, second = (tuple(jax.tree.leaves(part)) for part in spread.arguments)
         jitted = jax.jit(call, donate_argnums=0, compiler_options=compiler_options)
         executable = jitted.lower(first, second).compile()
-    if done is not None:
-        with contextlib.suppress(OSError):
-            done.parent.mkdir(parents=True, exist_ok=True)
-            done.touch()
+    if mark is not None:
+        mark.write()
     _return_freed_memory()
     _compiled[compiled_name] = CompiledProgram(executable, out_tree)
     return _compiled[compiled_name]

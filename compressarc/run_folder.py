@@ -65,7 +65,7 @@ class BatchSettings:
     vote: str = "paper"
 
     def __post_init__(self) -> None:
-        seeds = tuple(positive_integer("seeds", seed, least=0) for seed in self.seeds)
+        seeds = tuple(positive_integer("seeds", seed, least=0, most=2**32 - 1) for seed in self.seeds)
         object.__setattr__(self, "seeds", seeds)
         if self.settle is not None:
             object.__setattr__(self, "settle", positive_integer("settle", self.settle))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import shutil
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressarc.config import seed_number
 from compressarc.files import check_writable, naming
 from compressarc.folder_lock import folder_lock
 from compressarc.stopping import STOPPED, Stop
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from compressarc.checkpoint import Checkpoints, Saved
     from compressarc.cli import Analyze, Solve
+    from compressarc.config import SolveConfig
     from compressarc.puzzle import Puzzle
     from compressarc.solver import Progress, Solution
     from compressarc.terminal import SolveDisplay
@@ -32,6 +35,7 @@ def _check(command: Solve) -> None:
         raise ValueError("--resume needs --out, the folder that holds the checkpoints")
     if command.overwrite and (command.resume or command.out is None):
         raise ValueError("--overwrite belongs to --out without --resume: it begins the folder's run anew")
+    seed_number(command.seed)
     if command.checkpoint_every <= 0:
         raise ValueError(f"--checkpoint-every={command.checkpoint_every}: expected a positive number")
     if command.time_limit is not None and not command.time_limit > 0:
@@ -124,7 +128,7 @@ class _Session:
             on_chunk=lambda progress: self._on_chunk(progress, display),
             time_limit=None if self.store is None else self.store.time_limit,
             resume_from=saved,
-            stop_when=lambda: stop.asked,
+            stop_when=lambda: stop.asked or self._unread(),
             on_compile=display.compiling_step,
         )
         if self.checkpoints is not None:
@@ -133,15 +137,25 @@ class _Session:
             self.checkpoints.close()
         return solution
 
+    def _unread(self) -> bool:
+        """Whether nobody reads the output, and nothing else is kept of the run."""
+        return (
+            self.out is None
+            and self.analysis is None
+            and getattr(self.console.file, "broken", None) is not None
+        )
+
     def _open(self, out: Path, key: Any, display: SolveDisplay) -> Saved | None:
         """Checkpoints in the folder; what the run goes on from, if it does."""
         from compressarc.checkpoint import Checkpoints
 
         assert self.store is not None
         place = out / "checkpoints"
+        if (out / "settings.json").exists():
+            raise ValueError(f"{out}: holds a batch; choose another folder")
         if self.store.overwrite:
             _clear(out)
-        _refuse_another(out, self.puzzle.name, self.store)
+        _refuse_another(out, self.puzzle.name, self.store, display.say)
         try:
             checkpoints = Checkpoints(place, self.puzzle, self.command.config, key)
         except ValueError as error:
@@ -161,11 +175,20 @@ class _Session:
                     f"{out}: holds this run after {there} steps; go on with --resume, choose another folder, "
                     "or --overwrite it"
                 )
-            checkpoints.clear()
-            return None
+            if there == 0 and (out / "result.json").exists():
+                raise ValueError(
+                    f"{out}: holds a result of this puzzle, and no checkpoints to go on from; choose another "
+                    "folder, or --overwrite it"
+                )
+            if there == 0:
+                checkpoints.clear()
+                return None
+            display.say(f"{out} holds this run already, all {there} steps; --overwrite would begin it anew")
         saved = checkpoints.restore(display.say)
         if saved is None:
             display.say("no checkpoint yet: from the first step")
+        elif saved.history.steps == steps:
+            self.saved = steps
         else:
             self.saved = saved.history.steps
             display.say(f"resuming after step {self.saved}")
@@ -207,13 +230,16 @@ class _Session:
                 else "nothing to keep yet; the same command begins anew"
             )
             console.print(
-                f"stopped after {history.steps} of {solution.config.steps} steps: {how}", highlight=False
+                f"stopped after {history.steps} of {solution.config.steps} steps: {how}",
+                highlight=False,
+                soft_wrap=True,
             )
         elif interrupted:
             console.print(
                 f"stopped after {history.steps} of {solution.config.steps} steps; "
                 "only with --out could it go on later",
                 highlight=False,
+                soft_wrap=True,
             )
         return STOPPED if interrupted else 0
 
@@ -232,7 +258,8 @@ class _Session:
             key = jax.random.fold_in(jax.random.key(self.command.seed), 1)
             written += draw_analysis(solution, self.analysis, key=key)
         if written:
-            self.console.print("wrote " + ", ".join(map(str, written)), markup=False, highlight=False)
+            names = ", ".join(map(str, written))
+            self.console.print(f"wrote {names}", markup=False, highlight=False, soft_wrap=True)
 
 
 def describe(puzzle: Puzzle) -> str:
@@ -248,6 +275,11 @@ def _import_orbax() -> None:
         import orbax.checkpoint  # noqa: F401
 
 
+def _settings(config: SolveConfig) -> dict[str, Any]:
+    """Settings that a run's result depends on; a run may be prolonged."""
+    return {k: v for k, v in dataclasses.asdict(config).items() if k != "steps"}
+
+
 def _clear(out: Path) -> None:
     """Removes what an earlier run left behind, checkpoints and results."""
     with naming(out):
@@ -257,24 +289,28 @@ def _clear(out: Path) -> None:
             (out / name).unlink(missing_ok=True)
 
 
-def _refuse_another(out: Path, name: str, command: Solve) -> None:
-    """Refuses a folder that holds a batch, or the result of another run, or of more steps.
+def _refuse_another(out: Path, name: str, command: Solve, tell: Callable[[str], None]) -> None:
+    """Refuses a folder that holds the result of another run, or of more steps.
+
+    tell: told of a damaged result beside checkpoints, from which it is written anew.
 
     Raises: ValueError that says what it holds.
     """
-    if (out / "settings.json").exists():
-        raise ValueError(f"{out}: holds a batch; choose another folder")
     path = out / "result.json"
     if not path.exists():
         return
     otherwise = "choose another folder, or --overwrite it"
+    asked: dict[str, Any] = {"puzzle": name, "key": f"seed {command.seed}"} | _settings(command.config)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         held = {"puzzle": str(found["puzzle"]), "key": f"seed {found['seed']}"}
+        held |= {k: found["config"][k] for k in _settings(command.config)}
         steps = int(found["steps"])
     except (OSError, ValueError, KeyError, TypeError) as error:
+        if (out / "checkpoints").exists():
+            tell(f"{path}: damaged ({error}); the checkpoints beside it count, and it is written anew")
+            return
         raise ValueError(f"{path}: not a result of `compressarc solve` ({error}); {otherwise}") from error
-    asked = {"puzzle": name, "key": f"seed {command.seed}"}
     differing = [f"another {k}: {held[k]}, asked for {asked[k]}" for k in held if held[k] != asked[k]]
     if differing:
         raise ValueError(f"{out}: holds a run with {' and '.join(differing)}; {otherwise}")

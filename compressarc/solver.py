@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import enum
 import functools
 import math
+import numbers
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +19,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from compressarc.config import Program, SolveConfig, positive_integer
+from compressarc.config import Program, SolveConfig, seed_number
 from compressarc.datasets import load_puzzle, parse_puzzle
 from compressarc.inputs import Grids, Signature, grids, signature
 from compressarc.loss import loss_terms
@@ -430,8 +432,39 @@ def _as_key(key: PRNGKeyArray | None, seed: int | None) -> PRNGKeyArray:
         raise ValueError("expected either key=jax.random.key(...) or seed=..., an integer")
     if key is None:
         assert seed is not None
-        return jax.random.key(positive_integer("seed", seed, least=0))
+        return jax.random.key(seed_number(seed))
     return key
+
+
+def _as_state(resume_from: Any, puzzle: Puzzle, config: SolveConfig) -> tuple[Run, History]:
+    """A copy of the state to go on from: steps donate it, and the caller's stays as it is.
+
+    Raises: TypeError if it is none, ValueError if it is of another puzzle, or of more steps.
+    """
+    try:
+        run, history = resume_from
+        steps = history.steps
+    except (TypeError, ValueError, AttributeError) as error:
+        raise TypeError(f"resume_from: expected a state and its history ({error})") from error
+    if steps > config.steps:
+        raise ValueError(f"steps={config.steps}: the run to go on from has taken {steps} steps already")
+    static = signature(puzzle.canvas)
+    wanted = jax.eval_shape(lambda: init(static, config.program, key=jax.random.key(0)))
+    same = jax.tree.structure(run) == jax.tree.structure(wanted)
+    if not same or any(a.shape != b.shape for a, b in zip(*map(jax.tree.leaves, (run, wanted)), strict=True)):
+        raise ValueError(
+            f"resume_from: the state is not of puzzle {puzzle.name}: its arrays have other shapes"
+        )
+    return jax.tree.map(jnp.copy, run), copy.deepcopy(history)
+
+
+def _ended(history: History, config: SolveConfig, stop_when: Callable[[], bool] | None) -> Status | None:
+    """How a run has ended, if it has; None if it is to go on."""
+    if history.given_up:
+        return Status.NON_FINITE
+    if history.steps >= config.steps:
+        return Status.FINISHED
+    return Status.INTERRUPTED if stop_when is not None and stop_when() else None
 
 
 def solve(
@@ -457,23 +490,23 @@ def solve(
       on_chunk: called after every chunk; return True to stop. Progress bars, logs and
         checkpoints attach here.
       time_limit: seconds after which no further chunk is started. There is always an answer.
-      resume_from: state and history to go on from (`Checkpoints.restore`). The result is
-        the one an uninterrupted run would have given.
-      stop_when: asked before every chunk, the first one included; return True to stop.
+      resume_from: state and history to go on from (`Checkpoints.restore`), which stay as they
+        are. The result is the one an uninterrupted run of the same key would have given.
+      stop_when: asked before the compilation and before every chunk; return True to stop.
       on_compile: called before the program is compiled, with whether it is in the cache.
 
     Returns: a `Solution`; its status tells whether the run finished. Steps that are not finite
       are skipped and counted (`History.skipped`); ten in a row end the run.
 
-    Raises: ValueError for a puzzle or setting that is wrong, before anything is compiled.
+    Raises: ValueError or TypeError for a puzzle or setting that is wrong, before anything is compiled.
     """
     puzzle, key = _as_puzzle(puzzle), _as_key(key, seed)
-    if time_limit is not None and not time_limit > 0:
+    if not isinstance(config, SolveConfig):
+        raise TypeError(f"config: expected a SolveConfig, got {type(config).__name__}")
+    if time_limit is not None and not (isinstance(time_limit, numbers.Real) and time_limit > 0):
         raise ValueError(f"time_limit={time_limit!r}: expected a positive number of seconds")
-    if resume_from is not None and resume_from[1].steps > config.steps:
-        raise ValueError(
-            f"steps={config.steps}: the run to go on from has taken {resume_from[1].steps} steps already"
-        )
+    if resume_from is not None:
+        resume_from = _as_state(resume_from, puzzle, config)
     started = time.perf_counter()
     deadline = math.inf if time_limit is None else started + time_limit
     canvas = puzzle.canvas
@@ -484,17 +517,16 @@ def solve(
     else:
         run, history = resume_from
     first, before = history.steps, history.seconds
+    ended = _ended(history, config, stop_when)
+    if ended is not None:  # before anything is compiled
+        return Solution(puzzle, config, ended, history, run, 0, 0.0, time.perf_counter() - started)
     advance = chunk_program(run, data, noise_key, static, program, on_compile)
     # No step yet: the first call of a program has costs of its own.
     run, _ = jax.block_until_ready(advance(run, data, jnp.int32(0), noise_key))
     compile_seconds = time.perf_counter() - started
-    status = Status.NON_FINITE if history.given_up else Status.FINISHED
     begun = time.perf_counter()
     seconds = 0.0
-    while history.steps < config.steps and not history.given_up:
-        if stop_when is not None and stop_when():
-            status = Status.INTERRUPTED
-            break
+    while (status := _ended(history, config, stop_when)) is None:
         count = min(config.chunk - history.steps % config.chunk, config.steps - history.steps)
         run, info = advance(run, data, jnp.int32(count), noise_key)
         going = history.append(jax.device_get(info), count, canvas.colors)
@@ -502,12 +534,7 @@ def solve(
         history.seconds = before + seconds
         progress = Progress(puzzle, config, run, history, history.steps - first, seconds, compile_seconds)
         stop = on_chunk is not None and on_chunk(progress)
-        if not going:
-            status = Status.NON_FINITE
-        elif history.steps < config.steps and stop:
-            status = Status.INTERRUPTED
-            break
-        elif history.steps < config.steps and time.perf_counter() > deadline:
-            status = Status.TIME_LIMIT
+        if going and history.steps < config.steps and (stop or time.perf_counter() > deadline):
+            status = Status.INTERRUPTED if stop else Status.TIME_LIMIT
             break
     return Solution(puzzle, config, status, history, run, history.steps - first, seconds, compile_seconds)

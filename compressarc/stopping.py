@@ -7,13 +7,16 @@ what will happen, and ends the process if told a second time.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Ctrl-C, the end that a scheduler asks for, and a terminal that is closed."""
+
 STOPPED = 3
 """Exit status of a command that was stopped and can go on."""
 
@@ -38,7 +41,9 @@ class Stop:
         os.set_blocking(self._write, False)
         self._fd_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         # Handlers that do nothing: what counts is that the pipe hears of it.
-        self._before = {s: signal.signal(s, lambda *_: None) for s in SIGNALS}
+        # One that is ignored stays so: nohup, or a job in the background of a script.
+        heard = [s for s in SIGNALS if signal.getsignal(s) != signal.SIG_IGN]
+        self._before = {s: signal.signal(s, lambda *_: None) for s in heard}
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         return self
@@ -56,17 +61,20 @@ class Stop:
     def _listen(self) -> None:
         while numbers := os.read(self._read, 64):
             for number in numbers:
-                if number not in SIGNALS:
+                if number not in self._before:
                     continue
                 if self._asked.is_set():
                     _end(128 + number)
                 self._asked.set()
-                self._acknowledge()
+                with contextlib.suppress(Exception, SystemExit):  # nobody may read it any more
+                    self._acknowledge()
 
 
 def _end(status: int) -> None:
     """Ends the process without waiting for compiler or device; files are whole at any moment."""
-    if sys.stdout.isatty():
-        sys.stdout.write("\x1b[?25h\n")  # a progress bar hides the cursor
-    sys.stdout.flush()
+    with contextlib.suppress(Exception):
+        if os.isatty(1):
+            os.write(1, b"\x1b[?25h\r\n")  # a progress bar hides the cursor, and has taken `sys.stdout`
+        else:
+            sys.stdout.flush()
     os._exit(status)

@@ -284,6 +284,8 @@ def test_no_damage_to_a_folder_ends_in_a_traceback(part, file, capsys, monkeypat
             shown = capsys.readouterr().err
             assert status in (0, 1, 2), (place, content)
             if status == 2:
-                assert str(part.folder) in shown and len(shown.splitlines()) <= 1 + (command[0] == "score"), shown
+                assert str(part.folder) in shown and len(shown.splitlines()) <= 1 + (command[0] == "score"), (
+                    shown
+                )
                 refused += 1
     assert refused > 10 or file == "plan.json"

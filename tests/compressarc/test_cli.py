@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,6 +53,11 @@ def test_help_answers_at_once(subprocess_env):
         (("submission", "nowhere.json"), "nowhere.json: no such file"),
         (("show", PUZZLE, "--dataset", "nowhere"), "unknown dataset 'nowhere'"),
         (("score", "missing.json"), "missing.json: no such file"),
+        (("solve", PUZZLE, "--seed", str(2**63)), "expected at most 4294967295"),
+        (("solve", PUZZLE, "--seed", "-1"), "seed=-1: expected an integer of at least 0"),
+        (("solve", PUZZLE, "--chunk", "99999999999999"), "expected at most 10000"),
+        (("show", PUZZLE, "--png", "x.jpg"), "expected the name of a picture"),
+        (("list", "--dataset", ""), "expected a name, a folder or a file"),
     ],
 )
 def test_bad_input_is_named_before_any_work(arguments, message, capsys):
@@ -162,6 +168,68 @@ def test_stopped_while_stepping_and_resumed(subprocess_env, whole, tmp_path, num
     assert result["status"] == "interrupted" and result["steps"] in checkpoint_steps(cut)
     assert run(subprocess_env, *SOLVE, cut, "--resume").returncode == 0
     same_result(whole, cut)
+
+
+def test_a_finished_run_is_shown_again_and_not_begun_anew(subprocess_env, whole):
+    before = {p: p.read_bytes() for p in (whole / "checkpoints").rglob("*") if p.is_file()}
+    again = run(subprocess_env, *SOLVE, whole)
+    assert again.returncode == 0 and "holds this run already, all 60 steps" in again.stdout
+    assert "compiling" not in again.stdout and "guess 1" in again.stdout
+    assert {p: p.read_bytes() for p in (whole / "checkpoints").rglob("*") if p.is_file()} == before
+    result = json.loads((whole / "result.json").read_text())
+    assert result["status"] == "finished" and result["steps"] == 60
+
+
+def test_what_is_damaged_beside_whole_checkpoints_is_written_anew(subprocess_env, whole, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    (copy / "result.json").write_bytes((whole / "result.json").read_bytes()[:100])
+    (copy / "checkpoints" / "run.json").write_text("{")
+    resumed = run(subprocess_env, *SOLVE, copy, "--resume")
+    assert resumed.returncode == 0 and "result.json: damaged" in resumed.stdout, resumed.stderr
+    same_result(whole, copy)
+    (copy / "checkpoints" / "run.json").unlink()
+    other = run(subprocess_env, *SOLVE, copy, "--resume", "--b2", "0.8")
+    assert other.returncode == 2 and "another b2: 0.9, asked for 0.8" in other.stderr
+    assert run(subprocess_env, *SOLVE, copy, "--resume").returncode == 0
+    shutil.rmtree(copy / "checkpoints")
+    kept = (copy / "result.json").read_bytes()
+    for options, message in (((), "no checkpoints to go on from"), (("--b2", "0.8"), "another b2")):
+        refused = run(subprocess_env, *SOLVE, copy, *options)
+        assert refused.returncode == 2 and message in refused.stderr
+    assert (copy / "result.json").read_bytes() == kept
+
+
+def test_a_batch_is_not_overwritten_by_a_run(tmp_path, capsys):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "kept").write_text("x")
+    (tmp_path / "settings.json").write_text("{}")
+    assert main(["solve", PUZZLE, "--out", str(tmp_path), "--overwrite"]) == 2
+    assert "holds a batch" in capsys.readouterr().err and (tmp_path / "checkpoints" / "kept").exists()
+
+
+def test_a_run_outlives_its_output(subprocess_env, whole, tmp_path):
+    """Nobody reads it any more, or the disk that it is written to is full: the run itself is kept."""
+    folder = tmp_path / "closed"
+    with subprocess.Popen(
+        command(*SOLVE, folder), env=subprocess_env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        error = process.stderr.read()
+    assert process.returncode == 0 and not error, error
+    same_result(whole, folder)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command(*SOLVE, tmp_path / "full"),
+            env=subprocess_env,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "compressarc: standard output: No space left on device; going on without it\n"
+    same_result(whole, tmp_path / "full")
 
 
 def test_a_second_command_on_the_folder_is_refused(subprocess_env, tmp_path):

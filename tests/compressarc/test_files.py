@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressarc import files
+from compressarc import files, stopping
 from compressarc.files import printable, replace_file
 from compressarc.folder_lock import folder_lock
 from compressarc.stopping import Stop
@@ -174,3 +174,48 @@ def test_printable_text_is_one_line(text):
 
 def test_long_text_is_shortened():
     assert len(printable("x" * 10_000)) < 400
+
+
+def test_an_acknowledgement_that_fails_does_not_deafen(monkeypatch):
+    """Standard output may be gone: the second signal must still end the process."""
+    ended = []
+    monkeypatch.setattr(stopping, "_end", ended.append)
+
+    def fails():
+        raise SystemExit(1)
+
+    with Stop(fails) as stop:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+            deadline = time.time() + 10
+            while (
+                not (ended if stop.asked and number == signal.SIGTERM else stop.asked)
+                and time.time() < deadline
+            ):
+                time.sleep(0.01)
+    assert stop.asked and ended == [128 + signal.SIGTERM]
+
+
+def test_a_closed_terminal_stops_and_ignored_signals_stay_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Stop(lambda: None) as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+            assert not stop.asked and signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+            os.kill(os.getpid(), signal.SIGHUP)
+            deadline = time.time() + 10
+            while not stop.asked and time.time() < deadline:
+                time.sleep(0.01)
+            assert stop.asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_folder_that_is_none_says_so(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="a file, expected a folder"):
+        files.check_writable(tmp_path / "file")
+    with pytest.raises(ValueError, match="a link to nowhere"):
+        files.check_writable(tmp_path / "link")

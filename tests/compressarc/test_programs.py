@@ -1,5 +1,7 @@
 """Programs kept on disk: found without tracing, and never mistaken for another."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,3 +74,27 @@ def test_the_result_must_have_the_structure_told(cache):
 def test_an_unwritable_cache_costs_only_time(cache, monkeypatch):
     monkeypatch.setattr(programs.tempfile, "mkstemp", lambda **_: (_ for _ in ()).throw(OSError("full")))
     assert compiled([])({"x": jnp.ones(3)}, (jnp.float32(0),))["scaled"].shape == (3,)
+
+
+def test_what_is_said_to_be_in_the_cache_is_there(tmp_path):
+    """Entries that are cut off, gone or elsewhere are not; those that are cut off are removed."""
+
+    def mark():
+        return programs._Mark(tmp_path, "program")
+
+    first = mark()
+    assert not first.holds()
+    first.write()  # nothing has come since: a full disk
+    assert not mark().holds()
+    (tmp_path / "a-cache").write_bytes(b"x" * 100)
+    first.write()
+    assert mark().holds()
+    (tmp_path / "a-cache").write_bytes(b"x" * 50)
+    assert not mark().holds() and not (tmp_path / "a-cache").exists()
+    again = mark()
+    (tmp_path / "a-cache").write_bytes(b"x" * 100)
+    again.write()
+    assert mark().holds()
+    copy = tmp_path.with_name("copy")
+    shutil.copytree(tmp_path, copy)
+    assert not programs._Mark(copy, "program").holds()

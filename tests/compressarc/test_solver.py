@@ -14,7 +14,7 @@ from compressarc.multitensor import TYPES
 from compressarc.report import write_pictures, write_result
 from compressarc.solver import History
 from compressarc.vote import VOTES, count_votes
-from tests.compressarc import made_up
+from tests.compressarc import made_up, zoo
 
 CONFIG = compressarc.SolveConfig(steps=200)
 
@@ -212,3 +212,55 @@ def test_components_and_pictures(solution, tmp_path):
     paths.append(save(draw_puzzle(solution.puzzle), tmp_path / "puzzle.png"))
     assert all(path.stat().st_size > 1000 for path in paths)
     assert not list(tmp_path.glob(".*partial"))
+
+
+def test_a_state_to_go_on_from_stays_as_it_is():
+    config = compressarc.SolveConfig(steps=4, chunk=2)
+    begun = compressarc.solve(zoo.SAME, compressarc.SolveConfig(steps=2, chunk=2), seed=0)
+    for _ in range(2):
+        longer = compressarc.solve(zoo.SAME, config, seed=0, resume_from=(begun.run, begun.history))
+        assert longer.history.steps == 4 and begun.history.steps == 2
+        assert np.isfinite(np.asarray(begun.run.ema.logits)).all()
+    whole = compressarc.solve(zoo.SAME, config, seed=0)
+    np.testing.assert_array_equal(longer.history.kl, whole.history.kl)
+    with pytest.raises(ValueError, match="not of puzzle unknown"):
+        compressarc.solve(zoo.UNKNOWN, config, seed=0, resume_from=(begun.run, begun.history))
+    with pytest.raises(TypeError, match="resume_from: expected a state and its history"):
+        compressarc.solve(zoo.SAME, config, seed=0, resume_from=5)
+
+
+def test_a_stop_before_the_compilation_compiles_no_step():
+    told = []
+    stopped = compressarc.solve(
+        zoo.SAME,
+        compressarc.SolveConfig(steps=3, chunk=3),
+        seed=0,
+        stop_when=lambda: True,
+        on_compile=told.append,
+    )
+    assert stopped.status == "interrupted" and stopped.history.steps == 0 and not told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"seed": 2**32}, ValueError, "at most 4294967295"),
+        ({"seed": True}, ValueError, "seed=True"),
+        ({"seed": 0, "config": {"steps": 5}}, TypeError, "expected a SolveConfig, got dict"),
+        ({"seed": 0, "time_limit": "x"}, ValueError, "time_limit='x'"),
+    ],
+)
+def test_wrong_arguments_of_solve(arguments, error, message):
+    with pytest.raises(error, match=message):
+        compressarc.solve(zoo.SAME, **arguments)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"learning_rate": True}, {"apply_pre_norm": "no"}, {"symmetric_softmax": 1}, {"chunk": 10**9}],
+)
+def test_wrong_settings(settings):
+    (name,) = settings
+    with pytest.raises(ValueError, match=f"{name}="):
+        compressarc.SolveConfig(**settings)
+    assert compressarc.SolveConfig(apply_pre_norm=np.True_).apply_pre_norm is True
