@@ -7,7 +7,9 @@ process left behind. Every resumed run must end in exactly the history, guesses 
 a run that nobody killed. Printed for each kill: the moment, the steps that were saved, and
 whether the results are equal.
 
-Takes an hour on two cores. --quick: two kills of each command.
+Takes an hour on two cores. --warm: the same with one cache for all, which is filled by the run that
+nobody kills; the kills fall into the time that it takes then, most of which are steps (10 minutes).
+--quick: two kills of each command.
 """
 
 from __future__ import annotations
@@ -47,10 +49,11 @@ def command(name: str, out: Path, *, resume: bool = False) -> list[str]:
     return [sys.executable, "-m", "compressarc", *words, "--out", str(out)]
 
 
-def environment(place: Path) -> dict[str, str]:
-    """Its own, empty cache of compiled programs; one core for each of two runs side by side."""
+def environment(place: Path, warm: bool) -> dict[str, str]:
+    """Its own, empty cache of compiled programs, or all runs' together; one core for each of two runs."""
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
-    return os.environ | {"XDG_CACHE_HOME": str(place / "cache"), "XLA_FLAGS": flags}
+    cache = place.parent / "cache" if warm else place / "cache"
+    return os.environ | {"XDG_CACHE_HOME": str(cache), "XLA_FLAGS": flags}
 
 
 def findings(name: str, out: Path) -> dict[str, Any]:
@@ -85,20 +88,27 @@ def saved_steps(out: Path) -> int:
     return max(found, default=0)
 
 
-def whole(name: str, place: Path) -> dict[str, Any]:
-    """An uninterrupted run, cold, and how long it took."""
+def whole(name: str, place: Path, warm: bool) -> dict[str, Any]:
+    """An uninterrupted run, cold, or once more warm, and how long it took."""
     begun = time.perf_counter()
     done = subprocess.run(
-        command(name, place / "out"), env=environment(place), capture_output=True, text=True, check=False
+        command(name, place / "out"),
+        env=environment(place, warm),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise RuntimeError(f"{name}: {done.stderr}")
-    return findings(name, place / "out") | {"seconds": time.perf_counter() - begun}
+    found = findings(name, place / "out") | {"seconds": time.perf_counter() - begun}
+    return (
+        whole(name, place.with_name(f"{name}-again"), warm) if warm and "again" not in place.name else found
+    )
 
 
-def killed(name: str, place: Path, moment: float) -> dict[str, Any]:
+def killed(name: str, place: Path, moment: float, warm: bool) -> dict[str, Any]:
     """A run that was killed after so many seconds, and resumed."""
-    out, env = place / "out", environment(place)
+    out, env = place / "out", environment(place, warm)
     with subprocess.Popen(
         command(name, out),
         env=env,
@@ -128,27 +138,34 @@ def main() -> int:
     )
     parser.add_argument("--kills", type=int, default=20, help="of each command")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--warm", action="store_true", help="with the programs in the cache")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--quick", action="store_true", help="two kills of each command")
     arguments = parser.parse_args()
     kills = 2 if arguments.quick else arguments.kills
     rng = random.Random(arguments.seed)
-    moments = {name: sorted(rng.uniform(0, FIRST) for _ in range(kills)) for name in COMMANDS}
+    shares = {name: sorted(rng.uniform(0, 1) for _ in range(kills)) for name in COMMANDS}
+    warm = arguments.warm
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
 
         def one(name: str, number: int) -> dict[str, Any]:
-            return killed(name, root / f"{name}{number}", moments[name][number])
+            within = wholes[name].result()["seconds"] if warm else FIRST
+            moment = within * shares[name][number]
+            return killed(name, root / f"{name}{number}", moment, warm) | {"moment": moment}
 
         with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-            wholes = {name: pool.submit(whole, name, root / name) for name in COMMANDS}
+            wholes = {name: pool.submit(whole, name, root / name, warm) for name in COMMANDS}
             every = {(n, i): pool.submit(one, n, i) for n in COMMANDS for i in range(kills)}
             for name in COMMANDS:
-                print(f"{name}: {wholes[name].result()['seconds']:.0f} s cold and uninterrupted", flush=True)
-            for (name, number), future in every.items():
+                print(
+                    f"{name}: {wholes[name].result()['seconds']:.0f} s {'warm' if warm else 'cold'}, uninterrupted",
+                    flush=True,
+                )
+            for (name, _number), future in every.items():
                 found = future.result()
-                row = {"command": name, "moment": round(moments[name][number], 2)}
+                row = {"command": name, "moment": round(found["moment"], 2)}
                 row |= {k: found[k] for k in ("saved", "anew", "over")}
                 row["equal"] = equal(found, wholes[name].result())
                 rows.append(row)
