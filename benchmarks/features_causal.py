@@ -19,8 +19,8 @@ import jax
 import numpy as np
 
 import features
-from features import circles
-from features.intervention import METHODS, drop_off
+from features.circles import fit as circles
+from features.circles.intervention import METHODS, drop_off
 
 OUTPUT = Path(__file__).parent / "results" / "features_causal.json"
 # Layer: r^2 of PC 1-2 and order, days; the same, months; f = 1 power of days and months.

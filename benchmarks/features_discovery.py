@@ -25,8 +25,8 @@ import numpy as np
 
 import features
 from benchmarks.features_corpus import token_rows
-from features.concepts import CONCEPTS, label_tokens
-from features.draw import draw_circles
+from features.circles.concepts import CONCEPTS, label_tokens
+from features.report.figures import draw_circles
 from features.sae.activations import CachedActivations
 
 OUTPUT = Path(__file__).parent / "results" / "features_discovery.json"

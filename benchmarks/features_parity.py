@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.checks import Check, report
-from features import mixture
-from features.information import mutual_information_curve
-from features.irreducibility import measure, rank_of
+from features.irreducibility import mixture
+from features.irreducibility.measure import measure, rank_of
+from features.irreducibility.separability import mutual_information_curve
 
 MI_BITS, B_MIXTURE = 0.003, 0.005
 LOGITS, RESIDUALS = 1e-3, 1e-4

@@ -21,13 +21,15 @@ import jax.numpy as jnp
 import numpy as np
 
 import features
-from features import clouds, clusters, mixture
-from features.calendar_model import CalendarConfig
-from features.intervention import circle_writer
-from features.planted import Planted, plant, toy_circles
-from features.reconstruction import FiringIndex, reconstruct_group
-from features.regression import hidden_circle
+from features.circles.intervention import circle_writer
+from features.circles.regression import hidden_circle
+from features.discovery import clusters
+from features.discovery.reconstruction import FiringIndex, reconstruct_group
+from features.irreducibility import mixture
 from features.sae.activations import FreshSamples
+from features.synthetic import clouds
+from features.synthetic.calendar_model import CalendarConfig
+from features.synthetic.planted import Planted, plant, toy_circles
 
 OUTPUT = Path(__file__).parent / "results" / "features_spec.json"
 # Published M of the demonstrations, and exact M on the authors' kind of draw (spec, section 13).

@@ -105,8 +105,8 @@ def sweep_row(model: features.LanguageModel, layers: int) -> dict[str, Any]:
     """Every layer's 132 whole-layer patches of next-month, prefixes reused, against full forwards."""
     cached = features.run_task(model, features.get_task("next-month"))
     e = cached.encoded
-    from features.intervention import all_pairs, effect, patch_values
-    from features.prompting import patched_logits
+    from features.circles.intervention import all_pairs, effect, patch_values
+    from features.circles.prompting import patched_logits
 
     pairs = all_pairs(cached)
     depth = cached.num_layers

@@ -22,8 +22,8 @@ from scipy import stats
 
 import hypernet
 from benchmarks.checks import Check, report
-from hypernet.forward import evaluate64
-from hypernet.network import MLP
+from hypernet.networks.forward import evaluate64
+from hypernet.networks.mlp import MLP
 
 ORDER = ("L", "A", "B", "cover", "S", "K")
 

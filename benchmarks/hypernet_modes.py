@@ -21,7 +21,7 @@ import numpy as np
 
 import hypernet
 from benchmarks.hypernet_checks import Row, show
-from hypernet.results import write_json
+from hypernet.files import write_json
 
 BETAS = (-6.0, -5.0, -4.0, -3.5, -3.0, -2.5, -2.0, -1.0)
 FAMILIES = ("double_sided", "pudding", "convexity")

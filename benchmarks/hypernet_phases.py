@@ -21,8 +21,8 @@ import numpy as np
 
 import hypernet
 from benchmarks.hypernet_checks import Row, show
-from hypernet.measuring import Measured
-from hypernet.results import write_json
+from hypernet.analysis.measure import Measured
+from hypernet.files import write_json
 
 STRUCTURED = ("double_sided", "pudding_pos", "pudding_neg", "pudding_mixed")
 SIZES = (5, 7, 8, 10, 14, 16, 20, 24, 32)

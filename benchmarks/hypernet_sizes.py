@@ -18,7 +18,7 @@ import numpy as np
 
 import hypernet
 from benchmarks.hypernet_checks import Row, show
-from hypernet.results import write_json
+from hypernet.files import write_json
 
 TRAINED = (2, 3, 4, 6, 8, 12, 16, 24, 32)
 MEASURED = (5, 7, 10, 14, 16, 20, 24, 32, 48, 64, 96)

@@ -15,7 +15,7 @@ import numpy as np
 
 import hypernet
 from benchmarks.hypernet_checks import Row, show
-from hypernet.results import write_json
+from hypernet.files import write_json
 
 # measured by the specification: T1, one seed, n = 16, lb -5 and -2
 SPEC = {"l2": (0.044, 0.40), "linf": (0.34, 0.63), "max": (0.21, 0.67)}

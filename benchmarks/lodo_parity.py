@@ -20,8 +20,8 @@ import optax
 
 import lodo
 from benchmarks.checks import Check, report
-from lodo import network
-from lodo.architectures import ResidualTheta
+from lodo import block_network as network
+from lodo.preconditioners import ResidualTheta
 
 TOLERANCE = 1e-10
 

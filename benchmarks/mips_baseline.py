@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 
 from mips import SynthesisConfig
-from mips.examination import Examination
+from mips.judging.candidates import Examination
+from mips.judging.verification import verify
 from mips.synthesis import data_only
 from mips.tasks import PUBLISHED
-from mips.verification import verify
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -15,7 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from mips import report, store
+from mips.report import result_files as store
+from mips.report import table as report
 
 RESULTS = Path(__file__).parent / "results"
 QUICK = ("Binary_Addition", "Sum_Last3", "Abs_Diff", "Majority_0_2", "Add_Mod_5", "Newton_Magnetic")

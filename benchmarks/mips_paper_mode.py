@@ -15,7 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from mips import report, store
+from mips.report import result_files as store
+from mips.report import table as report
 
 RESULTS = Path(__file__).parent / "results"
 QUICK = ("Sum_Last2", "Parity_Last2", "Binary_Addition")

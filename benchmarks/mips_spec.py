@@ -18,11 +18,14 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_th
 import jax
 import numpy as np
 
-from mips import SynthesisConfig, automaton, extraction, linear, oracle
-from mips.examination import Examination
+from mips import SynthesisConfig
+from mips import routes as extraction
+from mips.judging.candidates import Examination
 from mips.networks.relu import ReluConfig
 from mips.networks.tokens import TokenConfig
 from mips.networks.training import TrainConfig, init_run, network_of, place, run_chunk, train
+from mips.reading import linear, oracle
+from mips.reading import machine_extraction as automaton
 from mips.tasks import get_task
 
 RESULTS = Path(__file__).parent / "results"

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mips import store
+from mips.judging.verification import right
+from mips.report import result_files as store
 from mips.synthesis import identifier
 from mips.tasks import PUBLISHED
-from mips.verification import right
 
 
 def main() -> int:

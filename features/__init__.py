@@ -12,9 +12,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from features.between import Continuity, continuity
-    from features.calendar_model import Calendar, CalendarConfig, train_calendar
-    from features.circles import (
+    from features.circles.concepts import Concept, Task, get_concept, get_task
+    from features.circles.continuity import Continuity, continuity
+    from features.circles.fit import (
         circle,
         circle_fit_test,
         class_means,
@@ -23,12 +23,7 @@ if TYPE_CHECKING:
         order_score,
         order_test,
     )
-    from features.clusters import ClusterConfig, cluster, spectral
-    from features.concepts import Concept, Task, get_concept, get_task
-    from features.discovery import Candidate, DiscoverConfig, Discovery, annotate, discover
-    from features.graph import coactivation, components, nearest
-    from features.information import mutual_information_curve, separability
-    from features.intervention import (
+    from features.circles.intervention import (
         Effect,
         causal_null,
         circle_writer,
@@ -36,25 +31,30 @@ if TYPE_CHECKING:
         layer_sweep,
         polar_sweep,
     )
-    from features.irreducibility import Irreducibility, measure, measure_many
+    from features.circles.patching import draw_pairs, patch_blocks, patch_heads
+    from features.circles.prompting import Cached, run_prompts, run_task
+    from features.circles.regression import explain, explain_automatically, library, regress
+    from features.discovery.clusters import ClusterConfig, cluster, spectral
+    from features.discovery.discover import Candidate, DiscoverConfig, Discovery, annotate, discover
+    from features.discovery.graph import coactivation, components, nearest
+    from features.irreducibility.measure import Irreducibility, measure, measure_many
+    from features.irreducibility.mixture import sweep
+    from features.irreducibility.separability import mutual_information_curve, separability
+    from features.irreducibility.superposition import overlap, principal_cosines
     from features.lm.decoder import Decoder, forward, residual, residuals
     from features.lm.edits import Ablate, Patch, Steer
     from features.lm.loading import LanguageModel, load
-    from features.mixture import sweep
-    from features.patching import draw_pairs, patch_blocks, patch_heads
-    from features.prompting import Cached, run_prompts, run_task
-    from features.regression import explain, explain_automatically, library, regress
     from features.sae.activations import CachedActivations, StreamedActivations
     from features.sae.config import SAEConfig
     from features.sae.metrics import evaluate, loss_recovered
     from features.sae.model import SAE, decode, encode, firings, reconstruct
     from features.sae.storage import load_sae, save_sae
     from features.sae.train import TrainConfig, train
-    from features.superposition import overlap, principal_cosines
+    from features.synthetic.calendar_model import Calendar, CalendarConfig, train_calendar
 
 _HOMES = {
-    "features.calendar_model": ("Calendar", "CalendarConfig", "train_calendar"),
-    "features.circles": (
+    "features.synthetic.calendar_model": ("Calendar", "CalendarConfig", "train_calendar"),
+    "features.circles.fit": (
         "circle",
         "circle_fit_test",
         "class_means",
@@ -63,12 +63,12 @@ _HOMES = {
         "order_score",
         "order_test",
     ),
-    "features.clusters": ("ClusterConfig", "cluster", "spectral"),
-    "features.concepts": ("Concept", "Task", "get_concept", "get_task"),
-    "features.between": ("Continuity", "continuity"),
-    "features.discovery": ("Candidate", "DiscoverConfig", "Discovery", "annotate", "discover"),
-    "features.graph": ("coactivation", "components", "nearest"),
-    "features.intervention": (
+    "features.discovery.clusters": ("ClusterConfig", "cluster", "spectral"),
+    "features.circles.concepts": ("Concept", "Task", "get_concept", "get_task"),
+    "features.circles.continuity": ("Continuity", "continuity"),
+    "features.discovery.discover": ("Candidate", "DiscoverConfig", "Discovery", "annotate", "discover"),
+    "features.discovery.graph": ("coactivation", "components", "nearest"),
+    "features.circles.intervention": (
         "Effect",
         "causal_null",
         "circle_writer",
@@ -76,22 +76,22 @@ _HOMES = {
         "layer_sweep",
         "polar_sweep",
     ),
-    "features.irreducibility": ("Irreducibility", "measure", "measure_many"),
+    "features.irreducibility.measure": ("Irreducibility", "measure", "measure_many"),
     "features.lm.decoder": ("Decoder", "forward", "residual", "residuals"),
     "features.lm.edits": ("Ablate", "Patch", "Steer"),
     "features.lm.loading": ("LanguageModel", "load"),
-    "features.mixture": ("sweep",),
-    "features.patching": ("draw_pairs", "patch_blocks", "patch_heads"),
-    "features.prompting": ("Cached", "run_prompts", "run_task"),
-    "features.regression": ("explain", "explain_automatically", "library", "regress"),
+    "features.irreducibility.mixture": ("sweep",),
+    "features.circles.patching": ("draw_pairs", "patch_blocks", "patch_heads"),
+    "features.circles.prompting": ("Cached", "run_prompts", "run_task"),
+    "features.circles.regression": ("explain", "explain_automatically", "library", "regress"),
     "features.sae.activations": ("CachedActivations", "StreamedActivations"),
     "features.sae.config": ("SAEConfig",),
     "features.sae.metrics": ("evaluate", "loss_recovered"),
     "features.sae.model": ("SAE", "decode", "encode", "firings", "reconstruct"),
     "features.sae.storage": ("load_sae", "save_sae"),
     "features.sae.train": ("TrainConfig", "train"),
-    "features.information": ("mutual_information_curve", "separability"),
-    "features.superposition": ("overlap", "principal_cosines"),
+    "features.irreducibility.separability": ("mutual_information_curve", "separability"),
+    "features.irreducibility.superposition": ("overlap", "principal_cosines"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

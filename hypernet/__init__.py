@@ -21,26 +21,26 @@ if TYPE_CHECKING:
         pudding,
         tournament,
     )
-    from hypernet.assignment import Assignment
-    from hypernet.baseline import train_directly
-    from hypernet.canonical import Simplified, expression, simplify
-    from hypernet.checkpoints import load, load_config
-    from hypernet.classifier import Classification, classify, classify_many
-    from hypernet.config import GeneratorConfig
-    from hypernet.draw import draw_front, draw_network, draw_phase_diagram
-    from hypernet.formulas import Formula, formula
-    from hypernet.front import Front, pareto_front
-    from hypernet.gallery import write_gallery
-    from hypernet.gaussians import bits
-    from hypernet.generator import Generator, draw_network_and_price, generate, init_generator
-    from hypernet.measuring import Measured, measure
-    from hypernet.network import MLP, evaluate
-    from hypernet.order import LABELS, OrderParameters, order_parameters
-    from hypernet.phase import PhaseDiagram, phase_diagram
-    from hypernet.reading import read_network, write_network
-    from hypernet.rounds import Rounds, classify_rounds
-    from hypernet.target import TARGETS, Target, get_target, modular_addition
-    from hypernet.training import (
+    from hypernet.analysis.measure import Measured, measure
+    from hypernet.analysis.pareto_front import Front, pareto_front
+    from hypernet.analysis.phase_diagram import PhaseDiagram, phase_diagram
+    from hypernet.classification.classify import Classification, classify, classify_many
+    from hypernet.classification.formulas import Formula, formula
+    from hypernet.classification.order_parameters import LABELS, OrderParameters, order_parameters
+    from hypernet.classification.tournament import Rounds, classify_rounds
+    from hypernet.generator.assignment import Assignment
+    from hypernet.generator.config import GeneratorConfig
+    from hypernet.generator.gaussians import bits
+    from hypernet.generator.generate import Generator, draw_network_and_price, generate, init_generator
+    from hypernet.networks.canonical import Simplified, expression, simplify
+    from hypernet.networks.mlp import MLP, evaluate
+    from hypernet.networks.read_write import read_network, write_network
+    from hypernet.report.figures import draw_front, draw_network, draw_phase_diagram
+    from hypernet.report.gallery import write_gallery
+    from hypernet.targets import TARGETS, Target, get_target, modular_addition
+    from hypernet.training.baseline import train_directly
+    from hypernet.training.checkpoints import load, load_config
+    from hypernet.training.train import (
         Info,
         Run,
         TrainConfig,
@@ -63,26 +63,26 @@ _HOMES = {
         "pudding",
         "tournament",
     ),
-    "hypernet.assignment": ("Assignment",),
-    "hypernet.baseline": ("train_directly",),
-    "hypernet.checkpoints": ("load", "load_config"),
-    "hypernet.classifier": ("Classification", "classify", "classify_many"),
-    "hypernet.config": ("GeneratorConfig",),
-    "hypernet.draw": ("draw_front", "draw_network", "draw_phase_diagram"),
-    "hypernet.formulas": ("Formula", "formula"),
-    "hypernet.front": ("Front", "pareto_front"),
-    "hypernet.gallery": ("write_gallery",),
-    "hypernet.gaussians": ("bits",),
-    "hypernet.generator": ("Generator", "draw_network_and_price", "generate", "init_generator"),
-    "hypernet.measuring": ("Measured", "measure"),
-    "hypernet.network": ("MLP", "evaluate"),
-    "hypernet.order": ("LABELS", "OrderParameters", "order_parameters"),
-    "hypernet.phase": ("PhaseDiagram", "phase_diagram"),
-    "hypernet.reading": ("read_network", "write_network"),
-    "hypernet.rounds": ("Rounds", "classify_rounds"),
-    "hypernet.canonical": ("Simplified", "expression", "simplify"),
-    "hypernet.target": ("TARGETS", "Target", "get_target", "modular_addition"),
-    "hypernet.training": (
+    "hypernet.generator.assignment": ("Assignment",),
+    "hypernet.training.baseline": ("train_directly",),
+    "hypernet.training.checkpoints": ("load", "load_config"),
+    "hypernet.classification.classify": ("Classification", "classify", "classify_many"),
+    "hypernet.generator.config": ("GeneratorConfig",),
+    "hypernet.report.figures": ("draw_front", "draw_network", "draw_phase_diagram"),
+    "hypernet.classification.formulas": ("Formula", "formula"),
+    "hypernet.analysis.pareto_front": ("Front", "pareto_front"),
+    "hypernet.report.gallery": ("write_gallery",),
+    "hypernet.generator.gaussians": ("bits",),
+    "hypernet.generator.generate": ("Generator", "draw_network_and_price", "generate", "init_generator"),
+    "hypernet.analysis.measure": ("Measured", "measure"),
+    "hypernet.networks.mlp": ("MLP", "evaluate"),
+    "hypernet.classification.order_parameters": ("LABELS", "OrderParameters", "order_parameters"),
+    "hypernet.analysis.phase_diagram": ("PhaseDiagram", "phase_diagram"),
+    "hypernet.networks.read_write": ("read_network", "write_network"),
+    "hypernet.classification.tournament": ("Rounds", "classify_rounds"),
+    "hypernet.networks.canonical": ("Simplified", "expression", "simplify"),
+    "hypernet.targets": ("TARGETS", "Target", "get_target", "modular_addition"),
+    "hypernet.training.train": (
         "Info",
         "Run",
         "TrainConfig",

@@ -3,7 +3,6 @@
 optimizer = lodo.lodo(learning_rate=0.1)  # instead of optax.adam(...)
 """
 
-from lodo.architectures import Architecture, BlockNetwork, Diagonal, Global, Residual
 from lodo.diagnostics import (
     Info,
     apply_preconditioner,
@@ -13,7 +12,8 @@ from lodo.diagnostics import (
     state_bytes,
     top_eigenvalues,
 )
-from lodo.meta import ReferenceAdamState, reference_adam
+from lodo.meta_optimizer import ReferenceAdamState, reference_adam
+from lodo.preconditioners import Architecture, BlockNetwork, Diagonal, Global, Residual
 from lodo.transfer import warm_start
 from lodo.transform import LodoState, lodo, scale_by_lodo
 

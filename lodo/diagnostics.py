@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from lodo import trees
-from lodo.architectures import Architecture, architecture_of
+from lodo.preconditioners import Architecture, architecture_of
 from lodo.transform import LodoState, check_state, without_size_limit
 
 _DENSE = 4096  # largest number of parameters for which a dense matrix is made

@@ -13,8 +13,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from lodo import trees
-from lodo.architectures import Architecture, BlockNetwork, check_size
-from lodo.meta import reference_adam
+from lodo.meta_optimizer import reference_adam
+from lodo.preconditioners import Architecture, BlockNetwork, check_size
 
 WARN_STATE_BYTES = 4_000_000_000
 MAX_STATE_BYTES = 200_000_000_000

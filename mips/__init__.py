@@ -12,19 +12,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mips.automaton import Machine
     from mips.config import SynthesisConfig
-    from mips.oracle import Oracle, from_step
-    from mips.program import Program, parse_program
+    from mips.judging.verification import Report, verify
+    from mips.programs.program import Program, parse_program
+    from mips.reading.machine_extraction import Machine
+    from mips.reading.oracle import Oracle, from_step
     from mips.synthesis import Result, synthesize, synthesize_from_network, task_of_network
     from mips.tasks import HARDER, PUBLISHED, Task, from_callable, from_csv, from_file, from_npz, get_task
-    from mips.verification import Report, verify
 
 _HOMES = {
-    "mips.automaton": ("Machine",),
+    "mips.reading.machine_extraction": ("Machine",),
     "mips.config": ("SynthesisConfig",),
-    "mips.oracle": ("Oracle", "from_step"),
-    "mips.program": ("Program", "parse_program"),
+    "mips.reading.oracle": ("Oracle", "from_step"),
+    "mips.programs.program": ("Program", "parse_program"),
     "mips.synthesis": ("Result", "synthesize", "synthesize_from_network", "task_of_network"),
     "mips.tasks": (
         "HARDER",
@@ -36,7 +36,7 @@ _HOMES = {
         "from_npz",
         "get_task",
     ),
-    "mips.verification": ("Report", "verify"),
+    "mips.judging.verification": ("Report", "verify"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

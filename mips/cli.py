@@ -141,8 +141,8 @@ def _solve_one(
     """One task to plain data; a budget that runs out keeps what was found, and says so."""
     import jax
 
-    from mips import store
-    from mips.examination import BudgetExhaustedError
+    from mips.judging.candidates import BudgetExhaustedError
+    from mips.report import result_files as store
     from mips.synthesis import synthesize
 
     task = _load(what)
@@ -177,7 +177,7 @@ def _work(arguments: tuple[str, SynthesisConfig, int, float | None, bool]) -> di
 
 def _solve(command: Solve) -> None:
     _prepare(command.cache)
-    from mips import store
+    from mips.report import result_files as store
     from mips.tasks import HARDER, PUBLISHED
 
     names = {"all": list(PUBLISHED), "harder": list(HARDER)}.get(command.what, [command.what])
@@ -211,7 +211,7 @@ def _solve(command: Solve) -> None:
 
 def _finished_before(folder: Path, task: str) -> bool:
     """Whether a finished result is there, which one that a budget stopped must not replace."""
-    from mips import store
+    from mips.report import result_files as store
 
     path = folder / f"{store.identifier(task)}.json"
     return path.is_file() and store.read(path)["status"] != "unfinished"
@@ -223,7 +223,7 @@ def _kept(command: Solve, tasks: dict[str, str]) -> dict[str, dict[str, Any]]:
     Raises ValueError where --out is no folder, or holds results of other tasks under the same name, or
     (with --resume) of another seed or other settings.
     """
-    from mips import store
+    from mips.report import result_files as store
 
     folder = command.out
     if folder is None or not folder.exists():
@@ -296,7 +296,7 @@ def _progress(command: Solve, todo: list[str], deadline: float | None, console: 
 
 
 def _print_line(console: Console, data: dict[str, Any]) -> None:
-    from mips.report import said
+    from mips.report.table import said
 
     good, text = data["status"] == "formula", said(data)
     seconds = sum(data["seconds"].values())
@@ -304,7 +304,7 @@ def _print_line(console: Console, data: dict[str, Any]) -> None:
 
 
 def _print_result(console: Console, data: dict[str, Any]) -> None:
-    from mips.report import STATUS
+    from mips.report.table import STATUS
 
     console.print()
     if data["source"]:
@@ -345,7 +345,7 @@ def _print_result(console: Console, data: dict[str, Any]) -> None:
 def _print_table(console: Console, results: dict[str, dict[str, Any]]) -> None:
     from rich.table import Table
 
-    from mips import report
+    from mips.report import table as report
 
     table = Table(*report.HEADINGS)
     for row in report.rows(results):
@@ -388,7 +388,7 @@ def _check_png(path: Path | None) -> None:
 def _show(command: Show) -> None:
     import json
 
-    from mips import store
+    from mips.report import result_files as store
 
     _check_png(command.png)
     data = store.read(command.result)
@@ -396,8 +396,8 @@ def _show(command: Show) -> None:
     if command.png is not None:
         if data["machine"] is None:
             raise ValueError(f"{command.result}: no machine was read for this task, so there is none to draw")
-        from mips.automaton import Machine
-        from mips.draw import draw_machine
+        from mips.reading.machine_extraction import Machine
+        from mips.report.figures import draw_machine
 
         draw_machine(Machine.from_json(data["machine"]), command.png, title=data["task"])
         console.print(f"wrote {command.png}")
@@ -417,9 +417,9 @@ def _show(command: Show) -> None:
 
 
 def _verify(command: Verify) -> int:
-    from mips import store
+    from mips.judging.verification import verify
+    from mips.report import result_files as store
     from mips.tasks import from_file, get_task
-    from mips.verification import verify
 
     if (command.data is None) == (command.task is None):
         raise ValueError("give either --data FILE or --task NAME")
@@ -447,8 +447,8 @@ def _verify(command: Verify) -> int:
 
 
 def _report(command: Report) -> None:
-    from mips import store
-    from mips.report import write_page
+    from mips.report import result_files as store
+    from mips.report.table import write_page
     from mips.tasks import HARDER, PUBLISHED
 
     results = store.read_all(command.folder)
@@ -467,10 +467,10 @@ def _normalize(command: Normalize) -> None:
     import jax
     import numpy as np
 
-    from mips.draw import draw_weights
     from mips.networks.relu import ReluConfig
     from mips.networks.training import TrainConfig, network_of, place, train
     from mips.normalize import normalize
+    from mips.report.figures import draw_weights
 
     task = _load(command.task)
     x, y = task.sample(command.seed, 20_000)

@@ -14,19 +14,20 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from mips import extraction, oracle
-from mips.automaton import Machine
+from mips import routes as extraction
 from mips.config import SynthesisConfig
-from mips.examination import BudgetExhaustedError, Examination
-from mips.linear import Realization, response_of_weights
+from mips.judging.candidates import BudgetExhaustedError, Examination
+from mips.judging.verification import Report, verify
 from mips.networks.relu import ReluConfig
 from mips.networks.tokens import TokenConfig
 from mips.networks.training import TrainConfig, network_of, place, train
-from mips.oracle import Judged, Oracle
-from mips.program import Program
+from mips.programs.program import Program
+from mips.reading import oracle
+from mips.reading.linear import Realization, response_of_weights
+from mips.reading.machine_extraction import Machine
+from mips.reading.oracle import Judged, Oracle
+from mips.reading.windows import recurrences, window_rules
 from mips.tasks.task import Task
-from mips.verification import Report, verify
-from mips.windows import recurrences, window_rules
 
 # A network is read when its share of right sequences first passes these.
 _RUNGS = (0.9, 0.98, 0.999)
@@ -129,7 +130,7 @@ def _read_networks(exam: Examination, config: SynthesisConfig, *, key, seed, dev
 def synthesize_from_network(
     network: Oracle, task: Task, config: SynthesisConfig | None = None, *, on_stage: Callable | None = None
 ) -> Result:
-    """Reads a program out of a network that is there already (see `mips.oracle.from_step`).
+    """Reads a program out of a network that is there already (see `mips.reading.oracle.from_step`).
 
     `task` says the alphabet and length; where nobody knows the truth, `task_of_network` makes one whose
     truth is the network itself.
@@ -266,7 +267,7 @@ def _round_up(count: int) -> int:
 
 
 def _symbols(task: Task, x: np.ndarray) -> np.ndarray:
-    from mips.automaton import alphabet, encode
+    from mips.reading.machine_extraction import alphabet, encode
 
     return encode(alphabet(task.low, task.high, task.inputs), x)
 

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from hypernet.algorithms.spikes import check
-from hypernet.checks import whole
-from hypernet.network import MLP
-from hypernet.target import ABS_VARIANCE
+from hypernet.networks.mlp import MLP
+from hypernet.targets import ABS_VARIANCE
+from hypernet.validation import whole
 
 
 def convexity_floor(n: int) -> float:

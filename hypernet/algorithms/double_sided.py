@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hypernet.algorithms.spikes import check, missing_mean
-from hypernet.network import MLP
+from hypernet.networks.mlp import MLP
 
 
 def double_sided(n: int, *, k: float = 10.0, activation: str = "swish", corrected: bool = False) -> MLP:

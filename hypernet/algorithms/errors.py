@@ -9,9 +9,9 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from hypernet.forward import evaluate64
-from hypernet.network import MLP
-from hypernet.target import L1, Target
+from hypernet.networks.forward import evaluate64
+from hypernet.networks.mlp import MLP
+from hypernet.targets import L1, Target
 
 
 class ErrorRow(NamedTuple):

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 
 from hypernet.algorithms.spikes import check, missing_mean
-from hypernet.checks import positive
-from hypernet.network import MLP
+from hypernet.networks.mlp import MLP
+from hypernet.validation import positive
 
 Sign = Literal["positive", "negative"] | Sequence[int]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hypernet.algorithms.spikes import check
-from hypernet.network import MLP
+from hypernet.networks.mlp import MLP
 
 
 def tournament(n: int, *, k: float = 1.0, activation: str = "relu") -> MLP:

@@ -6,7 +6,7 @@ Spec sections 5 to 9.
 """
 
 from mips.paper.lattice import Lattice, gcd_lattice, linear_lattice
-from mips.paper.mending import Mending
+from mips.paper.repairs import Mending
 from mips.paper.search import published_search
 
 __all__ = ["Lattice", "Mending", "gcd_lattice", "linear_lattice", "published_search"]

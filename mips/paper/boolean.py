@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mips import expression as ex
-from mips.expression import Expr
-from mips.program import Program
+from mips.programs import expression as ex
+from mips.programs.expression import Expr
+from mips.programs.program import Program
 
 _MOST_BITS = 3
 

@@ -9,20 +9,20 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from mips import oracle
 from mips.config import SynthesisConfig
-from mips.examination import Examination
-from mips.lifting import input_names
+from mips.judging.candidates import Examination
 from mips.networks.relu import ReluConfig, ReluRNN
 from mips.networks.training import TrainConfig, network_of, place, train
 from mips.normalize import normalize
 from mips.normalize import pipeline as normalizers
 from mips.paper.boolean import boolean_programs, require_clustering
 from mips.paper.lattice import find_lattice
-from mips.paper.mending import Mending
 from mips.paper.regression import initial_states, linear_regression, symbolic_regression
+from mips.paper.repairs import Mending
 from mips.paper.search import better_search
-from mips.program import Program
+from mips.programs.program import Program
+from mips.reading import oracle
+from mips.reading.symbolic_lifting import input_names
 
 _MOST_HIDDEN = 10
 

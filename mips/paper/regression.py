@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mips import expression as ex
-from mips.enumeration import Enumerator, Grammar
-from mips.expression import Expr
-from mips.linear import _combination
-from mips.program import Program
+from mips.programs import expression as ex
+from mips.programs.enumeration import Enumerator, Grammar
+from mips.programs.expression import Expr
+from mips.programs.program import Program
+from mips.reading.linear import _combination
 
 _STATE = "abcdefghij"
 # The published grammar: constants 3 and 4; +1, -1, negation, x > 0, x == 0, |x|, +100, -100;

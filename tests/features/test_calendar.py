@@ -8,12 +8,27 @@ import numpy as np
 import pytest
 
 import features
-from features.calendar_model import CalendarConfig, problems, run_steps, targets, train_calendar
-from features.concepts import CONCEPTS, Concept, Task, circle_task, get_concept, get_task, label_tokens
-from features.intervention import METHODS, _student_98, all_pairs, circle_writer, drop_off, patch_values
-from features.patching import head_outputs
-from features.prompting import encode_task, patched_logits, run_prompts
-from features.regression import hidden_circle, residual_colors
+from features.circles.concepts import (
+    CONCEPTS,
+    Concept,
+    Task,
+    circle_task,
+    get_concept,
+    get_task,
+    label_tokens,
+)
+from features.circles.intervention import (
+    METHODS,
+    _student_98,
+    all_pairs,
+    circle_writer,
+    drop_off,
+    patch_values,
+)
+from features.circles.patching import head_outputs
+from features.circles.prompting import encode_task, patched_logits, run_prompts
+from features.circles.regression import hidden_circle, residual_colors
+from features.synthetic.calendar_model import CalendarConfig, problems, run_steps, targets, train_calendar
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +260,7 @@ def test_student_quantile():
 
 def test_lowers_for_accelerators():
     config = CalendarConfig(steps=5)
-    from features.calendar_model import init_state
+    from features.synthetic.calendar_model import init_state
 
     state = init_state(config, key=jax.random.key(0))
     found = problems(0.9)
@@ -273,7 +288,7 @@ def test_continuity_is_measured_in_steps(smollm2):
 
 def test_a_name_that_occurs_twice_takes_the_long_way(calendar, months):
     """The shortcut at layer 0 holds only where nothing else depends on alpha."""
-    from features.intervention import _only_alpha_differs
+    from features.circles.intervention import _only_alpha_differs
 
     e = months.encoded
     assert _only_alpha_differs(months)
@@ -313,7 +328,7 @@ def test_what_has_no_meaning_is_refused(months, days):
 
 
 def test_hidden_circle_null(months):
-    from features.regression import hidden_circle_null
+    from features.circles.regression import hidden_circle_null
 
     e = months.encoded
     functions = features.library(e.alpha, e.beta, 12)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import features
-from features import circles
+from features.circles import fit as circles
 
 
 def states(order, width=20, noise=0.1, per=6, seed=0):

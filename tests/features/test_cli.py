@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from features.intervention import METHODS
+from features.circles.intervention import METHODS
 
-COMMAND = [sys.executable, "-m", "features.cli"]
+COMMAND = [sys.executable, "-m", "features.cli.main"]
 
 
 @pytest.fixture
 def run(capsys, monkeypatch, tmp_path):
     """The command line in this process: starting jax and loading again would take most of the time."""
-    from features import cli, terminal
+    from features.cli import main as cli
+    from features.cli import terminal
     from features.lm import loading
 
     monkeypatch.chdir(tmp_path)
@@ -52,7 +53,7 @@ def given(run, smollm2, monkeypatch):
 
 def test_help_is_light():
     code = (
-        "import sys\ntry:\n    import features.cli as c; c.main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "import sys\ntry:\n    import features.cli.main as c; c.main(['--help'])\nexcept SystemExit:\n    pass\n"
         "import features\nassert not {'jax', 'matplotlib', 'sklearn'} & set(sys.modules)\n"
         "assert all(hasattr(features, name) for name in features.__all__)\n"
     )
@@ -64,7 +65,7 @@ def test_help_is_light():
 
 def test_demo(run, monkeypatch, tmp_path):
     """Files and figures; a short training serves, what a whole one reaches is tested in test_calendar."""
-    from features import calendar_model
+    from features.synthetic import calendar_model
 
     whole = calendar_model.train_calendar
 
@@ -105,7 +106,7 @@ def test_irreducible(run, tmp_path):
 
 
 def circles_of(n):
-    from features.planted import toy_circles
+    from features.synthetic.planted import toy_circles
 
     return toy_circles(np.random.default_rng(0), n)
 

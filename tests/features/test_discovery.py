@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 import features
-from features import clusters, graph
-from features.discovery import DiscoverConfig, annotate, discover, score
-from features.irreducibility import Irreducibility
-from features.pages import token_contexts, write_page
-from features.planted import plant, toy_circles
-from features.reconstruction import FiringIndex, planes, reconstruct_group
+from features.discovery import clusters, graph
+from features.discovery.discover import DiscoverConfig, annotate, discover, score
+from features.discovery.reconstruction import FiringIndex, planes, reconstruct_group
+from features.irreducibility.measure import Irreducibility
+from features.report.page import token_contexts, write_page
 from features.sae.activations import FreshSamples
 from features.sae.config import SAEConfig
 from features.sae.model import SAE, Firing
+from features.synthetic.planted import plant, toy_circles
 
 
 def ring(count, axes, width, offset=0.0):
@@ -62,7 +62,7 @@ def test_nearest_of_65_thousand_within_two_gigabytes():
     import sys
 
     code = (
-        "import numpy as np\nfrom features.graph import nearest\n"
+        "import numpy as np\nfrom features.discovery.graph import nearest\n"
         "rows = np.random.default_rng(0).normal(size=(65536, 16)).astype(np.float32)\n"
         "rows[1::2] = rows[::2] + 0.01\n"
         "found = nearest(rows, 2)\n"
@@ -268,7 +268,7 @@ def test_planted_features_lie_where_they_should():
 
 
 def test_lowers_for_accelerators():
-    from features.graph import _block_neighbors
+    from features.discovery.graph import _block_neighbors
 
     rows = jax.ShapeDtypeStruct((64, 8), jnp.float32)
     block = jax.ShapeDtypeStruct((16, 8), jnp.float32)
@@ -280,7 +280,7 @@ def test_lowers_for_accelerators():
 
 def test_p_values_of_separable_groups_are_uniform_enough():
     """Gaussians in five dimensions: the choice of the best of four planes does not make them significant."""
-    from features.discovery import _separability_test
+    from features.discovery.discover import _separability_test
 
     rng = np.random.default_rng(0)
     found = [_separability_test(rng.normal(size=(300, 5)).astype(np.float32), 19, rng) for _ in range(60)]

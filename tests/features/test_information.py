@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks.features_parity import MI_BITS, cloud_checks
-from features.clouds import DEMOS, circle, gaussian
-from features.information import angles, mutual_information_curve, separability
+from features.irreducibility.separability import angles, mutual_information_curve, separability
+from features.synthetic.clouds import DEMOS, circle, gaussian
 
 NAMES = [
     "circle",

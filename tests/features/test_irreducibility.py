@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import features
-from features import clouds
-from features.irreducibility import padded_length
+from features.irreducibility.measure import padded_length
+from features.synthetic import clouds
 
 
 def test_order_of_known_clouds():

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from features import clouds, mixture
+from features.irreducibility import mixture
+from features.synthetic import clouds
 
 
 @pytest.mark.parametrize(

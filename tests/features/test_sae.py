@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import features
-from features.planted import toy_circles
 from features.sae import checkpoints
 from features.sae.activations import CachedActivations, FreshSamples, StreamedActivations
 from features.sae.config import SAEConfig
@@ -29,6 +28,7 @@ from features.sae.model import (
 from features.sae.sparse_products import decode_sparse, encode_top
 from features.sae.storage import load_sae, save_sae
 from features.sae.train import TrainConfig, _count, _jump, init_run, loss, resample, run_chunk, step, train
+from features.synthetic.planted import toy_circles
 
 KINDS = {"relu": None, "topk": 3, "batchtopk": 3, "jumprelu": None}
 X = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import hypernet
-from hypernet.forward import evaluate64
+from hypernet.networks.forward import evaluate64
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "hypernet"
 

@@ -6,8 +6,8 @@ import pytest
 import sympy
 
 import hypernet
-from hypernet.forward import evaluate64
-from hypernet.network import MLP
+from hypernet.networks.forward import evaluate64
+from hypernet.networks.mlp import MLP
 
 
 def test_copies_merge_and_dead_units_go():

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import hypernet
-from hypernet.forward import evaluate64
-from hypernet.network import MLP
+from hypernet.networks.forward import evaluate64
+from hypernet.networks.mlp import MLP
 
 NETWORKS = {
     "double_sided": lambda n, act: hypernet.double_sided(n, k=1 if act == "relu" else 10, activation=act),

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import hypernet
-from hypernet import checkpoints, cli
-from hypernet.assignment import Assignment
-from hypernet.config import GeneratorConfig
-from hypernet.training import Info, TrainConfig, init, seed_keys
+from hypernet.cli import main as cli
+from hypernet.generator.assignment import Assignment
+from hypernet.generator.config import GeneratorConfig
+from hypernet.training import checkpoints
+from hypernet.training.train import Info, TrainConfig, init, seed_keys
 
 TINY = ("--sizes", "2", "4", "--steps", "40", "--seeds", "2")
 
@@ -27,7 +28,8 @@ def run(tmp_path_factory):
 def _plain(monkeypatch):
     from rich.console import Console
 
-    from hypernet import commands, terminal
+    from hypernet.cli import run as commands
+    from hypernet.cli import terminal
 
     console = Console(highlight=False, width=200)
     for module in (commands, terminal):

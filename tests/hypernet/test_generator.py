@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import hypernet
-from hypernet import generator as generators
-from hypernet.assignment import Assignment
-from hypernet.config import GeneratorConfig
-from hypernet.gaussians import Gaussian, kl_between, kl_to_standard
-from hypernet.generator import draw_noise, init_generator
+from hypernet.generator import generate as generators
+from hypernet.generator.assignment import Assignment
+from hypernet.generator.config import GeneratorConfig
+from hypernet.generator.gaussians import Gaussian, kl_between, kl_to_standard
+from hypernet.generator.generate import draw_noise, init_generator
 
 draw = jax.jit(generators.draw)
 

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 import hypernet
-from hypernet import checkpoints
-from hypernet.assignment import Assignment
-from hypernet.config import GeneratorConfig
-from hypernet.training import Info, TrainConfig, collapsed, init, paddings, run_chunk, seed_keys, train
+from hypernet.generator.assignment import Assignment
+from hypernet.generator.config import GeneratorConfig
+from hypernet.training import checkpoints
+from hypernet.training.train import Info, TrainConfig, collapsed, init, paddings, run_chunk, seed_keys, train
 
 SMALL = TrainConfig(sizes=(2, 4), steps=30, chunk=10, seeds=2, points=32, networks=4)
 
@@ -144,7 +144,7 @@ def test_a_run_resumes_to_the_same_result_and_refuses_others(tmp_path):
 
 def test_killed_and_resumed_on_the_command_line(tmp_path, subprocess_env):
     command = [
-        sys.executable, "-m", "hypernet.cli", "train", "--sizes", "2", "4", "--seeds", "1", "--steps", "3000",
+        sys.executable, "-m", "hypernet.cli.main", "train", "--sizes", "2", "4", "--seeds", "1", "--steps", "3000",
         "--out", str(tmp_path / "run"),
     ]  # fmt: skip
     process = subprocess.Popen(command, env=subprocess_env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -168,7 +168,7 @@ def test_killed_and_resumed_on_the_command_line(tmp_path, subprocess_env):
 def test_eight_devices_train_as_one(eight_devices):
     printed = eight_devices(
         "import jax, numpy as np, re\n"
-        "from hypernet.training import *\n"
+        "from hypernet.training.train import *\n"
         "c = TrainConfig(sizes=(2, 4), steps=10, chunk=10, seeds=8, points=32, networks=4)\n"
         "key = jax.random.key(0)\n"
         "a = train(c, key)\n"
@@ -190,7 +190,7 @@ def test_two_processes_train_as_one(two_processes, tmp_path):
         "import jax, sys\n"
         'jax.distributed.initialize(f"localhost:{sys.argv[1]}", 2, int(sys.argv[2]))\n'
         "import numpy as np\n"
-        "from hypernet.training import *\n"
+        "from hypernet.training.train import *\n"
         "c = TrainConfig(sizes=(2, 4), steps=10, chunk=5, seeds=4, points=32, networks=4)\n"
         f"a = train(c, jax.random.key(0), out={str(tmp_path / 'run')!r}, checkpoint_every=5)\n"
         "assert not a.generators.code.last.bias.is_fully_addressable\n"
@@ -230,7 +230,7 @@ def test_the_loop_lowers_for_accelerators(config):
 
 @pytest.mark.parametrize("backend", ["tables", "transformer"])
 def test_gradients_reach_every_weight(backend):
-    from hypernet.training import network_loss
+    from hypernet.training.train import network_loss
 
     generator_config = GeneratorConfig(backend=backend, modes=2)
     config = dataclasses.replace(SMALL, generator=generator_config)

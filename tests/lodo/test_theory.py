@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import lodo
-from lodo import network
+from lodo import block_network as network
 
 EIGENVALUES = np.array([0.4, 0.6, 0.8, 1.0])
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import lodo
-from lodo import network
+from lodo import block_network as network
 from tests.lodo import problems
 
 ARCHITECTURES = [

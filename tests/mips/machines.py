@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 
-from mips.automaton import Machine, alphabet, with_access
-from mips.oracle import Oracle
+from mips.reading.machine_extraction import Machine, alphabet, with_access
+from mips.reading.oracle import Oracle
 
 
 def machine_of(step, start, *, low=0, high=2, inputs=1):

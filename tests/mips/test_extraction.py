@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from mips import automaton as fsm
-from mips.definite import definite_programs, memory_depth
-from mips.enumeration import Enumerator, Grammar, find
-from mips.lifting import labelings, lift, table_program
+from mips.judging.verification import verify
+from mips.programs.enumeration import Enumerator, Grammar, find
+from mips.reading import machine_extraction as fsm
+from mips.reading.finite_memory import definite_programs, memory_depth
+from mips.reading.symbolic_lifting import labelings, lift, table_program
 from mips.tasks import get_task
-from mips.verification import verify
 from tests.mips.machines import adder, counter_mod, dithering, divider, machine_of, oracle_of
 
 GRAMMAR = Grammar()

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from mips import linear
+from mips.judging.verification import verify
 from mips.networks.relu import Affine, ReluRNN
 from mips.normalize import change_basis
-from mips.oracle import Oracle
+from mips.reading import linear
+from mips.reading.oracle import Oracle
 from mips.tasks import get_task
-from mips.verification import verify
 from tests.mips.machines import machine_of, oracle_of
 
 # s' = A s + B x + c, y = C s': networks as training would find them, in other coordinates.

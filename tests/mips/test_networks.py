@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mips import oracle
-from mips.automaton import alphabet, encode
 from mips.networks.relu import ReluConfig, published_architecture
 from mips.networks.tokens import TokenConfig
 from mips.networks.training import TrainConfig, init_run, network_of, place, run_chunk, train
+from mips.reading import oracle
+from mips.reading.machine_extraction import alphabet, encode
 from mips.tasks import get_task
 
 KEY = jax.random.key(0)

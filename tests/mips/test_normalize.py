@@ -136,7 +136,7 @@ def test_singular_changes_are_refused():
 
 
 def test_weights_are_drawn(tmp_path):
-    from mips.draw import draw_weights
+    from mips.report.figures import draw_weights
 
     network = affine(3, 2)
     draw_weights(network, normalize(network, inputs(), jordan_eps=1e-6), tmp_path / "w.png", title="t")

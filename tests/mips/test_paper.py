@@ -5,16 +5,16 @@ import dataclasses
 import numpy as np
 import pytest
 
+from mips.judging.verification import right, verify
 from mips.networks.relu import Affine, ReluRNN
 from mips.normalize import change_basis
 from mips.paper import gcd_lattice, linear_lattice, published_search
 from mips.paper.boolean import Clusters, boolean_program, formula
 from mips.paper.lattice import Lattice, clean, find_lattice, reduce_lattice
-from mips.paper.mending import Mending
 from mips.paper.pipeline import programs, transitions
 from mips.paper.regression import initial_states, symbolic_regression
+from mips.paper.repairs import Mending
 from mips.tasks import get_task
-from mips.verification import right, verify
 from tests.mips.test_linear import SYSTEMS
 
 rng = np.random.default_rng(0)
@@ -104,7 +104,7 @@ def test_reduction_shortens_and_keeps_the_lattice():
     ],
 )
 def test_formulas_of_truth_tables(table, text):
-    from mips.evaluation import evaluate
+    from mips.programs.evaluation import evaluate
 
     expr = formula(np.array(table), ("a", "b"))
     bits = {"a": np.array([0, 0, 1, 1]), "b": np.array([0, 1, 0, 1])}

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from mips import expression as ex
-from mips.evaluation import evaluate
-from mips.lifting import table_program
-from mips.program import Program, parse_program
+from mips.programs import expression as ex
+from mips.programs.evaluation import evaluate
+from mips.programs.program import Program, parse_program
+from mips.reading.symbolic_lifting import table_program
 from tests.mips.machines import adder
 
 X, S = ex.var("x"), ex.var("s")

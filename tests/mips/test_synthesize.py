@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import mips
-from mips import SynthesisConfig, store
-from mips.report import GPT4_PUBLISHED, GPT4_STRICT, PAPER_SOLVED, counts, write_page
+from mips import SynthesisConfig
+from mips.report import result_files as store
+from mips.report.table import GPT4_PUBLISHED, GPT4_STRICT, PAPER_SOLVED, counts, write_page
 from mips.synthesis import identifier
 from mips.tasks import PUBLISHED
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import mips
-from mips.program import parse_program
+from mips.judging.verification import all_sequences, verify
+from mips.programs.program import parse_program
 from mips.tasks import get_task
-from mips.verification import all_sequences, verify
 
 
 def program(body, start="s = 0"):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from mips.enumeration import Grammar
+from mips.judging.verification import verify
+from mips.programs.enumeration import Grammar
+from mips.reading.windows import feature_rules, order_matters, recurrences, vote, window_rules
 from mips.tasks import get_task
-from mips.verification import verify
-from mips.windows import feature_rules, order_matters, recurrences, vote, window_rules
 
 SMALL = Grammar(largest=5)
 

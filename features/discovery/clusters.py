@@ -1,0 +1,132 @@
+"""Groups of dictionary elements: by a thresholded graph or by spectral clustering (section 5)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from features.discovery.graph import coactivation, components, nearest
+from features.extras import require
+from features.sae.model import Firing
+
+Affinity = Literal["cosine", "angular"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterConfig:
+    """How dictionary elements are grouped.
+
+    Raises: ValueError for values out of range.
+    """
+
+    method: Literal["graph", "spectral"] = "graph"
+    neighbors: int = 2  # edges go to the k nearest
+    threshold: float = 0.5  # cosine that an edge needs
+    coactivation: float | None = None  # Jaccard index that also makes an edge; None: cosines only
+    count: int = 1000  # clusters of the spectral method
+    affinity: Affinity = "cosine"  # max(cos, 0); "angular" is the published one, which tears circles apart
+    least_frequency: float = 0.0  # latents that fire on a smaller share of tokens are left out
+    most_frequency: float = 1.0  # and those that fire on a larger one
+    least_size: int = 2
+    most_size: int = 1000  # larger clusters are skipped, as in the paper
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.method not in {"graph", "spectral"}:
+            raise ValueError(f"method={self.method!r}: expected 'graph' or 'spectral'")
+        if self.affinity not in {"cosine", "angular"}:
+            raise ValueError(f"affinity={self.affinity!r}: expected 'cosine' or 'angular'")
+        if not -1 <= self.threshold <= 1:
+            raise ValueError(f"threshold={self.threshold}: a cosine lies between -1 and 1")
+        if self.neighbors < 1 or self.count < 1 or self.least_size < 1:
+            raise ValueError("neighbors, count and least_size must be at least 1")
+        if not 0 <= self.least_frequency <= self.most_frequency <= 1:
+            raise ValueError("frequencies must satisfy 0 <= least_frequency <= most_frequency <= 1")
+
+
+def spectral(
+    directions: np.ndarray, count: int, *, affinity: Affinity = "cosine", seed: int = 0
+) -> np.ndarray:
+    """Labels (n,) of spectral clustering with k-means, by scikit-learn.
+
+    The published affinity, 1 - arccos(cos) / pi, gives orthogonal elements 0.5 and opposite ones of the same
+    circle 0, and so cuts circles into arcs; max(cos, 0) does not.
+    Above 20,000 elements only the 64 largest affinities of each are kept.
+    """
+    cluster = require("sklearn.cluster")
+    rows = np.asarray(directions, np.float32)
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    if len(rows) < count:
+        raise ValueError(f"{len(rows)} elements can't make {count} clusters")
+
+    def similarity(cosine):
+        if affinity == "cosine":
+            return np.maximum(cosine, 0)
+        return 1 - np.arccos(np.clip(cosine, -1, 1)) / np.pi
+
+    if len(rows) <= 20_000:
+        cosine = rows @ rows.T
+        np.fill_diagonal(cosine, 0)
+        matrix = similarity(cosine)
+        if affinity == "cosine":
+            matrix = matrix + 1e-6  # no isolated elements
+    else:
+        sparse = require("scipy.sparse")
+        found = nearest(rows, 64)
+        source = np.repeat(np.arange(len(rows)), 64)
+        values = similarity(found.cosine).ravel() + 1e-6
+        matrix = sparse.csr_matrix((values, (source, found.index.ravel())), shape=(len(rows),) * 2)
+        matrix = matrix.maximum(matrix.T)
+    model = cluster.SpectralClustering(
+        count, affinity="precomputed", assign_labels="kmeans", random_state=seed
+    )
+    return model.fit_predict(matrix)
+
+
+def frequencies(firing: Firing, d_sae: int, tokens: int) -> np.ndarray:
+    """Share of tokens on which each latent fires."""
+    return np.bincount(firing.latent, minlength=d_sae) / max(tokens, 1)
+
+
+def cluster(
+    directions: np.ndarray,
+    config: ClusterConfig = ClusterConfig(),
+    *,
+    firing: Firing | None = None,
+    tokens: int | None = None,
+) -> list[np.ndarray]:
+    """Groups of latents, each a sorted array of indices, larger groups first.
+
+    Args: directions: decoder rows (d_sae, d_in). firing, tokens: what fired on how many tokens; needed for
+      frequency pruning and co-activation edges.
+    Raises: ValueError where those are missing, or fewer than three elements are left.
+    """
+    directions = np.asarray(directions, np.float32)
+    d_sae = len(directions)
+    kept = np.arange(d_sae)
+    needs_firing = config.least_frequency > 0 or config.most_frequency < 1 or config.coactivation is not None
+    if needs_firing and (firing is None or tokens is None):
+        raise ValueError("pruning by frequency and co-activation edges need `firing` and `tokens`")
+    if firing is not None and tokens is not None:
+        share = frequencies(firing, d_sae, tokens)
+        kept = np.flatnonzero(
+            (share >= config.least_frequency) & (share <= config.most_frequency) & (share > 0)
+        )
+    if len(kept) <= max(config.neighbors, 2):
+        raise ValueError(f"{len(kept)} of {d_sae} latents fire often enough: too few to group")
+    if config.method == "spectral":
+        labels = spectral(directions[kept], config.count, affinity=config.affinity, seed=config.seed)
+        groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    else:
+        more = ()
+        if config.coactivation is not None and firing is not None:
+            place = np.full(d_sae, -1)
+            place[kept] = np.arange(len(kept))
+            inside = place[firing.latent] >= 0
+            local = Firing(firing.value[inside], place[firing.latent[inside]], firing.token[inside])
+            more = ((coactivation(local, len(kept)), config.coactivation),)
+        groups = components(nearest(directions[kept], config.neighbors), config.threshold, *more)
+    groups = [kept[group] for group in groups if config.least_size <= len(group) <= config.most_size]
+    return sorted(groups, key=lambda group: (-len(group), group[0]))

@@ -1,0 +1,317 @@
+"""One call from an autoencoder and activations to a ranked table of candidate features (sections 5 and 6)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from features.circles import fit as circles
+from features.discovery.clusters import ClusterConfig, cluster
+from features.discovery.reconstruction import FiringIndex, Reconstruction, planes, reconstruct_group
+from features.irreducibility.measure import (
+    FEWEST_POINTS,
+    Irreducibility,
+    measure_many,
+    padded_length,
+    pooled_indices,
+    rank_of,
+)
+from features.irreducibility.separability import separability
+from features.sae.model import SAE, Firing, firings
+
+Ranking = Literal["paper", "reference", "best plane"]
+RANKINGS = ("paper", "reference", "best plane")
+
+
+@dataclasses.dataclass(frozen=True)
+class DiscoverConfig:
+    """How candidates are found, measured and ranked.
+
+    Raises: ValueError for values out of range.
+    """
+
+    clusters: ClusterConfig = ClusterConfig()  # noqa: RUF009  (frozen)
+    ranking: Ranking = "paper"  # mean over planes of (1 - M) S; reference: with a zero more in the mean
+    activation_threshold: float = 0.0  # activations up to it count as zero
+    radius: float = 0.0  # points of a plane nearer than this to the origin are left out
+    most_points: int = 20_000  # per cluster, as in the paper
+    least_points: int = 200  # clusters with fewer are not measured
+    components: int = 5  # principal ones: planes (1,2) ... (4,5)
+    bias_correction: bool = True
+    bootstrap: int = 40  # resamples for intervals of the first `detailed` candidates
+    permutations: int = 200  # for their p-values
+    detailed: int = 50
+
+    def __post_init__(self):
+        if self.ranking not in RANKINGS:
+            raise ValueError(f"ranking={self.ranking!r}: expected one of {', '.join(RANKINGS)}")
+        if self.least_points < FEWEST_POINTS:
+            raise ValueError(f"least_points={self.least_points}: indices need at least {FEWEST_POINTS}")
+        if self.components < 2:
+            raise ValueError(f"components={self.components}: a plane needs two")
+
+
+class Candidate(NamedTuple):
+    """A group of latents and how irreducible its planes are."""
+
+    latents: np.ndarray
+    score: float
+    planes: dict[tuple[int, int], Irreducibility]  # principal components, counted from 0
+    reconstruction: Reconstruction
+    # Of the largest S of its planes, coordinates permuted independently: small where the group is not
+    # separable. One test per candidate, not corrected for their number.
+    p_value: float | None = None
+
+    @property
+    def best_plane(self) -> tuple[int, int]:
+        return max(self.planes, key=lambda plane: self.planes[plane].score)
+
+    @property
+    def separability(self) -> float:
+        """Mean over planes, in bits; what the paper plots."""
+        return float(np.mean([p.separability for p in self.planes.values()]))
+
+    @property
+    def mixture(self) -> float:
+        """Mean over planes."""
+        return float(np.mean([p.mixture for p in self.planes.values()]))
+
+
+class Discovery(NamedTuple):
+    """Ranked candidates, best first."""
+
+    candidates: list[Candidate]
+    groups: int  # found by clustering, measured or not
+    tokens: int
+
+    def table(self, first: int = 20) -> list[dict[str, object]]:
+        """Plain rows of the first candidates, for printing or JSON."""
+        return [
+            {
+                "rank": rank,
+                "latents": [int(j) for j in c.latents],
+                "score": round(c.score, 4),
+                "S": round(c.separability, 4),
+                "M": round(c.mixture, 4),
+                "best plane": [i + 1 for i in c.best_plane],
+                "S best": round(c.planes[c.best_plane].separability, 4),
+                "S interval": c.planes[c.best_plane].separability_interval,
+                "M best": round(c.planes[c.best_plane].mixture, 4),
+                "M interval": c.planes[c.best_plane].mixture_interval,
+                "p": c.p_value,
+                "points": len(c.reconstruction.points),
+            }
+            for rank, c in enumerate(self.candidates[:first], 1)
+        ]
+
+
+def score(found: Sequence[Irreducibility], ranking: Ranking) -> float:
+    """(1 - M) S over the planes of a cluster.
+
+    "paper": the mean; "reference": with an extra zero in it and planes of M < 0.01 left out; "best
+    plane": the largest.
+    """
+    if ranking == "best plane":
+        return max(p.score for p in found)
+    if ranking == "paper":
+        return float(np.mean([p.score for p in found]))
+    kept = [p.score for p in found if p.mixture >= 0.01]
+    return float(np.sum(kept) / (len(kept) + 1))
+
+
+def _plane(points: np.ndarray, plane: tuple[int, int], radius: float) -> np.ndarray:
+    flat = points[:, list(plane)]
+    return flat[np.linalg.norm(flat, axis=1) >= radius] if radius > 0 else flat
+
+
+def discover(
+    sae: SAE,
+    activations: Float[Array, "tokens d_in"] | None = None,
+    config: DiscoverConfig = DiscoverConfig(),
+    *,
+    key: PRNGKeyArray,
+    firing: Firing | None = None,
+    tokens: int | None = None,
+) -> Discovery:
+    """Groups the dictionary, measures every group's planes and ranks them. Nothing about the text is used.
+
+    Args: activations: what the autoencoder reads; or `firing` and `tokens`, where they were encoded before.
+    Raises: ValueError for activations of another width, not finite or constant, and where no group has points
+      enough to be measured.
+    """
+    if firing is None:
+        if activations is None:
+            raise ValueError("discover needs activations, or firing and tokens")
+        activations = activations if isinstance(activations, np.ndarray) else np.asarray(activations)
+        firing, tokens = firings(sae, activations), len(activations)
+    if not len(firing.latent):
+        raise ValueError("no latent fires on these activations")
+    if firing.latent.max() >= sae.config.d_sae:
+        raise ValueError(f"latent {firing.latent.max()} fires, but the SAE has d_sae={sae.config.d_sae}")
+    tokens = tokens if tokens is not None else int(firing.token.max()) + 1
+    directions = np.asarray(sae.W_dec)
+    groups = cluster(directions, config.clusters, firing=firing, tokens=tokens)
+    index = FiringIndex(firing, len(directions))
+    drafts, clouds, owners = [], [], []
+    for latents in groups:
+        found = reconstruct_group(
+            index, directions, latents,
+            threshold=config.activation_threshold, most=config.most_points, components=config.components,
+        )  # fmt: skip
+        if len(found.points) < config.least_points:
+            continue
+        for plane in planes(found.points.shape[1]):
+            cloud = _plane(found.points, plane, config.radius)
+            flat = len(cloud) < FEWEST_POINTS or (cloud == cloud[:1]).all()
+            if not flat:
+                clouds.append(cloud)
+                owners.append((len(drafts), plane))
+        drafts.append((latents, found))
+    if not clouds:
+        raise ValueError(
+            f"none of {len(groups)} groups ({sum(len(g) < 2 for g in groups)} of a single latent, which has "
+            f"no plane) fires on {config.least_points} tokens: lower least_points, give more activations, or "
+            "lower the threshold of the graph"
+        )
+    measured: list[dict[tuple[int, int], Irreducibility]] = [{} for _ in drafts]
+    results = measure_many(clouds, bias_correction=config.bias_correction)
+    for (owner, plane), result in zip(owners, results, strict=True):
+        measured[owner][plane] = result
+    candidates = [
+        Candidate(latents, score(list(per_plane.values()), config.ranking), per_plane, found)
+        for (latents, found), per_plane in zip(drafts, measured, strict=True)
+        if per_plane
+    ]
+    candidates.sort(key=lambda c: -c.score)
+    seeds = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
+    for number, candidate in enumerate(candidates[: config.detailed]):
+        candidates[number] = _with_details(candidate, config, seeds)
+    return Discovery(candidates, len(groups), tokens)
+
+
+_MOST_TESTED = 4096  # points of a candidate that the permutation test looks at
+
+
+@jax.jit
+def _largest_separability(planes_of_points, valid):
+    """Largest S over planes (k, n, 2), of n points of which some are valid."""
+    return jax.lax.map(lambda plane: separability(plane, valid, bias_correction=True), planes_of_points).max()
+
+
+def _separability_test(points: np.ndarray, permutations: int, rng: np.random.Generator) -> float:
+    """p-value of the largest S among a group's planes, each coordinate permuted by itself in the null.
+
+    A separable feature keeps its S when its principal coordinates are permuted independently. The largest of
+    all planes is compared with the largest, so that the choice of the best plane costs nothing.
+    """
+    points = points[rng.choice(len(points), min(len(points), _MOST_TESTED), replace=False)]
+    length = padded_length(len(points))
+    valid = np.arange(length) < len(points)
+
+    def largest(cloud: np.ndarray) -> float:
+        padded = np.zeros((length, cloud.shape[1]), np.float32)
+        padded[: len(cloud)] = cloud
+        flat = np.stack([padded[:, list(p)] for p in planes(cloud.shape[1])])
+        return float(_largest_separability(flat, valid))
+
+    true = largest(points)
+    null = np.array([largest(rng.permuted(points, axis=0)) for _ in range(permutations)])
+    return float((1 + (null >= true).sum()) / (1 + permutations))
+
+
+def _with_details(candidate: Candidate, config: DiscoverConfig, rng: np.random.Generator) -> Candidate:
+    """Intervals of the best plane and a permutation p-value."""
+    plane = candidate.best_plane
+    cloud = _plane(candidate.reconstruction.points, plane, config.radius)
+    found = candidate.planes[plane]
+    if rank_of(cloud) < 2:
+        return candidate
+    p_value = None
+    if config.permutations:
+        p_value = _separability_test(candidate.reconstruction.points, config.permutations, rng)
+    if config.bootstrap:
+        n = len(cloud)
+        drawn = np.array(
+            pooled_indices(
+                [cloud[rng.integers(0, n, n)] for _ in range(config.bootstrap)], config.bias_correction
+            )
+        )
+        shifted = drawn - drawn.mean(0) + np.array([found.separability, found.mixture])
+        low, high = np.quantile(shifted, [0.025, 0.975], axis=0)
+        found = found._replace(
+            separability_interval=(round(max(float(low[0]), 0.0), 4), round(float(high[0]), 4)),
+            mixture_interval=(round(max(float(low[1]), 0.0), 4), round(min(float(high[1]), 1.0), 4)),
+        )
+    return candidate._replace(planes={**candidate.planes, plane: found}, p_value=p_value)
+
+
+class Annotation(NamedTuple):
+    """How a candidate relates to a cyclic concept, by the tokens on which it fires."""
+
+    share: float  # of its tokens that name the concept
+    covered: int  # members of the concept among its tokens
+    plane: tuple[int, int] | None
+    order: circles.NullTest | None  # cyclic order of the members' means in that plane
+    fit: circles.NullTest | None  # r^2 of a circle through them
+    labels: np.ndarray  # (n,) member of each token, -1 for other tokens
+
+
+def _best_circle(inverses: list[np.ndarray], flats: list[np.ndarray], target: np.ndarray):
+    """Plane whose centered class means map best onto the target circle, and that r^2."""
+    errors = [
+        ((target - flat @ (inverse @ target)) ** 2).sum()
+        for flat, inverse in zip(flats, inverses, strict=True)
+    ]
+    best = int(np.argmin(errors))
+    return best, 1 - errors[best] / (target**2).sum()
+
+
+def annotate(
+    candidate: Candidate, labels: np.ndarray, period: int, *, permutations: int = 2000, key: PRNGKeyArray
+) -> Annotation:
+    """Looks at a candidate with labels in hand; nothing of it enters the ranking.
+
+    Args: labels: (tokens,) for the whole stream: 0 ... period - 1 for the concept's members, else -1.
+    The plane is the one whose class means fit a circle best. Both p-values account for that choice:
+    their nulls relabel the members at random and choose the plane anew.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or len(labels) <= candidate.reconstruction.tokens.max():
+        raise ValueError(f"labels have shape {labels.shape}; one is needed for every token of the stream")
+    if labels.max() >= period:
+        raise ValueError(f"labels up to {labels.max()}: expected -1 to {period - 1}")
+    here = labels[candidate.reconstruction.tokens]
+    share = float((here >= 0).mean())
+    covered = len(set(here[here >= 0].tolist()))
+    options = planes(candidate.reconstruction.points.shape[1])
+    if covered < period or period < 4 or not options:
+        return Annotation(share, covered, None, None, None, here)
+    points, members = candidate.reconstruction.points[here >= 0], here[here >= 0]
+    means = np.asarray(circles.class_means(points, members, period), np.float64)
+    means = means - means.mean(0)
+    flats = [means[:, list(option)] for option in options]
+    inverses = [np.linalg.pinv(flat) for flat in flats]
+    target = np.asarray(circles.circle(np.arange(period), period), np.float64)
+    best, r_squared = _best_circle(inverses, flats, target)
+    order = circles.order_score(flats[best])
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
+    orders, fits = np.empty(permutations), np.empty(permutations)
+    for draw in range(permutations):
+        relabelled = rng.permutation(period)
+        chosen, fits[draw] = _best_circle(inverses, flats, target[relabelled])
+        orders[draw] = circles.order_score(flats[chosen][np.argsort(relabelled)])
+
+    def p_value(null, value):
+        return float((1 + (null >= value - 1e-9).sum()) / (1 + permutations))
+
+    return Annotation(
+        share, covered, options[best],
+        circles.NullTest(order, orders, p_value(orders, order)),
+        circles.NullTest(float(r_squared), fits, p_value(fits, r_squared)),
+        here,
+    )  # fmt: skip

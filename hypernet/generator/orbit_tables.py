@@ -1,0 +1,255 @@
+"""The default generator (spec T1): a posterior per orbit, a decoder that sees one edge at a time.
+
+With structural features alone an equivariant encoder of any depth is constant on orbits, so it is a table.
+The decoder must not look across edges: attention there would find structure in prior noise, free of charge.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from hypernet.generator.config import GeneratorConfig
+from hypernet.generator.dense import Draws, Linear, Perceptron, draw_weights, init_linear, init_perceptron
+from hypernet.generator.gaussians import Gaussian, kl_to_standard
+from hypernet.networks.mlp import MLP
+
+CONDITIONS = 3  # size, beta, and their product
+_LEAN = 0.75
+_TIED = 2  # of several modes, so many have spikes of one sign only
+_SIZE = 8.0  # where powers of n are one
+
+
+class Noise(NamedTuple):
+    """Standard normal draws that decide one network."""
+
+    edges: tuple[Float[Array, "slots_in columns slots columns z"], ...]
+    units: tuple[Float[Array, "slots columns z"], ...]
+
+
+class Branch(eqx.Module):
+    """The part of theta that every mode has for itself: what is sent."""
+
+    edges: tuple[Perceptron, ...]  # posterior of every edge orbit, one per weight matrix
+    units: tuple[Perceptron, ...]  # posterior of every slot, one per hidden layer
+    gains: Perceptron  # scales of the weight matrices and the readout, and the offset
+    lean: tuple[Float[Array, "orbits z"], ...] | None  # where edges' means start
+
+
+class Decoder(eqx.Module):
+    """The part of theta that modes share: how it is read."""
+
+    weight: tuple[Perceptron, ...]  # latents of an edge and its units -> its weight (and power of n)
+    skip: tuple[Linear, ...]  # and a linear path beside
+    readout: Perceptron  # latent of a last unit (and an output's place) -> v
+    bias: tuple[Perceptron, ...]  # latent of a unit -> its bias
+    offset: Perceptron | None  # place of an output -> c, where outputs form a vector
+
+
+def leanings(
+    draws: Draws, config: GeneratorConfig, decoder: Decoder, mode: Array
+) -> tuple[Float[Array, "orbits z"], ...]:
+    """Where the means of edges start: far out, along what the decoder turns into a weight's sign.
+
+    Which algorithm a training finds is decided early, by the signs of its slots' own edges: all equal for a
+    pudding, both for double-sided. Columns: the first two modes start with spikes of one sign, + or -; others
+    at random. A tree: every slot compares, with drawn signs, the two subtrees that meet at its depth.
+    """
+    found = []
+    for depth, (a, b) in enumerate(config.assignment.layers()):
+        relation = jnp.arange(config.assignment.relations)[:, None, None]
+        if config.assignment.relation == "columns":
+            signs = (relation == 1) * (jnp.arange(b) == 0) * jnp.where(mode < _TIED, 1 - 2 * mode, 0)
+        else:
+            drawn = jnp.where(draws.normal((2, b)) > 0, 1.0, -1.0)
+            signs = (relation <= depth) * drawn[0] + (relation == depth + 1) * drawn[1]
+        skip = decoder.skip[depth].weight[:, 0]
+        grid = jnp.broadcast_to(signs, (config.assignment.relations, a, b))[..., None]
+        found.append(_LEAN * (grid * skip / jnp.linalg.norm(skip)).reshape(-1, config.latent))
+    return tuple(found)
+
+
+def init_branch(draws: Draws, config: GeneratorConfig, decoder: Decoder, mode: Array) -> Branch:
+    """Fresh weights of one mode: LeCun-normal, biases zero, last layers with the gains of the spec."""
+    z, c = config.latent, CONDITIONS
+    layers = config.assignment.layers()
+    orbits = [config.assignment.relations * a * b for a, b in layers]
+    tree = config.assignment.relation == "tree"
+    return Branch(
+        edges=tuple(init_perceptron(draws, o + c, 2 * z, gain=0.5 if tree else 1.0) for o in orbits),
+        units=tuple(init_perceptron(draws, b + c, 2 * z) for _, b in layers),
+        gains=init_perceptron(draws, c, len(layers) + 2, gain=0.1),
+        lean=leanings(draws, config, decoder, mode) if tree or config.modes > 1 else None,
+    )
+
+
+def init_decoder(draws: Draws, config: GeneratorConfig) -> Decoder:
+    """Fresh shared weights, likewise."""
+    z, c, place = config.latent, CONDITIONS, config.place_size
+    layers = config.assignment.layers()
+    ends = [1 if depth == 0 else 2 for depth in range(len(layers))]  # inputs carry no latents
+    numbers = 2 if config.power_law else 1
+    return Decoder(
+        weight=tuple(init_perceptron(draws, z * (1 + e) + c, numbers) for e in ends),
+        skip=tuple(init_linear(draws, z, 1) for _ in layers),
+        readout=init_perceptron(draws, z + place + c, 1, gain=0.3),
+        bias=tuple(init_perceptron(draws, z + c, 1, gain=0.3) for _ in layers),
+        offset=init_perceptron(draws, place + c, 1, gain=0.3) if place else None,
+    )
+
+
+def draw_noise(key: PRNGKeyArray, config: GeneratorConfig, columns: int) -> Noise:
+    """The draws for one network over (padded) columns."""
+    layers, z = config.assignment.layers(), config.latent
+    return draw_weights(
+        key,
+        lambda draws: Noise(
+            tuple(draws.normal((a, columns, b, columns, z)) for a, b in layers),
+            tuple(draws.normal((b, columns, z)) for _, b in layers),
+        ),
+    )
+
+
+def _table(
+    perceptron: Perceptron,
+    orbits: tuple[int, int, int],
+    c: Float[Array, " c"],
+    lean: Array | float = 0.0,
+    tied: Array | None = None,
+) -> Gaussian:
+    """Posterior of every orbit (relation, slot, slot); of tied orbits, one at the mean of their features."""
+    rows = math.prod(orbits)
+    features = jnp.eye(rows)
+    if tied is not None:
+        group = _tied_groups(*orbits)
+        same = (group[:, None] == group).astype(np.float32)
+        features = jnp.where(tied, same / same.sum(1, keepdims=True), features)
+        lean = features @ lean if isinstance(lean, jax.Array) else lean
+    features = jnp.concatenate([features, jnp.broadcast_to(c, (rows, c.shape[0]))], axis=1)
+    mean, log_scale = jnp.split(perceptron(features), 2, axis=1)
+    return Gaussian(4 * (mean + lean), jnp.clip(2 * log_scale - 1, -7, 0.3))
+
+
+def _narrower(q: Gaussian, log_size: Array, amount: float) -> Gaussian:
+    """Lets precise latents grow more precise as n^-amount, and leaves those at the prior alone."""
+    if not amount:
+        return q
+    certain = jax.nn.sigmoid(-3 * (q.log_scale + 1.5))
+    return q._replace(log_scale=q.log_scale - amount * log_size * certain)
+
+
+def _tied_groups(relations: int, a: int, b: int) -> np.ndarray:
+    """Which orbits a tied mode can't tell apart: only its first slot knows its column.
+
+    That leaves one spike per input and spare units for the sea, the n + 1 units of a pudding.
+    """
+    relation, source, slot = np.meshgrid(range(relations), range(a), range(b), indexing="ij")
+    known = np.where(slot == 0, relation, 0)
+    return ((known * a + source) * b + slot).reshape(-1)
+
+
+def posterior(
+    branch: Branch, config: GeneratorConfig, c: Float[Array, " c"], n: Array, mode: Array
+) -> tuple[list[Gaussian], list[Gaussian]]:
+    """Posterior of every edge orbit (relation, slot, slot) and of every slot, for each layer."""
+    log_size = jnp.log(n / _SIZE)
+    edges, units = [], []
+    # puddings need equal signs, and double-sided wins wherever slots may differ
+    several = config.modes > 1 and config.assignment.relation == "columns"
+    tied = mode < _TIED if several and min(config.assignment.slots) > 1 else None
+    layers = config.assignment.layers()
+    leans = [0.0] * len(layers) if branch.lean is None else branch.lean
+    for (a, b), edge, unit, lean in zip(layers, branch.edges, branch.units, leans, strict=True):
+        relations = config.assignment.relations
+        q = _narrower(_table(edge, (relations, a, b), c, lean, tied), log_size, config.size_exponent)
+        edges.append(jax.tree.map(lambda leaf: leaf.reshape(relations, a, b, -1), q))  # noqa: B023
+        units.append(_table(unit, (1, 1, b), c, tied=tied))
+    return edges, units
+
+
+def description_length(
+    edges: list[Gaussian], units: list[Gaussian], pairs: Float[Array, "relations columns columns"], n: Array
+) -> Float[Array, ""]:
+    """KL in nats of all latents of the real edges and units of one network."""
+    counts = jnp.sum(pairs, axis=(1, 2))
+    total = sum(jnp.sum(counts[:, None, None] * kl_to_standard(q)) for q in edges)
+    return total + n * sum(jnp.sum(kl_to_standard(q)) for q in units)
+
+
+def _on_edges(table: Float[Array, "relations a b z"], pairs: Array) -> Float[Array, "a columns b columns z"]:
+    # masked sums, not a gather: the gradient of a gather is a slow scatter
+    return sum(
+        pair[None, :, None, :, None] * row[:, None, :, None, :]
+        for pair, row in zip(pairs, table, strict=True)
+    )
+
+
+def decode(
+    branch: Branch,
+    theta: Decoder,
+    config: GeneratorConfig,
+    c: Float[Array, " c"],
+    n: Array,
+    noise: Noise,
+    mode: Array,
+    *,
+    places: Float[Array, "outputs place"] | None = None,
+) -> tuple[MLP, Float[Array, ""]]:
+    """The network that noise stands for, and its description length in nats.
+
+    Args: c: conditioning. n: inputs, at most the noise's columns; what lies beyond has weight zero.
+    """
+    columns = noise.units[0].shape[1]
+    real = jnp.arange(columns) < n
+    pairs = config.assignment.pairs(real)
+    edge_tables, unit_tables = posterior(branch, config, c, n, mode)
+    gains = branch.gains(c)
+    z, mask = config.latent, real.astype(jnp.float32)
+    log_size = jnp.log(n / _SIZE)
+    weights, biases = [], []
+    sources = None
+    for depth, (a, b) in enumerate(config.assignment.layers()):
+        table, q = edge_tables[depth], unit_tables[depth]
+        latents = (
+            _on_edges(table.mean, pairs) + _on_edges(jnp.exp(table.log_scale), pairs) * noise.edges[depth]
+        )
+        units = q.mean[:, None] + jnp.exp(q.log_scale)[:, None] * noise.units[depth]
+        decoder = theta.weight[depth]
+        if sources is None:
+            on_edge, on_unit, on_c = decoder.parts(z, z, c.shape[0])
+            shared = units @ on_unit + (c @ on_c + decoder.first.bias)
+        else:
+            on_edge, on_source, on_unit, on_c = decoder.parts(z, z, z, c.shape[0])
+            shared = units @ on_unit + (c @ on_c + decoder.first.bias)
+            shared = shared + (sources @ on_source)[:, :, None, None]
+        found = decoder.last(jax.nn.silu(latents @ on_edge + shared))
+        weight = (found[..., :1] + theta.skip[depth](latents))[..., 0]
+        if config.power_law:
+            # a power of n that an edge's latents decide and n does not: it extrapolates
+            weight = weight * jnp.exp(-log_size * jax.nn.sigmoid(2 * found[..., 1] - 1))
+        start = 0.7 if depth == 0 else -0.3
+        scale = jnp.exp(2 * gains[depth] + start - 0.25 * jnp.log(n))
+        weight = scale * weight * (mask[:, None] * mask)[None, :, None, :]
+        weights.append(weight.reshape(a * columns, b * columns))
+        wide = jnp.concatenate([units, jnp.broadcast_to(c, (*units.shape[:-1], c.shape[0]))], axis=-1)
+        biases.append((theta.bias[depth](wide)[..., 0] * mask).reshape(b * columns))
+        sources = units
+    level = jnp.exp(2 * gains[-2] - 1)
+    if places is None:
+        v = level * (0.3 + theta.readout(wide)[..., 0]) * mask
+        v, offset = v.reshape(-1), n * gains[-1]
+    else:
+        on_unit, on_place, on_c = theta.readout.parts(z, config.place_size, c.shape[0])
+        first = (units @ on_unit + (c @ on_c + theta.readout.first.bias))[:, :, None] + places @ on_place
+        v = level * (0.3 + theta.readout.last(jax.nn.silu(first))[..., 0]) * mask[:, None]
+        v = v.reshape(-1, places.shape[0])
+        at = jnp.concatenate([places, jnp.broadcast_to(c, (places.shape[0], c.shape[0]))], axis=-1)
+        offset = theta.offset(at)[:, 0]  # pyright: ignore[reportOptionalCall]
+    nats = description_length(edge_tables, unit_tables, pairs, n)
+    return MLP(tuple(weights), tuple(biases), v, offset, config.activation), nats

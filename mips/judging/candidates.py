@@ -1,0 +1,112 @@
+"""What every route reports to: quick checks, the clock, the best program so far, the evidence."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from mips.judging.verification import right
+from mips.programs.program import Program
+from mips.reading.linear import Realization
+from mips.reading.machine_extraction import Machine
+from mips.tasks.task import Sequences, Task
+
+
+class BudgetExhaustedError(Exception):
+    """Raised by a listener of stages to stop: what was found by then is kept."""
+
+
+class Examination:
+    """Candidates for one task, judged on fixed fresh sequences at the training length and four times it."""
+
+    def __init__(self, task: Task, *, seed: int = 0, on_stage: Callable[[str, str], None] | None = None):
+        self.task = task
+        self.on_stage = on_stage
+        self.seconds: dict[str, float] = {}
+        self.notes: list[str] = []
+        self.formula: Program | None = None
+        self.table: Program | None = None
+        self.machine: Machine | None = None  # the minimal machine, or the part of one that was lifted
+        self.realization: Realization | None = None  # the linear system of least order
+        if task.reference is None:
+            assert task.records is not None
+            # The last fifth, on which no network is trained.
+            held = max(1, len(task.records[0]) // 5)
+            self.short = tuple(a[-held:] for a in task.records)
+            self.long = task.long_records
+        else:
+            self.short = task.sample((seed, 101), 2_000)
+            self.long = task.sample((seed, 102), 300, 4 * task.length)
+
+    def exact_short(self, run: Callable[[Sequences], Sequences]) -> bool:
+        """Whether outputs are right at the training length."""
+        x, y = self.short
+        head = run(x[:200])
+        return bool((head == y[:200]).all()) and bool((run(x) == y).all())
+
+    def share_short(self, run: Callable[[Sequences], Sequences]) -> float:
+        """Share of sequences of the training length that come out right."""
+        x, y = self.short
+        return float((run(x) == y).all(axis=(1, 2)).mean())
+
+    def exact_long(self, run: Callable[[Sequences], Sequences]) -> bool:
+        """Whether they are at four times the length (True where there is no such data)."""
+        return self.long is None or bool((run(self.long[0]) == self.long[1]).all())
+
+    def offer(self, programs: Iterable[Program]) -> bool:
+        """Judges candidates and keeps the shortest exact one; whether there is one."""
+        for program in programs:
+            if self.formula is not None and program.bits >= self.formula.bits:
+                continue
+            if right(program, *self.short).all() and (self.long is None or right(program, *self.long).all()):
+                if program.uses_table:
+                    self.table = program
+                else:
+                    self.formula = program
+        return self.formula is not None
+
+    def note(self, text: str) -> None:
+        """Records evidence, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    @contextlib.contextmanager
+    def stage(self, name: str, detail: str = "") -> Iterator[None]:
+        """Times a stage and tells whoever listens."""
+        if self.on_stage is not None:
+            self.on_stage(name, detail)
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+
+    def training_data(self, config, *, seed: int) -> tuple[Sequences, Sequences]:
+        """Sequences to train on; the first `config.tests` are for judging networks."""
+        if self.task.reference is not None:
+            return self._fitting(*self.task.sample((seed, 100), config.sequences))
+        assert self.task.records is not None
+        held = len(self.short[0])
+        x, y = (a[:-held] for a in self.task.records)
+        if len(x) < 20:
+            raise ValueError(
+                f"task {self.task.name!r}: {len(x) + held} recorded sequences are too few to train a network "
+                "on; give at least 25, better thousands"
+            )
+        rows = np.random.default_rng(seed).integers(len(x), size=config.sequences)
+        # Judged on sequences that are not trained on.
+        tests = np.random.default_rng(seed + 1).integers(held, size=config.tests)
+        x_test, y_test = (a[tests] for a in self.short)
+        return self._fitting(np.concatenate([x_test, x[rows]]), np.concatenate([y_test, y[rows]]))
+
+    def _fitting(self, x: Sequences, y: Sequences) -> tuple[Sequences, Sequences]:
+        for name, values in (("inputs", x), ("outputs", y)):
+            if values.min() < -(1 << 31) + 1 or values.max() >= 1 << 31:
+                raise ValueError(
+                    f"task {self.task.name!r}: {name} from {values.min()} to {values.max()}; "
+                    "networks take 32 bits"
+                )
+        return x, y

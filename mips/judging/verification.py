@@ -1,0 +1,155 @@
+"""Evidence for a program: fresh data, longer sequences, every sequence where they can be listed."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from mips.programs.program import Program
+from mips.reading.machine_extraction import alphabet
+from mips.tasks.task import Sequences, Task
+
+_FRESH, _LONG = 20_000, 1_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Counterexample:
+    """A shortest input found on which program and task differ."""
+
+    x: list
+    """inputs, one list per step"""
+    expected: list
+    """the task's outputs at the last step"""
+    got: list | None
+    """the program's; None where it fails with an error"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a program was checked on. Shares are of whole sequences; None: not checked."""
+
+    fresh: float
+    """share right at the training length, on sequences that no network was trained on"""
+    fresh_count: int
+    long: float | None
+    """share right at four times the length"""
+    long_count: int
+    long_length: int
+    exhaustive: float | None
+    """share right of all sequences of the training length, where these are few enough to list (2^20)"""
+    counterexample: Counterexample | None
+
+    @property
+    def exact(self) -> bool:
+        """Right on everything that was checked, longer sequences included."""
+        return self.fresh == 1.0 and self.long == 1.0 and self.exhaustive in (None, 1.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return dataclasses.asdict(self) | {"exact": self.exact}
+
+
+def right(program: Program, x: Sequences, y: Sequences) -> np.ndarray:
+    """Whether each sequence is right at every step; a sequence on which the program fails is wrong."""
+    outputs, codes = _outcome(program, x)
+    return (outputs == y).all(axis=(1, 2)) & (codes == 0).all(axis=1)
+
+
+def _outcome(program: Program, x: Sequences) -> tuple[Sequences, np.ndarray]:
+    """Outputs and error codes; in unbounded integers where 64 bits turn out to be too few."""
+    outputs, codes = program.attempt(x)
+    if len(x):
+        probe = x[:: max(1, len(x) // 32)]
+        exact, _ = program.attempt(probe, exact=True)
+        if not (exact == outputs[:: max(1, len(x) // 32)]).all():
+            return program.attempt(x, exact=True)
+    return outputs, codes
+
+
+def all_sequences(task: Task, length: int) -> Sequences:
+    """Every input sequence of a length (symbols ** length of them)."""
+    letters = alphabet(task.low, task.high, task.inputs)
+    number = np.arange(len(letters) ** length)
+    digits = [number // len(letters) ** k % len(letters) for k in reversed(range(length))]
+    return letters[np.stack(digits, axis=1)]
+
+
+def verify(program: Program, task: Task, *, seed: int = 1_000_003) -> Report:
+    """Checks a program against a task; `seed` is for the fresh sequences and should differ from training's.
+
+    Fresh sequences at the training length (20,000), at four times that (1,000), and all of the training
+    length where they are at most 2^20. A recorded task is checked on its records, which are all there is.
+
+    Raises ValueError where program and task differ in the number of inputs or outputs.
+    """
+    if len(program.inputs) != task.inputs or len(program.outputs) != task.outputs:
+        raise ValueError(
+            f"the program reads {len(program.inputs)} and writes {len(program.outputs)} values a step; "
+            f"task {task.name!r} has {task.inputs} and {task.outputs}"
+        )
+    long_length = 4 * task.length
+    if task.reference is None:
+        assert task.records is not None
+        x, y = task.records
+        long = task.long_records
+    else:
+        x, y = task.sample((seed, 0), _FRESH)
+        long = task.sample((seed, 1), _LONG, long_length)
+    hits = right(program, x, y)
+    wrong = [(x[~hits], y[~hits])]
+    share = exhaustive = None
+    if long is not None:
+        long_length = long[0].shape[1]
+        long_hits = right(program, *long)
+        share = float(long_hits.mean())
+        wrong.append((long[0][~long_hits], long[1][~long_hits]))
+    if task.reference is not None and task.sequences <= task.most_listed:
+        every = all_sequences(task, task.length)
+        truth = task.solve(every)
+        every_hits = right(program, every, truth)
+        exhaustive = float(every_hits.mean())
+        wrong.append((every[~every_hits], truth[~every_hits]))
+    example = _shortest(program, task, wrong)
+    return Report(
+        float(hits.mean()),
+        len(x),
+        share,
+        0 if long is None else len(long[0]),
+        long_length,
+        exhaustive,
+        example,
+    )
+
+
+def _shortest(
+    program: Program, task: Task, wrong: list[tuple[Sequences, Sequences]]
+) -> Counterexample | None:
+    """The shortest failing prefix among wrong sequences, or a shorter one if listing finds it."""
+    best: Counterexample | None = None
+    for x, y in wrong:
+        if len(x):
+            found = _first_failure(program, x[:500], y[:500])
+            if found is not None and (best is None or len(found.x) < len(best.x)):
+                best = found
+    if best is None or task.reference is None:
+        return best
+    for length in range(1, len(best.x)):
+        if task.symbols**length > 1 << 16:
+            break
+        x = all_sequences(task, length)
+        found = _first_failure(program, x, task.solve(x))
+        if found is not None:
+            return found
+    return best
+
+
+def _first_failure(program: Program, x: Sequences, y: Sequences) -> Counterexample | None:
+    outputs, codes = _outcome(program, x)
+    wrong = (outputs != y).any(axis=2) | (codes != 0)
+    for t in range(x.shape[1]):
+        for i in np.flatnonzero(wrong[:, t])[:1]:
+            got = None if codes[i, t] else outputs[i, t].tolist()
+            return Counterexample(x[i, : t + 1].tolist(), y[i, t].tolist(), got)
+    return None

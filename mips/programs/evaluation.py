@@ -1,0 +1,164 @@
+"""What expressions are worth, row by row, as Python would have it; and what they are, integer or list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mips.programs.expression import OPERATIONS, Expr, Value, to_python
+
+OK, DIVISION, OUTSIDE, MISSING = range(4)  # what went wrong in a row
+ERRORS = {
+    DIVISION: ZeroDivisionError("integer division or remainder by zero"),
+    OUTSIDE: IndexError("table index out of range"),
+    MISSING: ValueError("the value is not in the list, or the list is empty"),
+}
+
+
+def evaluate(expr: Expr, values: Mapping[str, Value], tables: Mapping[str, Value] | None = None) -> Value:
+    """The value of an expression over arrays of a common batch shape.
+
+    Args: values: by name, integers (rows,) or lists (rows, items). tables: by name.
+    Raises ZeroDivisionError, IndexError or ValueError where a row does in Python, KeyError for a name
+    without a value.
+    """
+    rows = max((len(v) for v in values.values() if np.ndim(v)), default=1)
+    failed = np.zeros(rows, np.int8)
+    result = attempt(expr, values, tables or {}, failed)
+    if failed.any():
+        raise ERRORS[int(failed[failed != OK][0])]
+    return result
+
+
+def attempt(
+    expr: Expr, values: Mapping[str, Value], tables: Mapping[str, Value], failed: np.ndarray
+) -> Value:
+    """Like `evaluate`, but marks the rows that fail in `failed` instead of raising."""
+    return _Rows(values, tables, failed, np.arange(len(failed))).value(expr)
+
+
+class _Rows:
+    """Evaluation over some rows; as in Python, what is not needed for a row is not evaluated for it."""
+
+    def __init__(self, values, tables, failed: np.ndarray, numbers: np.ndarray):
+        self.values, self.tables, self.failed, self.numbers = values, tables, failed, numbers
+
+    def part(self, mask: np.ndarray) -> _Rows:
+        values = {n: v[mask] if np.ndim(v) else v for n, v in self.values.items()}
+        return _Rows(values, self.tables, self.failed, self.numbers[mask])
+
+    def fail(self, where: Value, code: int) -> None:
+        rows = self.numbers[np.broadcast_to(where, len(self.numbers))]
+        self.failed[rows] = np.where(self.failed[rows] == OK, code, self.failed[rows])
+
+    def value(self, expr: Expr) -> Value:
+        op = expr.op
+        if op == "const":
+            return np.asarray(expr.value)
+        if op == "var":
+            return self.values[expr.value] if expr.value in self.values else self.tables[expr.value]
+        if op in {"if", "and", "or"}:
+            return self.choose(expr)
+        args = [self.value(a) for a in expr.args]
+        if op in {"//", "%"}:
+            zero = np.asarray(args[1] == 0)
+            if zero.any():
+                self.fail(zero, DIVISION)
+                args[1] = np.where(zero, 1, args[1])
+        elif op == "lookup":
+            return self.look_up(*args)
+        elif op == "index":
+            hits = args[0] == np.broadcast_to(args[1], len(self.numbers))[:, None]
+            self.fail(~hits.any(axis=1), MISSING)
+            return hits.argmax(axis=1) if hits.shape[1] else np.zeros(len(hits), np.int64)
+        elif op in {"largest", "smallest"} and not args[0].shape[-1]:
+            self.fail(np.True_, MISSING)
+            return np.zeros(len(self.numbers), np.int64)
+        if op in {"list", "append"}:
+            whole = [np.broadcast_to(a, len(self.numbers)) if np.ndim(a) == 0 else a for a in args]
+            args = whole
+        compute = OPERATIONS[op].compute
+        assert compute is not None
+        return compute(*args)
+
+    def choose(self, expr: Expr) -> Value:
+        first = np.broadcast_to(self.value(expr.args[0]), len(self.numbers))
+        true = np.asarray(first != 0, bool)
+        if expr.op == "if":
+            sides = [(true, expr.args[1]), (~true, expr.args[2])]
+            result = None
+        else:
+            sides = [(true if expr.op == "and" else ~true, expr.args[1])]
+            result = np.array(first)
+        for mask, side in sides:
+            if not mask.any():
+                continue
+            whole = bool(mask.all())
+            part = (self if whole else self.part(mask)).value(side)
+            if whole:
+                return np.broadcast_to(part, len(self.numbers))
+            if result is None:
+                result = np.zeros(
+                    len(self.numbers), np.result_type(part, np.int64) if first.dtype != object else object
+                )
+            result[mask] = part
+        assert result is not None
+        return result
+
+    def look_up(self, table: Value, *indices: Value) -> Value:
+        chosen = []
+        for axis, given in enumerate(indices):
+            index = np.asarray(given).astype(np.int64)
+            outside = (index < -table.shape[axis]) | (index >= table.shape[axis])
+            if outside.any():
+                self.fail(outside, OUTSIDE)
+            chosen.append(np.where(outside, 0, index))
+        return table[tuple(chosen)]
+
+
+_LISTED = {"largest", "smallest", "total", "length", "distinct"}
+
+
+def kind_of(expr: Expr, kinds: Mapping[str, str]) -> str:
+    """What an expression is: "int" or "list" (or "constant", a tuple that stands after `in`).
+
+    `kinds` says "int", "list" or "table N" (N indices) for each name. Raises ValueError where an operation
+    gets what it does not take.
+    """
+    op = expr.op
+    if op == "const":
+        _check_constant(expr.value)
+        return "constant" if isinstance(expr.value, tuple) else "int"
+    if op == "var":
+        return kinds[expr.value]
+    args = [kind_of(a, kinds) for a in expr.args]
+    good, result = all(a == "int" for a in args), "int"
+    if op in {"==", "!="} and args == ["list", "list"]:
+        good = True
+    elif op == "in":
+        good = args[0] == "int" and args[1] in {"list", "constant"}
+        if args[1] == "constant":
+            good &= all(isinstance(v, int) for v in expr.args[1].value)
+    elif op in {"append", "index", "count"}:
+        good = args == ["list", "int"]
+    elif op == "reversed" or op in _LISTED:
+        good = args == ["list"]
+    elif op == "lookup":
+        good = bool(args) and args[0] == f"table {len(args) - 1}" and all(a == "int" for a in args[1:])
+    elif op == "list":
+        good &= bool(args)
+    if op in {"list", "append", "reversed"}:
+        result = "list"
+    if not good:
+        raise ValueError(f"{to_python(expr)!r}: not for {', '.join(args) or 'nothing'}")
+    return result
+
+
+def _check_constant(value: Any) -> None:
+    for item in value if isinstance(value, tuple) else (value,):
+        if isinstance(item, tuple):
+            _check_constant(item)
+        elif type(item) is not int or abs(item) >= 1 << 62:
+            raise ValueError(f"{item!r}: constants are integers of less than 63 bits")

@@ -1,0 +1,143 @@
+"""Results as files: one JSON per task, written whole or not at all; and the programs' Python text."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from mips.judging.verification import Report
+from mips.programs.program import Program
+from mips.reading.machine_extraction import Machine
+from mips.synthesis import Result, identifier
+
+FORMAT = 1
+_REPORT = frozenset(f.name for f in dataclasses.fields(Report)) | {"exact"}
+
+
+# What every result has; `read` refuses others.
+_KEYS = (
+    *("format", "task", "origin", "made_with", "status", "provenance", "network", "accuracy", "agreement"),
+    *("seconds", "notes", "program", "source", "kind", "bits", "latex", "report", "machine", "dot"),
+    *("realization", "baseline", "baseline_source"),
+)
+
+
+def to_json(result: Result, *, origin: str = "", made_with: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Everything about a result as plain data.
+
+    `origin`: "benchmark" for the package's own tasks, else the file. `made_with`: seed and settings.
+    """
+    data = {
+        field.name: getattr(result, field.name)
+        for field in dataclasses.fields(result)
+        if field.name not in {"program", "report", "baseline", "machine", "realization"}
+    }
+    program = result.program
+    data["format"] = FORMAT
+    data["origin"], data["made_with"] = origin, made_with or {}
+    data["program"] = None if program is None else program.to_json()
+    data["source"] = result.source
+    data["kind"] = "" if program is None else program.kind
+    data["bits"] = None if program is None else round(program.bits, 2)
+    data["latex"] = "" if program is None or program.uses_table else program.latex()
+    data["report"] = None if result.report is None else result.report.to_json()
+    machine, system = result.machine, result.realization
+    data["machine"] = None if machine is None else machine.to_json()
+    data["dot"] = "" if machine is None else machine.to_dot()
+    data["realization"] = None
+    if system is not None:
+        data["realization"] = {
+            k: [[str(v) for v in row] for row in getattr(system, k)] for k in ("a", "b", "c")
+        }
+    data["baseline"] = None if result.baseline is None else result.baseline.to_json()
+    data["baseline_source"] = (
+        "" if result.baseline is None else result.baseline.source(identifier(result.task))
+    )
+    return json.loads(json.dumps(data))
+
+
+def write(folder: Path, data: dict[str, Any]) -> Path:
+    """Writes `<task>.json` and, where there is a program, `<task>.py`; each replaces its old self at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = identifier(data["task"])
+    text = folder / f"{name}.py"
+    if data["source"]:
+        _replace(text, data["source"])
+    else:
+        text.unlink(missing_ok=True)
+    path = folder / f"{name}.json"
+    # Last: a result counts as done when its JSON is there.
+    _replace(path, json.dumps(data, indent=1))
+    return path
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A result as plain data. Raises ValueError, naming the file, for anything else."""
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not a result of `mips solve` ({error})") from None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise ValueError(f"{path}: not a result of `mips solve` of format {FORMAT}")
+    missing = [key for key in _KEYS if key not in data]
+    if missing:
+        raise ValueError(f"{path}: not a whole result of `mips solve`: no {', '.join(missing)}")
+    for key, kind in (("notes", list), ("seconds", dict), ("made_with", dict), ("source", str)):
+        if not isinstance(data[key], kind):
+            raise ValueError(f"{path}: {key} is {type(data[key]).__name__}, {kind.__name__} expected")
+    try:
+        if data["program"] is not None:
+            Program.from_json(data["program"])
+        if data["machine"] is not None:
+            Machine.from_json(data["machine"])
+        if data["report"] is not None and not set(data["report"]) >= _REPORT:
+            raise KeyError(*(_REPORT - set(data["report"])))
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise ValueError(f"{path}: damaged: {error}") from None
+    return data
+
+
+def read_all(folder: Path) -> dict[str, dict[str, Any]]:
+    """All results in a folder, by task name. Other JSON files are passed over."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    results = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            foreign = "format" not in json.loads(path.read_text())
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, TypeError):
+            foreign = False  # `read` says what is wrong
+        if not foreign:
+            data = read(path)
+            results[data["task"]] = data
+    return results
+
+
+def read_program(path: Path) -> Program:
+    """A program from a result's JSON or from Python text, which is parsed and never executed.
+
+    Raises ValueError, naming the file.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        if path.suffix == ".json":
+            data = read(path)
+            if data["program"] is None:
+                raise ValueError("the task was not solved, so there is no program")
+            return Program.from_json(data["program"])
+        from mips.programs.program import parse_program
+
+        return parse_program(path.read_text())
+    except (ValueError, OSError) as error:
+        text = str(error)
+        raise ValueError(text if text.startswith(str(path)) else f"{path}: {text}") from None

@@ -1,0 +1,211 @@
+"""The table at the end, ours beside the paper's and GPT-4's; and a page with every program and machine."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import Any
+
+from mips.reading.machine_extraction import Machine
+from mips.report.figures import draw_machine
+from mips.synthesis import identifier
+
+# Solved by the paper's method and by GPT-4 as published, and by GPT-4 when its programs are run on fresh
+# sequences (spec, section (a)).
+PAPER_SOLVED = frozenset(
+    [
+        "Binary_Addition",
+        "Bitwise_Xor",
+        "Bitwise_Or",
+        "Bitwise_And",
+        "Bitwise_Not",
+        "Parity_Last2",
+        "Parity_Last3",
+        "Parity_All",
+        "Parity_Zeros",
+        "Sum_All",
+        "Sum_Last2",
+        "Sum_Last3",
+        "Sum_Last4",
+        "Sum_Last5",
+        "Sum_Last6",
+        "Sum_Last7",
+        "Current_Number",
+        "Prev1",
+        "Prev2",
+        "Prev3",
+        "Prev4",
+        "Prev5",
+        "Previous_Equals_Current",
+        "Diff_Last2",
+        "Abs_Diff",
+        "Abs_Current",
+        "Bit_Shift_Right",
+        "Bit_Dot_Prod_Mod2",
+        "Add_Mod_3",
+        "Newton_Freebody",
+        "Newton_Gravity",
+        "Newton_Spring",
+    ]
+)
+GPT4_PUBLISHED = frozenset(
+    [
+        "Base_6_Addition",
+        "Bitwise_Xor",
+        "Bitwise_Or",
+        "Bitwise_And",
+        "Bitwise_Not",
+        "Parity_Last2",
+        "Sum_All",
+        "Sum_Last4",
+        "Sum_Last5",
+        "Sum_Last6",
+        "Sum_Last7",
+        "Current_Number",
+        "Prev1",
+        "Prev2",
+        "Prev3",
+        "Prev4",
+        "Prev5",
+        "Abs_Current",
+        "Diff_Abs_Values",
+        "Min_Seen",
+        "Max_Seen",
+        "Majority_0_1",
+        "Evens_Detector",
+        "Bit_Palindrome",
+        "Parity_Bits_Mod2",
+        "Alternating_Last4",
+        "Bit_Shift_Right",
+        "Div_3",
+        "Add_Mod_3",
+        "Dithering",
+    ]
+)
+GPT4_STRICT = frozenset(
+    [
+        "Bitwise_Xor",
+        "Bitwise_Or",
+        "Bitwise_Not",
+        "Sum_All",
+        "Current_Number",
+        "Prev2",
+        "Prev3",
+        "Prev4",
+        "Prev5",
+        "Abs_Current",
+        "Min_Seen",
+        "Max_Seen",
+        "Evens_Detector",
+        "Parity_Bits_Mod2",
+    ]
+)
+
+STATUS = {
+    "formula": "formula from the network",
+    "table": "table from the network",
+    "inexact": "program not exact",
+    "network": "network trained, no program",
+    "none": "no network learned it",
+    "unfinished": "budget exhausted",
+}
+
+
+def said(data: dict[str, Any]) -> str:
+    """What came of a task, in words."""
+    if data["status"] == "formula" and data["provenance"] == "data":
+        return "formula from data"
+    return STATUS.get(data["status"], data["status"])
+
+
+def counts(results: dict[str, dict[str, Any]]) -> dict[str, int]:
+    """How many tasks were solved in which way; "network" counts exact formulas read from a network."""
+
+    def number(test) -> int:
+        return sum(1 for data in results.values() if test(data))
+
+    return {
+        "tasks": len(results),
+        "network": number(lambda d: d["status"] == "formula" and d["provenance"] == "network"),
+        "table": number(lambda d: d["status"] == "table"),
+        "data": number(lambda d: d["status"] == "formula" and d["provenance"] == "data"),
+        "baseline": number(lambda d: d["baseline"] is not None),
+        "paper": number(lambda d: _ours(d) in PAPER_SOLVED),
+        "gpt4": number(lambda d: _ours(d) in GPT4_PUBLISHED),
+        "gpt4_strict": number(lambda d: _ours(d) in GPT4_STRICT),
+    }
+
+
+def _ours(data: dict[str, Any]) -> str:
+    """The benchmark task's name; "" for a user's task, whatever it is called."""
+    return data["task"] if data["origin"] == "benchmark" else ""
+
+
+def rows(results: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
+    """The table: task, result, bits, agreement with the network, seconds, data alone, MIPS, GPT-4."""
+    table = []
+    for name, data in results.items():
+        task = _ours(data)
+        mark = "yes" if task in PAPER_SOLVED else ""
+        gpt = "exact" if task in GPT4_STRICT else "claimed" if task in GPT4_PUBLISHED else ""
+        agreement = data["agreement"]
+        table.append(
+            (
+                name,
+                said(data),
+                "" if data["bits"] is None else f"{data['bits']:.0f}",
+                "" if agreement is None else f"{100 * agreement:.1f} %",
+                f"{sum(data['seconds'].values()):.1f}",
+                "yes" if data["baseline"] else "",
+                mark,
+                gpt,
+            )
+        )
+    return table
+
+
+HEADINGS = ("task", "result", "bits", "agrees with network", "seconds", "data alone", "MIPS (paper)", "GPT-4")
+
+_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#222}
+table{border-collapse:collapse}td,th{padding:.2em .7em;border-bottom:1px solid #ddd;text-align:left}
+pre{background:#f5f6f8;padding:.8em;overflow:auto}section{border-top:1px solid #ccc;margin-top:1.5em}
+.pair{display:flex;gap:1.5em;flex-wrap:wrap;align-items:flex-start}img{max-width:26em}small{color:#666}"""
+
+
+def write_page(results: dict[str, dict[str, Any]], folder: Path) -> Path:
+    """Writes `report.html` and a PNG of every machine into `folder/machines`; opens without a network."""
+    total = counts(results)
+    cells = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>\n" for row in rows(results)
+    )
+    parts = [
+        f"<!doctype html><meta charset=utf-8><title>mips</title><style>{_STYLE}</style>",
+        f"<h1>{total['network']} of {total['tasks']} tasks solved by formulas read from a network</h1>",
+        f"<p>Besides: {total['table']} by tables, {total['data']} from data. Data alone, for comparison: "
+        f"{total['baseline']}. On these tasks the paper's method solves {total['paper']}; "
+        f"GPT-4 {total['gpt4']} as published, "
+        f"{total['gpt4_strict']} when its programs are run on fresh sequences.</p>",
+        "<table><tr>" + "".join(f"<th>{h}</th>" for h in HEADINGS) + f"</tr>\n{cells}</table>",
+    ]
+    for name, data in results.items():
+        parts.append(_section(name, data, folder))
+    path = folder / "report.html"
+    path.write_text("\n".join(parts))
+    return path
+
+
+def _section(name: str, data: dict[str, Any], folder: Path) -> str:
+    picture = ""
+    if data["machine"] is not None:
+        machine = Machine.from_json(data["machine"])
+        place = folder / "machines" / f"{identifier(name)}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        draw_machine(machine, place, title=name)
+        picture = f'<img src="machines/{place.name}" alt="machine of {html.escape(name)}">'
+    notes = "".join(f"<li>{html.escape(n)}</li>" for n in data["notes"])
+    source = html.escape(data["source"]) or "no program"
+    return (
+        f"<section><h2>{html.escape(name)}</h2><div class=pair><pre>{source}</pre>{picture}</div>"
+        f"<small>{html.escape(data['network'])}, {100 * data['accuracy']:.1f} % of sequences right"
+        f"<ul>{notes}</ul></small></section>"
+    )
