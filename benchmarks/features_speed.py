@@ -29,7 +29,7 @@ import numpy as np
 import features
 from features.lm.decoder import forward
 from features.lm.edits import Patch
-from features.sae.train import Run, init_run, run_chunk
+from features.sae.step import Run, init_run, run_chunk
 
 OUTPUT = Path(__file__).parent / "results" / "features_speed.json"
 

@@ -48,8 +48,9 @@ if TYPE_CHECKING:
     from features.sae.config import SAEConfig
     from features.sae.metrics import evaluate, loss_recovered
     from features.sae.model import SAE, decode, encode, firings, reconstruct
+    from features.sae.step import TrainConfig
     from features.sae.storage import load_sae, save_sae
-    from features.sae.train import TrainConfig, train
+    from features.sae.train import train
     from features.synthetic.calendar_model import Calendar, CalendarConfig, train_calendar
 
 _HOMES = {
@@ -89,7 +90,8 @@ _HOMES = {
     "features.sae.metrics": ("evaluate", "loss_recovered"),
     "features.sae.model": ("SAE", "decode", "encode", "firings", "reconstruct"),
     "features.sae.storage": ("load_sae", "save_sae"),
-    "features.sae.train": ("TrainConfig", "train"),
+    "features.sae.step": ("TrainConfig",),
+    "features.sae.train": ("train",),
     "features.irreducibility.separability": ("mutual_information_curve", "separability"),
     "features.irreducibility.superposition": ("overlap", "principal_cosines"),
 }

@@ -40,18 +40,8 @@ if TYPE_CHECKING:
     from hypernet.targets import TARGETS, Target, get_target, modular_addition
     from hypernet.training.baseline import train_directly
     from hypernet.training.checkpoints import load, load_config
-    from hypernet.training.train import (
-        Info,
-        Run,
-        TrainConfig,
-        Trained,
-        collapsed,
-        init,
-        run_chunk,
-        seed_keys,
-        step,
-        train,
-    )
+    from hypernet.training.step import Info, Run, TrainConfig, init, run_chunk, seed_keys, step
+    from hypernet.training.train import Trained, collapsed, train
 
 _HOMES = {
     "hypernet.algorithms": (
@@ -82,18 +72,8 @@ _HOMES = {
     "hypernet.classification.tournament": ("Rounds", "classify_rounds"),
     "hypernet.networks.canonical": ("Simplified", "expression", "simplify"),
     "hypernet.targets": ("TARGETS", "Target", "get_target", "modular_addition"),
-    "hypernet.training.train": (
-        "Info",
-        "Run",
-        "TrainConfig",
-        "Trained",
-        "collapsed",
-        "init",
-        "run_chunk",
-        "seed_keys",
-        "step",
-        "train",
-    ),
+    "hypernet.training.step": ("Info", "Run", "TrainConfig", "init", "run_chunk", "seed_keys", "step"),
+    "hypernet.training.train": ("Trained", "collapsed", "train"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from features.cli import terminal
 
 if TYPE_CHECKING:
-    from features.cli.main import SaeDiscover, SaeTrain
+    from features.cli.commands import SaeDiscover, SaeTrain
 
 
 def _token_rows(text: Path, tokenizer, length: int, context: int) -> np.ndarray:
@@ -72,8 +72,8 @@ def train(command: SaeTrain) -> None:
 
     from features.sae.activations import CachedActivations, StreamedActivations
     from features.sae.config import SAEConfig
+    from features.sae.step import TrainConfig
     from features.sae.storage import save_sae
-    from features.sae.train import TrainConfig
     from features.sae.train import train as run_training
 
     config = TrainConfig(

@@ -10,7 +10,7 @@ from rich.table import Table
 from features.cli import terminal
 
 if TYPE_CHECKING:
-    from features.cli.main import Circles, Demo, Evr, Intervene, Irreducible
+    from features.cli.commands import Circles, Demo, Evr, Intervene, Irreducible
 
 
 def _effects_table(table: dict[int, dict[str, Any]], title: str) -> Table:

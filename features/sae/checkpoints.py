@@ -13,7 +13,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from features.sae.config import SAEConfig
-    from features.sae.train import Info, Run, TrainConfig
+    from features.sae.step import Info, Run, TrainConfig
 
 
 def identity(sae_config: SAEConfig, config: TrainConfig, key, sample) -> str:
@@ -67,7 +67,7 @@ def restore(folder: Path, run: Run, identity: str) -> tuple[Run, list[Info]]:
     import equinox as eqx
     import orbax.checkpoint as ocp
 
-    from features.sae.train import Info
+    from features.sae.step import Info
 
     if not folder.exists():
         return run, []

@@ -17,7 +17,8 @@ from jaxtyping import Float, Int, PRNGKeyArray
 from hypernet.analysis.measure import Measured, check_betas, measure
 from hypernet.classification.order_parameters import LABELS
 from hypernet.files import write_json
-from hypernet.training.train import Info, Run, TrainConfig, Trained, train
+from hypernet.training.step import Info, Run, TrainConfig
+from hypernet.training.train import Trained, train
 from hypernet.validation import whole
 
 LOG10_BETAS = (-6.0, -5.0, -4.0, -3.5, -3.0, -2.5, -2.0, -1.0, 0.0)

@@ -25,12 +25,13 @@ from hypernet.report import figures as draw
 from hypernet.report import gallery as pages
 from hypernet.targets import get_target
 from hypernet.training import checkpoints
-from hypernet.training.train import TrainConfig, collapsed
+from hypernet.training.step import TrainConfig
+from hypernet.training.train import collapsed
 from hypernet.training.train import train as train_generators
 from hypernet.validation import whole
 
 if TYPE_CHECKING:
-    from hypernet.cli.main import Classify, Gallery, Generate, Phase, Train
+    from hypernet.cli.commands import Classify, Gallery, Generate, Phase, Train
 
 
 def _config(options: Train) -> TrainConfig:

@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from hypernet.training.train import Info, Run
+from hypernet.training.step import Info, Run
 
 CONSOLE = Console(highlight=False)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from hypernet.analysis.pareto_front import Front
     from hypernet.analysis.phase_diagram import PhaseDiagram
-    from hypernet.training.train import Info
+    from hypernet.training.step import Info
 
 LABEL_COLORS = {
     "double_sided": "#3b6fb6",

@@ -16,7 +16,7 @@ from hypernet.generator.assignment import Assignment
 from hypernet.generator.config import GeneratorConfig
 from hypernet.generator.generate import Generator
 from hypernet.targets import Target, get_target
-from hypernet.training.train import Info, Run, TrainConfig, init, seed_keys
+from hypernet.training.step import Info, Run, TrainConfig, init, seed_keys
 
 _ABOUT = "generator.json"
 

@@ -26,8 +26,9 @@ from features.sae.model import (
     reconstruct,
 )
 from features.sae.sparse_products import decode_sparse, encode_top
+from features.sae.step import TrainConfig, _count, _jump, init_run, loss, resample, run_chunk, step
 from features.sae.storage import load_sae, save_sae
-from features.sae.train import TrainConfig, _count, _jump, init_run, loss, resample, run_chunk, step, train
+from features.sae.train import train
 from features.synthetic.planted import toy_circles
 
 KINDS = {"relu": None, "topk": 3, "batchtopk": 3, "jumprelu": None}

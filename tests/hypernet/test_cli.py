@@ -12,7 +12,7 @@ from hypernet.cli import main as cli
 from hypernet.generator.assignment import Assignment
 from hypernet.generator.config import GeneratorConfig
 from hypernet.training import checkpoints
-from hypernet.training.train import Info, TrainConfig, init, seed_keys
+from hypernet.training.step import Info, TrainConfig, init, seed_keys
 
 TINY = ("--sizes", "2", "4", "--steps", "40", "--seeds", "2")
 

@@ -18,7 +18,8 @@ import hypernet
 from hypernet.generator.assignment import Assignment
 from hypernet.generator.config import GeneratorConfig
 from hypernet.training import checkpoints
-from hypernet.training.train import Info, TrainConfig, collapsed, init, paddings, run_chunk, seed_keys, train
+from hypernet.training.step import Info, TrainConfig, init, paddings, run_chunk, seed_keys
+from hypernet.training.train import collapsed, train
 
 SMALL = TrainConfig(sizes=(2, 4), steps=30, chunk=10, seeds=2, points=32, networks=4)
 
@@ -230,7 +231,7 @@ def test_the_loop_lowers_for_accelerators(config):
 
 @pytest.mark.parametrize("backend", ["tables", "transformer"])
 def test_gradients_reach_every_weight(backend):
-    from hypernet.training.train import network_loss
+    from hypernet.training.step import network_loss
 
     generator_config = GeneratorConfig(backend=backend, modes=2)
     config = dataclasses.replace(SMALL, generator=generator_config)

@@ -1,0 +1,1 @@
+"""Concepts on circles in residual states: probes, interventions, patching, regression."""

@@ -1,0 +1,1 @@
+"""Groups of an autoencoder's latents that span multi-dimensional features."""

@@ -1,0 +1,1 @@
+"""Whether a feature is irreducibly multi-dimensional: separability and mixture indices."""

@@ -1,0 +1,1 @@
+"""What generators draw: measurements, Pareto fronts, phase diagrams."""

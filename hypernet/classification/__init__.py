@@ -1,0 +1,1 @@
+"""Which algorithm a network uses: order parameters, labels, short formulas."""

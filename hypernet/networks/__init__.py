@@ -1,0 +1,1 @@
+"""One-hidden-layer and deeper networks: evaluation, files, canonical form."""

@@ -1,0 +1,1 @@
+"""Training generators, seeds side by side, with checkpoints; direct training as a baseline."""

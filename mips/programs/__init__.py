@@ -1,0 +1,1 @@
+"""Programs as trees of expressions: evaluation, enumeration, text."""
