@@ -1,0 +1,95 @@
+"""Who may import whom: folders in layers, no import circles, and the five packages apart.
+
+In every package a folder may import from the folders that stand after it in the table, never from
+those before it; modules at the top of a package are either its ground, which everything may import
+(and which imports no folder), or named in the table as a layer of their own.
+"""
+
+import ast
+from pathlib import Path
+
+import networkx
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+LAYERS = {
+    "compressarc": ("__main__", "cli", "report", "batch", "solver", "network"),
+    "lodo": ("tasks",),
+    "mips": (
+        "__main__", "cli", "report", "synthesis", "routes", "paper", "judging", "reading", "normalize",
+        "networks", "programs", "tasks",
+    ),
+    "features": (
+        "__main__", "cli", "report", "synthetic", "discovery", "circles", "irreducibility", "sae", "lm",
+    ),
+    "hypernet": (
+        "__main__", "cli", "report", "analysis", "classification", "training", "generator", "algorithms",
+        "networks",
+    ),
+}  # fmt: skip
+
+
+def modules(package):
+    """Dotted names of a package's modules, with their files."""
+    found = {}
+    for path in sorted((ROOT / package).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(p for p in parts if p != "__init__")] = path
+    return found
+
+
+def imports(path, known):
+    """Modules among the known ones that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in known else node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def edges(package):
+    """(importing, imported) modules of one package; its lazy list of public names apart."""
+    known = modules(package)
+    return [
+        (name, target)
+        for name, path in known.items()
+        if name != package
+        for target in imports(path, known)
+        if target in known and target not in (name, package)
+    ]
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_folders_import_downwards(package):
+    order = LAYERS[package]
+
+    def layer(name):
+        first = name.split(".")[1]
+        return order.index(first) if first in order else len(order)
+
+    upwards = [f"{a} imports {b}" for a, b in edges(package) if layer(a) > layer(b)]
+    assert not upwards, "\n".join(upwards)
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_there_are_no_import_circles(package):
+    graph = networkx.DiGraph(edges(package))
+    circles = [sorted(c) for c in networkx.strongly_connected_components(graph) if len(c) > 1]
+    assert not circles, circles
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_a_package_imports_none_of_its_siblings(package):
+    others = set(LAYERS) - {package}
+    every = {name: list(imports(path, {})) for name, path in modules(package).items()}
+    assert not {n: t for n, t in every.items() if {x.split(".")[0] for x in t} & others}
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_every_folder_says_what_it_holds(package):
+    for folder in {path.parent for path in modules(package).values()}:
+        text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+        assert text, folder
