@@ -1,10 +1,10 @@
-"""Causal tests on SmolLM2: the circle written into it, against all baselines and relabelled circles.
+"""Causal tests on SmolLM2: the circle written into it, against all baselines and relabeled circles.
 
     python -m benchmarks.features_causal            # some ten minutes on two cores
     python -m benchmarks.features_causal --quick    # few layers and relabellings
 
 Ours beside the figures of an independent PyTorch run (spec, section 15): circles by layer, accuracies, the
-interventions of its table, and relabelled circles; p counts relabellings that do at least as well.
+interventions of its table, and relabeled circles; p counts relabellings that do at least as well.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def main() -> int:
                    "deviation": float(null.null.std()), "least": float(null.null.min()), "p": null.p_value}  # fmt: skip
             result["null"].append(row)
             print(
-                f"  {name:11s} {method:6s} {null.value:+.2f}; relabelled {row['mean']:+.2f} +- "
+                f"  {name:11s} {method:6s} {null.value:+.2f}; relabeled {row['mean']:+.2f} +- "
                 f"{row['deviation']:.2f}, least {row['least']:+.2f}; p = {null.p_value:.4f}"
             )
             if must and null.null.min() <= null.value:

@@ -116,7 +116,7 @@ def planted(report: Report, seeds: int, steps: int) -> None:
         config = features.TrainConfig(steps=steps, batch=512, sparsity=0.1, b_dec_init="zeros", chunk=1000)
         source = FreshSamples(truth.draw, 64, seed=seed)
         trained = features.train(source, features.SAEConfig(64, 192), config, key=jax.random.key(seed))
-        x, _ = truth.draw_labelled(np.random.default_rng([seed, 2]), 40_000)
+        x, _ = truth.draw_labeled(np.random.default_rng([seed, 2]), 40_000)
         quality = features.evaluate(trained.sae, x)
         firing, rows = features.firings(trained.sae, x), np.asarray(trained.sae.W_dec)
         kept = np.flatnonzero(quality.frequency >= 0.004)
@@ -170,7 +170,7 @@ def calendar(report: Report, seeds: int) -> None:
             report.add(f"calendar, seed {seed}: months, f = 1 power", power, 0.5)
             report.add(f"calendar, seed {seed}: months, EVR / whole patch", evr, 0.85)
             report.add(f"calendar, seed {seed}: months, centered circle / whole", circle, 0.75)
-            report.add(f"calendar, seed {seed}: months, relabelled, mean", null.null.mean(), -0.7)
+            report.add(f"calendar, seed {seed}: months, relabeled, mean", null.null.mean(), -0.7)
             report.add(f"calendar, seed {seed}: months, p against relabellings", null.p_value, most=0.05)
             functions = features.library(e.alpha, e.beta, m)
             last = np.asarray(cached.last_states(2))
@@ -197,7 +197,7 @@ def calendar(report: Report, seeds: int) -> None:
 
 
 def hard_labels(report: Report) -> None:
-    """(d) 9: one-hot targets memorise."""
+    """(d) 9: one-hot targets memorize."""
     config = CalendarConfig(
         kappa=None, width=64, mlp_width=256, weight_decay=1.0, steps=4000, names_only=False
     )

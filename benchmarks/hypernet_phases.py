@@ -88,11 +88,11 @@ def rows_of(
     names, _ = branch_medians(sizes[16], 0)
     by_n = {n: np.median(m.nmse[:, 0], -1) for n, m in sizes.items()}
     for n, (a, b) in {5: (4, 8), 7: (8, 8), 10: (8, 16), 14: (16, 16)}.items():
-        neighbours = np.maximum(by_n.get(a, by_n[8]), by_n[b])
+        neighbors = np.maximum(by_n.get(a, by_n[8]), by_n[b])
         rows.append(
             Row(
-                f"n = {n}: median over seeds of NMSE / worse neighbour",
-                float(np.median(by_n[n] / neighbours)),
+                f"n = {n}: median over seeds of NMSE / worse neighbor",
+                float(np.median(by_n[n] / neighbors)),
                 "<=",
                 1.3,
             )

@@ -1,6 +1,6 @@
 """The published pipeline on all 62 tasks: `python -m benchmarks.mips_paper_mode [--workers 2] [--quick]`.
 
-ReLU networks, normalisers, lattice finders, linear, Boolean and integer symbolic regression; on each
+ReLU networks, normalizers, lattice finders, linear, Boolean and integer symbolic regression; on each
 network as published first, and with every repair where that finds nothing. Prints the exact set as
 published beside the paper's, and what the repairs add; writes results/mips_paper_mode.json.
 """

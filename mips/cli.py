@@ -87,7 +87,7 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class Normalize:
-    """Train a small linear network on a task and draw its weights before and after normalisation."""
+    """Train a small linear network on a task and draw its weights before and after normalization."""
 
     task: tyro.conf.Positional[str]
     """name of a task, or a file"""

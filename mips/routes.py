@@ -28,7 +28,7 @@ def grammar_of(config: SynthesisConfig, *, conditional: bool = False, largest: i
 
 def read_response(exam: Examination, response: Response) -> bool:
     """Offers the programs of a linear system, if its rounded response is that of the task."""
-    with exam.stage("linear realisation"):
+    with exam.stage("linear realization"):
         if not exam.exact_short(response.run):
             return False
         exam.note(f"linear: impulse response rounds to integers (largest deviation {response.deviation:.2g})")

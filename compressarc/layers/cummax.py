@@ -47,7 +47,7 @@ def _passes(n: int) -> list[range]:
 def _behind(x: Array, distances: range, axis: int, backwards: np.ndarray, fill: float) -> list[Array]:
     """X as seen `distance` entries further back along the sweep of each column.
 
-    backwards: bool, broadcasts against x; columns that sweep towards lower indices.
+    backwards: bool, broadcasts against x; columns that sweep toward lower indices.
     """
     reach = max(abs(d) for d in distances)
     widths = [(0, 0, 0)] * x.ndim

@@ -1,7 +1,7 @@
 """Does a set of points lie on a circle in the order of its labels? With the nulls that this needs.
 
 With m classes the centered class means span m - 1 dimensions, so a probe of k = 5 coordinates fits any
-labelling of seven days with r^2 = 5/6: fits are reported beside the same fit to permuted labels.
+labeling of seven days with r^2 = 5/6: fits are reported beside the same fit to permuted labels.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def fourier_power(means: Float[Array, "m d"]) -> Float[np.ndarray, " frequencies
 
 
 def order_score(means: Float[Array, "m 2"]) -> float:
-    """Share of classes whose successor is their neighbour by angle around the mean: 1 is the right order.
+    """Share of classes whose successor is their neighbor by angle around the mean: 1 is the right order.
 
     Either sense of rotation counts. Chance of 1 is 2 m / m!, 1/360 for seven classes.
     """

@@ -2,7 +2,7 @@
 
 For each prompt and each other start alpha', alpha's state is replaced by one that says alpha'; the score is
 logit(original answer) - logit(answer for alpha'), so that negative means success. `causal_null` repeats
-it with relabelled circles, the control that the paper lacks.
+it with relabeled circles, the control that the paper lacks.
 """
 
 from __future__ import annotations

@@ -186,7 +186,7 @@ def hidden_circle_null(
     permutations: int = 200,
     seed: int = 0,
 ) -> NullTest:
-    """`hidden_circle` beside the same with the classes relabelled at random."""
+    """`hidden_circle` beside the same with the classes relabeled at random."""
     top = _reduced(regress(states, removed).residual, 2)
     value = regress(_left_of_circle(removed, values, period), top).r_squared
     rng = np.random.default_rng(seed)

@@ -39,7 +39,7 @@ class Circles:
 
 @dataclasses.dataclass(frozen=True)
 class Intervene:
-    """Write points of a circle into a language model, with all baselines and relabelled circles."""
+    """Write points of a circle into a language model, with all baselines and relabeled circles."""
 
     model: str = "smollm2"
     """smollm2, a .gguf file, a folder of safetensors, or a hub id"""

@@ -67,7 +67,7 @@ def demo(command: Demo) -> None:
         functions = library(e.alpha, e.beta, e.period)
         last = np.asarray(cached.last_states(cached.num_layers))
         steps, _ = explain(last, functions, ["alpha, beta", "circle gamma", "circle alpha - beta"])
-        with terminal.bar(f"{unit}: relabelled circles", command.relabellings) as advance:
+        with terminal.bar(f"{unit}: relabeled circles", command.relabellings) as advance:
             null = causal_null(
                 cached, 0, "evr", relabellings=command.relabellings, on_relabelling=lambda _, a=advance: a()
             )
@@ -85,7 +85,7 @@ def demo(command: Demo) -> None:
             "r2 95 % of relabellings": fit.quantile_95,
             "fourier power": fourier_power(means),
             "effects at layer 0": effects[unit],
-            "relabelled circles": {"true": null.value, "p": null.p_value, "least": float(null.null.min())},
+            "relabeled circles": {"true": null.value, "p": null.p_value, "least": float(null.null.min())},
             "explained": steps,
             "gamma circle after alpha, beta": hidden_circle(
                 last, functions["alpha, beta"], e.gamma, e.period
@@ -114,7 +114,7 @@ def demo(command: Demo) -> None:
         terminal.CONSOLE.print(
             f"{unit}: held-out accuracy {r['held-out accuracy']:.2f}, cyclic order {r['order']:.2f} "
             f"(p = {r['order p']:.4f}), "
-            f"ordered circle against relabelled ones p = {r['relabelled circles']['p']:.3f}"
+            f"ordered circle against relabeled ones p = {r['relabeled circles']['p']:.3f}"
         )
     terminal.CONSOLE.print(f"wrote {out}/circles.png, residual.png, sweep_*.png, null_*.png, result.json")
 
@@ -219,7 +219,7 @@ def intervene(command: Intervene) -> None:
         result["drop-off"] = drop_off(table)
         terminal.CONSOLE.print(f"the whole-layer patch stops working at layer {result['drop-off']}")
     if command.relabellings:
-        with terminal.bar(f"relabelled circles, layer {layers[0]}", command.relabellings) as advance:
+        with terminal.bar(f"relabeled circles, layer {layers[0]}", command.relabellings) as advance:
             null = causal_null(
                 cached, layers[0], k=command.k, relabellings=command.relabellings,
                 on_relabelling=lambda _: advance(),
@@ -228,7 +228,7 @@ def intervene(command: Intervene) -> None:
         draw_null(null.value, null.null, out / "null.png", title=f"{task.template}, layer {layers[0]}")
         terminal.CONSOLE.print(
             f"layer {layers[0]}: the ordered circle reaches {null.value:+.2f}, {command.relabellings} "
-            f"relabelled ones {null.null.mean():+.2f} on average, {null.null.min():+.2f} at best; "
+            f"relabeled ones {null.null.mean():+.2f} on average, {null.null.min():+.2f} at best; "
             f"p = {null.p_value:.4f}"
         )
     write_json(out / "result.json", result)
@@ -292,7 +292,7 @@ def evr(command: Evr) -> None:
     terminal.CONSOLE.print(
         "after alpha and beta are removed, two components predict circle(gamma) "
         f"with r² = {circle.value:.3f}; "
-        f"relabelled 95 %: {circle.quantile_95:.3f}, p = {circle.p_value:.3f}"
+        f"relabeled 95 %: {circle.quantile_95:.3f}, p = {circle.p_value:.3f}"
     )
     images = [
         ("states", residual_colors(states, e.alpha, e.beta)),

@@ -302,9 +302,9 @@ def annotate(
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
     orders, fits = np.empty(permutations), np.empty(permutations)
     for draw in range(permutations):
-        relabelled = rng.permutation(period)
-        chosen, fits[draw] = _best_circle(inverses, flats, target[relabelled])
-        orders[draw] = circles.order_score(flats[chosen][np.argsort(relabelled)])
+        relabeled = rng.permutation(period)
+        chosen, fits[draw] = _best_circle(inverses, flats, target[relabeled])
+        orders[draw] = circles.order_score(flats[chosen][np.argsort(relabeled)])
 
     def p_value(null, value):
         return float((1 + (null >= value - 1e-9).sum()) / (1 + permutations))

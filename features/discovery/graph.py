@@ -32,7 +32,7 @@ def _block_neighbors(block, first, rows, k, tile):
     tiles = -(-n // tile)
 
     def merge(carry, number):
-        # The last tile overlaps its neighbour: columns already seen are left out.
+        # The last tile overlaps its neighbor: columns already seen are left out.
         start = jnp.minimum(number * tile, n - tile)
         columns = start + jnp.arange(tile)
         part = jax.lax.dynamic_slice_in_dim(rows, start, tile)

@@ -78,5 +78,5 @@ def reconstruct_group(
 
 
 def planes(components: int) -> list[tuple[int, int]]:
-    """Neighbouring principal components, from 0; the first is mostly intensity, so circles lie later."""
+    """Neighboring principal components, from 0; the first is mostly intensity, so circles lie later."""
     return [(i, i + 1) for i in range(max(components - 1, 0))]

@@ -42,7 +42,7 @@ class Irreducibility(NamedTuple):
 
 
 def check_points(points, *, fewest: int = FEWEST_POINTS, rescale: bool = True) -> np.ndarray:
-    """A cloud as float32 (n, d), centred and scaled to at most 1.
+    """A cloud as float32 (n, d), centered and scaled to at most 1.
 
     Raises: ValueError for wrong shapes, few, constant or non-finite points.
     """
@@ -122,7 +122,7 @@ def measure(
 
     Args: protocol: "X", exact sweeps (default); "B", the paper's cluster figures; "P", its appendix; "A", its
       demo. In more than two dimensions only X: M is searched for from random directions, S is the least
-      nearest-neighbour information (Kraskov) over rotations and splits; both are bounds.
+      nearest-neighbor information (Kraskov) over rotations and splits; both are bounds.
       bootstrap: resamples for 95 % intervals (0: none). They are shifted to the estimate, since resampling
       itself raises S, and tell how far the estimate would move, not its bias: histogram information of
       independent coordinates is above 0. bias_correction: Miller and Madow's, for S in the plane.

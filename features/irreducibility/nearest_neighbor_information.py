@@ -1,6 +1,6 @@
 """Mutual information in more than two dimensions, where histograms have too few points.
 
-Kraskov, Stoegbauer and Grassberger's first estimator (2004), over nearest neighbours found by scipy. Its
+Kraskov, Stoegbauer and Grassberger's first estimator (2004), over nearest neighbors found by scipy. Its
 least value over rotations and splits estimates S; candidates are the axes of an independent component
 analysis (which separates what is separable), principal axes and random rotations, refined by turns.
 """

@@ -1,4 +1,4 @@
-"""Weights and settings from GGUF files, through the `gguf` library; quantised tensors become floats.
+"""Weights and settings from GGUF files, through the `gguf` library; quantized tensors become floats.
 
 The library trusts what the header says; here sizes are checked against the file first, so that a damaged
 file is named for what it is, and nothing large is allocated for it.
@@ -66,7 +66,7 @@ def _checked_reader(path: Path):
 class GGUFSource:
     """A GGUF file: settings, tokens and tensors by name.
 
-    Raises: ValueError for damaged files, unsupported architectures and unsupported quantisations.
+    Raises: ValueError for damaged files, unsupported architectures and unsupported quantizations.
     """
 
     def __init__(self, path: Path):
@@ -139,7 +139,7 @@ class GGUFSource:
         return set(self._tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape after dequantisation, rows first."""
+        """Shape after dequantization, rows first."""
         return tuple(int(d) for d in self._find(name).shape[::-1])
 
     def _find(self, name: str):
@@ -148,7 +148,7 @@ class GGUFSource:
         return self._tensors[name]
 
     def read(self, name: str) -> np.ndarray:
-        """A tensor as float32, dequantised."""
+        """A tensor as float32, dequantized."""
         quants = require("gguf").quants
         tensor = self._find(name)
         try:
@@ -156,7 +156,7 @@ class GGUFSource:
         except NotImplementedError as error:
             known = ", ".join(sorted(kind.name for kind in quants._type_traits))
             raise ValueError(
-                f"{self.path}: tensor {name!r} is quantised as {tensor.tensor_type.name}; "
+                f"{self.path}: tensor {name!r} is quantized as {tensor.tensor_type.name}; "
                 f"supported are F32, F16, {known}"
             ) from error
         return np.asarray(values, np.float32)

@@ -50,7 +50,7 @@ def _download(name: str) -> Path:
     hub = require("huggingface_hub")
     try:
         return Path(hub.snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
-    except Exception as error:  # network, authorisation, spelling: the hub's own words say which
+    except Exception as error:  # network, authorization, spelling: the hub's own words say which
         raise ValueError(
             f"model {name!r} is neither 'smollm2', nor a file or folder here, nor could it be fetched from "
             f"the hub: {error}"

@@ -21,7 +21,7 @@ def _figure(width: float, height: float):
 
 
 def _wheel(period: int):
-    """Colours around a cycle: neighbours look alike, the last like the first."""
+    """Colors around a cycle: neighbors look alike, the last like the first."""
     import matplotlib as mpl
 
     return mpl.colormaps["hsv"](np.arange(period) / period)
@@ -35,7 +35,7 @@ def circle_on(
     *,
     title: str = "",
 ) -> None:
-    """Points in a plane, coloured around the cycle; class means joined in order; other points (-1) gray."""
+    """Points in a plane, colored around the cycle; class means joined in order; other points (-1) gray."""
     colors = _wheel(len(names))
     other = labels < 0
     axes.scatter(*points[other].T, s=5, color="0.8", linewidths=0)
@@ -91,7 +91,7 @@ def draw_null(value: float, null: np.ndarray, path: Path, *, title: str = "") ->
     """A PNG of an intervention beside its relabellings."""
     figure = _figure(6, 3.2)
     axes = figure.subplots()
-    axes.hist(null, bins=30, color="0.7", label="relabelled circles")
+    axes.hist(null, bins=30, color="0.7", label="relabeled circles")
     axes.axvline(value, color="tab:red", label="the ordered circle")
     axes.set_xlabel("logit(original) − logit(target)")
     axes.set_ylabel("relabellings")
@@ -130,7 +130,7 @@ def draw_colors(
     names: Sequence[str],
     path: Path,
 ) -> None:
-    """A PNG of residuals as colours over (alpha, beta): rows, columns, diagonals for alpha, beta, gamma."""
+    """A PNG of residuals as colors over (alpha, beta): rows, columns, diagonals for alpha, beta, gamma."""
     figure = _figure(3.2 * len(images), 3.6)
     for axes, (title, image) in zip(figure.subplots(1, len(images), squeeze=False)[0], images, strict=True):
         axes.imshow(image)

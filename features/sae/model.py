@@ -30,7 +30,7 @@ class SAE(eqx.Module):
 
 
 class Scale(NamedTuple):
-    """What undoes a normalisation."""
+    """What undoes a normalization."""
 
     mean: Float[Array, "*batch 1"] | float
     factor: Float[Array, "*batch 1"] | Float[Array, ""] | float
@@ -122,7 +122,7 @@ def encode(sae: SAE, x: Float[Array, "*batch d_in"]) -> Float[Array, "*batch d_s
 
 
 def decode(sae: SAE, latents: Float[Array, "*batch d_sae"], undo: Scale | None = None):
-    """Reconstruction (..., d_in); pass what `normalize` returned to undo a per-token normalisation."""
+    """Reconstruction (..., d_in); pass what `normalize` returned to undo a per-token normalization."""
     x = latents @ sae.W_dec + sae.b_dec
     return x if undo is None else x * undo.factor + undo.mean
 

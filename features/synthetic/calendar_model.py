@@ -3,7 +3,7 @@
 "two days from Monday is" -> Wednesday, with targets softened around the right answer, q(c)
 proportional to exp(kappa cos(2 pi (c - gamma) / m)). The smooth target *induces* the circle: this is a
 positive control for the whole pipeline (probe, patch, regression, sweep), not evidence about language
-models. With hard targets the same network memorises, and circles fail.
+models. With hard targets the same network memorizes, and circles fail.
 """
 
 from __future__ import annotations

@@ -31,9 +31,9 @@ class Planted(NamedTuple):
 
     def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
         """(n, width) activations."""
-        return self.draw_labelled(rng, n)[0]
+        return self.draw_labeled(rng, n)[0]
 
-    def draw_labelled(self, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    def draw_labeled(self, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Activations, and the plane coordinates (n, 4, 2) behind them (0 where a plane is not active)."""
         coordinates = np.zeros((n, 4, 2))
         for number, corners in enumerate((None, 7, 12)):

@@ -4,7 +4,7 @@ For hidden unit h with r = |w_h|, u = w_h / r and s = input_std * r:
 
 - bend e_h = phi'(b + 2s) - phi'(b - 2s); bend mass m_h = v_h r e_h; mean slope gamma_h = E phi'(b + s xi)
 - a spike is an entry with u_ih^2 > 1/2 (at most one per unit)
-- L, localisation: sum_h m_h |u_h|_4^4 / sum_h m_h, shifted and scaled so that isotropic rows give 0 and
+- L, localization: sum_h m_h |u_h|_4^4 / sum_h m_h, shifted and scaled so that isotropic rows give 0 and
   rows along axes 1
 - K_i: bend mass of the spikes on input i by sign (both signs together: 2 where |x_i| is exact); cover: share
   of inputs with K_i > 1

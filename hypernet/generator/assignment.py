@@ -1,7 +1,7 @@
 """Which hidden unit belongs to which input: the symmetry a generator keeps (spec 3.1).
 
 Every hidden layer has `slots` units per input. Hidden unit h belongs to column h mod n and slot h // n.
-Two nodes of neighbouring layers are related through their columns alone; all edges with the same relation
+Two nodes of neighboring layers are related through their columns alone; all edges with the same relation
 and the same slots form an orbit and share one posterior. That makes every generator equivariant under the
 group that keeps the relation:
 

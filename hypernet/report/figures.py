@@ -1,6 +1,6 @@
 """Pictures, drawn without a screen: networks by force, phase maps, the Pareto front with its networks.
 
-The conventions of the paper's figures: inputs green, hidden units grey, the output in the center; edges red
+The conventions of the paper's figures: inputs green, hidden units gray, the output in the center; edges red
 where positive and blue where negative, as thick as they are strong.
 """
 
@@ -202,7 +202,7 @@ def _map_on(axes: Axes, diagram: PhaseDiagram) -> None:
 
 def _order_on(axes: Axes, diagram: PhaseDiagram) -> None:
     median = {name: np.median(getattr(diagram, name)[-1], axis=(0, 2)) for name in ("L",)}
-    axes.plot(diagram.log10_betas, median["L"], "k.-", label="L, localisation")
+    axes.plot(diagram.log10_betas, median["L"], "k.-", label="L, localization")
     axes.plot(
         diagram.log10_betas,
         np.median(np.abs(diagram.A[-1]), axis=(0, 2)),

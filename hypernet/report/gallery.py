@@ -102,7 +102,7 @@ def write_gallery(
         f"<title>{html.escape(target.name)}: gallery</title><style>{_STYLE}</style></head><body>"
         f"<h1>Networks for {html.escape(target.name)} of {front.n} inputs</h1>"
         f"<p>{len(front.points)} groups of generated networks; a nat costs beta in units of the squared "
-        "error. Inputs green, hidden units grey, the output black in the center; red edges positive, blue "
+        "error. Inputs green, hidden units gray, the output black in the center; red edges positive, blue "
         "negative.</p>"
         f"{_image(figure, 'Pareto front')}<main>{''.join(sections)}</main></body></html>"
     )

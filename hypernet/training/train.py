@@ -4,7 +4,7 @@
 
 A step has one size, drawn from the step's number alone, so that seeds share one branch of a program made
 for few padded sizes; beta, noise and points come from each seed's own key. A seed's result does not depend
-on its neighbours.
+on its neighbors.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""All normalisers in the paper's order, each checked for what it did to the function."""
+"""All normalizers in the paper's order, each checked for what it did to the function."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mips.normalize.whiten import whiten
 
 
 class Step(NamedTuple):
-    """A normaliser's result."""
+    """A normalizer's result."""
 
     name: str
     network: ReluRNN
@@ -46,7 +46,7 @@ def run(network: ReluRNN, x: Float[np.ndarray, "count length inputs"]) -> tuple[
 def normalize(
     network: ReluRNN, x: np.ndarray, *, jordan_eps: float = 0.7, tolerance: float | None = None
 ) -> list[Step]:
-    """Whitening, Jordan form, Toeplitz, de-bias, quantise; each applied to the last kept result.
+    """Whitening, Jordan form, Toeplitz, de-bias, quantize; each applied to the last kept result.
 
     Args: x: input sequences (count, length, inputs) for whitening and for checking.
         jordan_eps: what counts as equal eigenvalues (0.7 in the paper's driver).

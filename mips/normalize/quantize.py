@@ -1,4 +1,4 @@
-"""Quantise: weights next to an integer become it (spec section 6)."""
+"""Quantize: weights next to an integer become it (spec section 6)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from mips.normalize.basis import change_basis
 
 
 def whiten(network: ReluRNN, hidden: Float[np.ndarray, "samples n"], *, eps: float = 0.1) -> ReluRNN:
-    """Symmetric whitening by the uncentred second moment of hidden states (all steps of many sequences).
+    """Symmetric whitening by the uncentered second moment of hidden states (all steps of many sequences).
 
     C = U diag(s) U^T, T = U diag(r) U^T with r = s^(-1/2) where s > eps, else 1.
     """

@@ -1,4 +1,4 @@
-"""The published pipeline on one task: search, normalise, retrain, lattice or clusters, regression."""
+"""The published pipeline on one task: search, normalize, retrain, lattice or clusters, regression."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def smallest_network(
 def hammer(
     exam: Examination, found: FoundNetwork, config: SynthesisConfig, *, key: PRNGKeyArray, seed: int
 ) -> ReluRNN:
-    """The normalised network, retrained with its zeros frozen; as found where it got worse."""
+    """The normalized network, retrained with its zeros frozen; as found where it got worse."""
     x, y = exam.training_data(config, seed=seed)
     steps = normalize(found.network, x[:500].astype(np.float64))
     network = [s for s in steps if s.kept][-1].network
@@ -161,14 +161,14 @@ def solve_as_published(
         exam.note("no ReLU network of up to 8 hidden units learned the task")
         return None
     exam.note(f"smallest network: {found.family.describe()}, {found.accuracy:.3f} of test sequences right")
-    with exam.stage("normalise and retrain"):
+    with exam.stage("normalize and retrain"):
         hammered = hammer(exam, found, config, key=key, seed=seed)
     x, y = exam.training_data(config, seed=seed)
     # The mended route keeps what the published one finds, so that the two sets can be compared.
     settings = [("as published", Mending()), ("mended", Mending.everything())][: 1 + config.mended]
     with exam.stage("autoencoder and regression"):
         for how, mending in settings:
-            for kind, network in (("normalised", hammered), ("as trained", found.network))[
+            for kind, network in (("normalized", hammered), ("as trained", found.network))[
                 : 1 + config.mended
             ]:
                 if exam.formula is not None:

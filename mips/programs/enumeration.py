@@ -74,7 +74,7 @@ class _Bank:
 
 
 class Enumerator:
-    """Enumerates over given rows and recognises any number of target vectors on the way."""
+    """Enumerates over given rows and recognizes any number of target vectors on the way."""
 
     def __init__(self, leaves: Mapping[str, np.ndarray], grammar: Grammar):
         self.grammar = grammar

@@ -50,7 +50,7 @@ def window_table(machine: Machine, depth: int) -> tuple[np.ndarray, np.ndarray, 
         here = 0
         for _ in range(depth):
             here = int(machine.next[here, symbol])
-        if here == 0:  # minimal machine: the same state means the same behaviour
+        if here == 0:  # minimal machine: the same state means the same behavior
             padding = tuple(int(v) for v in machine.alphabet[symbol])
             break
     return words, outputs, padding

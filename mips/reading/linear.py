@@ -1,4 +1,4 @@
-"""Linear networks and systems: rounded impulse response, exact realisation (spec 11.2).
+"""Linear networks and systems: rounded impulse response, exact realization (spec 11.2).
 
     y_t = o_t + sum_k m_k x_{t-k},   m_k = W_y W_h^k W_x,   o_t = b_y + W_y sum_{k<t} W_h^k b
 
@@ -108,7 +108,7 @@ class Realization:
     """s' = A s + B [x; 1],  y = C s': an exact system of least order over the rationals.
 
     The form of the network itself, whose output reads the new state, so `order` is the least number of
-    hidden units of a linear network with this behaviour.
+    hidden units of a linear network with this behavior.
     """
 
     a: np.ndarray
@@ -215,7 +215,7 @@ def _combination(terms: list[tuple[int, Expr]], constant: int = 0) -> Expr:
 
 
 def state_space_program(system: Realization) -> Program | None:
-    """The realisation as a program; None unless all coefficients are integers."""
+    """The realization as a program; None unless all coefficients are integers."""
     if not system.integral:
         return None
     inputs = system.b.shape[1] - 1

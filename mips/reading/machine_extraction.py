@@ -160,10 +160,10 @@ def signatures(oracle: Oracle, states, letters: np.ndarray, words: list[np.ndarr
 
 
 def extract(oracle: Oracle, letters: np.ndarray, *, suffix: int, most_states: int = 300) -> Machine | None:
-    """The machine whose states are the distinct behaviours on short suffixes (a batched L*).
+    """The machine whose states are the distinct behaviors on short suffixes (a batched L*).
 
     Every state is asked through its shortest access word only, which is where a network is most
-    reliable. None when there are more than `most_states` behaviours.
+    reliable. None when there are more than `most_states` behaviors.
     """
     symbols = len(letters)
     words = suffixes(symbols, suffix)
@@ -247,7 +247,7 @@ def extract_to_horizon(oracle: Oracle, letters: np.ndarray, *, depth: int, lengt
 
 
 def minimize(machine: Machine) -> Machine:
-    """The smallest machine with the same behaviour, by automata-lib.
+    """The smallest machine with the same behavior, by automata-lib.
 
     Canonical: states are numbered breadth-first. Raises ValueError for a machine with unknown moves.
     """
@@ -289,7 +289,7 @@ def with_access(machine: Machine) -> Machine:
 
 
 def isomorphic(a: Machine, b: Machine) -> bool:
-    """Whether two machines behave alike (both are minimised first)."""
+    """Whether two machines behave alike (both are minimized first)."""
     a, b = minimize(a), minimize(b)
     return np.array_equal(a.next, b.next) and np.array_equal(a.output, b.output)
 
@@ -297,10 +297,10 @@ def isomorphic(a: Machine, b: Machine) -> bool:
 def extract_by_majority(
     oracle: Oracle, letters: np.ndarray, x: Sequences, *, suffix: int
 ) -> Iterator[Machine]:
-    """Machines by vote: what most visits to a behaviour do next (denoising, spec 11.3).
+    """Machines by vote: what most visits to a behavior do next (denoising, spec 11.3).
 
     All states that the network passes through on the sequences x are sorted by their outputs on short
-    suffixes. Frequent behaviours become states; rare ones, which are mostly errors, count as the nearest
+    suffixes. Frequent behaviors become states; rare ones, which are mostly errors, count as the nearest
     frequent one. How many are frequent: one machine for each of the largest drops in the counts.
     """
     words = suffixes(len(letters), suffix)

@@ -24,9 +24,9 @@ def input_names(count: int) -> tuple[str, ...]:
 def labelings(machine: Machine) -> Iterator[tuple[str, np.ndarray]]:
     """Integer names for the states, one vector (states,) after another, each injective.
 
-    A labelling may leave states at the edge of a partial machine out (`UNKNOWN`).
+    A labeling may leave states at the edge of a partial machine out (`UNKNOWN`).
 
-    In the order of spec 11.5: last output, last input, rank of the behaviour, the same from the initial
+    In the order of spec 11.5: last output, last input, rank of the behavior, the same from the initial
     state, reversed, live or dead, breadth-first number.
     """
     seen: set[bytes] = set()
@@ -45,18 +45,18 @@ def _candidates(machine: Machine) -> Iterator[tuple[str, np.ndarray]]:
     for channel in range(letters.shape[1]):
         values = np.broadcast_to(letters[:, channel], machine.next.shape)
         yield from _incoming(machine, values, "last input")
-    behaviour = _behaviour(machine)
-    order = np.lexsort(behaviour.T[::-1])
+    behavior = _behavior(machine)
+    order = np.lexsort(behavior.T[::-1])
     rank = np.empty(machine.states, np.int64)
     rank[order] = np.arange(machine.states)
     yield "rank", rank
     yield "rank from the start", rank - rank[0]
     yield "reversed rank", machine.states - 1 - rank
     yield "reversed rank from the start", rank[0] - rank
-    total = behaviour.sum(axis=1)
+    total = behavior.sum(axis=1)
     summed = np.unique(total, return_inverse=True)[1].ravel()
-    yield "rank of the summed behaviour", summed
-    yield "rank of the summed behaviour from the start", summed - summed[0]
+    yield "rank of the summed behavior", summed
+    yield "rank of the summed behavior from the start", summed - summed[0]
     yield from _alive(machine)
     yield "breadth-first", np.arange(machine.states)
 
@@ -80,7 +80,7 @@ def _incoming(machine: Machine, values: np.ndarray, name: str) -> Iterator[tuple
         yield name, labels
 
 
-def _behaviour(machine: Machine, length: int = 4) -> np.ndarray:
+def _behavior(machine: Machine, length: int = 4) -> np.ndarray:
     """Outputs on short words from every state (states, everything); 0 where transitions are unknown."""
     symbols = len(machine.alphabet)
     while symbols**length > 3000 and length > 1:
@@ -132,7 +132,7 @@ def _alive(machine: Machine) -> Iterator[tuple[str, np.ndarray]]:
 def lift(machine: Machine, grammar: Grammar, *, most: int = 2, tolerance: float = 0.0) -> Iterator[Program]:
     """Programs with one integer state that make the machine's known moves.
 
-    Every labelling is tried with quick limits before any with the full ones; at most `most` programs.
+    Every labeling is tried with quick limits before any with the full ones; at most `most` programs.
     With a `tolerance`, that share of moves may differ: a formula can be right where a network errs.
     """
     names = input_names(machine.alphabet.shape[1])

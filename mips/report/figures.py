@@ -1,4 +1,4 @@
-"""Pictures, drawn without a screen: machines, and a network's weights before and after normalisation."""
+"""Pictures, drawn without a screen: machines, and a network's weights before and after normalization."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _figure(width: float, height: float):
 
 
 def draw_machine(machine: Machine, path: Path, *, title: str = "") -> None:
-    """Writes a PNG of a machine: states on a circle, arrows labelled input/output, the start in yellow."""
+    """Writes a PNG of a machine: states on a circle, arrows labeled input/output, the start in yellow."""
     size = float(np.clip(2.2 + 0.55 * machine.states, 4, 12))
     figure = _figure(size, size)
     machine_on(figure.add_subplot(), machine, title=title)
@@ -81,7 +81,7 @@ def machine_on(axes: Axes, machine: Machine, *, title: str = "") -> None:
 
 
 def draw_weights(before, steps: Sequence[Step], path: Path, *, title: str = "") -> None:
-    """Writes a PNG of a network's matrices, as they were and after each normaliser.
+    """Writes a PNG of a network's matrices, as they were and after each normalizer.
 
     `before` is the network the steps started from. Rows: hidden columns and input columns of the effective
     transition, and the readout's first layer. Steps that were not kept are marked.

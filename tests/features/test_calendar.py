@@ -75,10 +75,10 @@ def test_interventions(months, days):
     )
     assert effects["layer"].success == 1 and effects["none"].success == 0
     assert effects["layer"].patches == 1584 and features.intervene(days, 0, "layer").patches == 294
-    relabelled = features.intervene(
+    relabeled = features.intervene(
         months, 0, "evr", relabel=np.array([0, 6, 3, 9, 1, 7, 4, 10, 2, 8, 5, 11])
     )
-    assert relabelled.logit_difference > effects["evr"].logit_difference / 2
+    assert relabeled.logit_difference > effects["evr"].logit_difference / 2
     # Block 0 has begun to copy alpha to the last token: later the patch does less.
     table = features.layer_sweep(months, [0, 1], ("layer",))
     assert table[1]["layer"].logit_difference > whole + 0.5
@@ -193,7 +193,7 @@ def test_patching_blocks_and_heads(months):
         features.draw_pairs(e._replace(beta=0 * e.beta))
 
 
-def test_hard_labels_memorise():
+def test_hard_labels_memorize():
     """The contrast: one-hot targets, nothing held out is right beyond chance."""
     config = CalendarConfig(kappa=None, weight_decay=1.0, steps=1000, names_only=False)
     found = train_calendar(config, key=jax.random.key(0))

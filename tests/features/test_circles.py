@@ -37,7 +37,7 @@ def test_a_scrambled_circle_is_not():
 
 
 @pytest.mark.parametrize(("period", "expected"), [(7, 5 / 6), (12, 5 / 11)])
-def test_five_coordinates_fit_any_labelling(period, expected):
+def test_five_coordinates_fit_any_labeling(period, expected):
     """r^2 of noise is k / (m - 1) on average, for class means in general position."""
     rng = np.random.default_rng(0)
     x = np.repeat(rng.normal(size=(period, 30)), 4, 0)

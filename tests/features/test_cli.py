@@ -79,7 +79,7 @@ def test_demo(run, monkeypatch, tmp_path):
     result = json.loads((tmp_path / "demo" / "result.json").read_text())
     assert set(result["months"]["effects at layer 0"]) == set(METHODS)
     assert result["months"]["effects at layer 0"]["layer"]["patches"] == 1584
-    assert result["months"]["relabelled circles"]["p"] <= 1
+    assert result["months"]["relabeled circles"]["p"] <= 1
     for name in ("circles", "residual", "sweep_days", "sweep_months", "null_months"):
         assert (tmp_path / "demo" / f"{name}.png").stat().st_size > 10_000
 

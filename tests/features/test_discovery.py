@@ -256,7 +256,7 @@ def test_toy_circles_end_to_end():
 
 def test_planted_features_lie_where_they_should():
     planted = plant(np.random.default_rng(0))
-    x, coordinates = planted.draw_labelled(np.random.default_rng(1), 4000)
+    x, coordinates = planted.draw_labeled(np.random.default_rng(1), 4000)
     assert x.shape == (4000, 64) and x.dtype == np.float32
     for number in range(4):
         active = (coordinates[:, number] != 0).any(1)

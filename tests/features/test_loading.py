@@ -1,4 +1,4 @@
-"""Model files: GGUF and safetensors, quantisations, the real model, and everything that can be wrong."""
+"""Model files: GGUF and safetensors, quantizations, the real model, and everything that can be wrong."""
 
 import json
 import struct
@@ -36,7 +36,7 @@ def interleaved(weight, heads):
 def write_gguf(
     path, config, *, kind=gguf.GGMLQuantizationType.F32, drop=(), reshape=None, pre="gpt-2", seed=3
 ):
-    """The tiny Llama of features_hf as GGUF; matrices whose rows fit are quantised."""
+    """The tiny Llama of features_hf as GGUF; matrices whose rows fit are quantized."""
     rng = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_block_count(config["num_hidden_layers"])
@@ -102,7 +102,7 @@ def test_row_orders_are_inverse():
 
 
 @pytest.mark.parametrize("kind", ["F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"])
-def test_quantised_weights(kind, tmp_path):
+def test_quantized_weights(kind, tmp_path):
     config = {**FAMILIES["llama"], "hidden_size": 32}
     exact = load(write_gguf(tmp_path / "a.gguf", config)).decoder
     found = load(write_gguf(tmp_path / "b.gguf", config, kind=gguf.GGMLQuantizationType[kind])).decoder
@@ -110,14 +110,14 @@ def test_quantised_weights(kind, tmp_path):
     assert 0 < error < {"F16": 1e-3, "Q8_0": 0.01}.get(kind, 0.2)
 
 
-def test_an_unsupported_quantisation_lists_the_supported(tmp_path):
+def test_an_unsupported_quantization_lists_the_supported(tmp_path):
     path = write_gguf(tmp_path / "a.gguf", {**FAMILIES["llama"], "hidden_size": 32},
                       kind=gguf.GGMLQuantizationType.Q8_0)  # fmt: skip
     source = GGUFSource(path)
     name = "blk.0.ffn_up.weight"
     source._tensors[name] = source._tensors[name]._replace(tensor_type=gguf.GGMLQuantizationType.Q8_1)
     with pytest.raises(
-        ValueError, match=r"'blk.0.ffn_up.weight' is quantised as Q8_1; supported are F32, .*Q4_1"
+        ValueError, match=r"'blk.0.ffn_up.weight' is quantized as Q8_1; supported are F32, .*Q4_1"
     ):
         source.read(name)
 

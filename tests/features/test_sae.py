@@ -63,7 +63,7 @@ def test_batchtopk_keeps_k_per_token_on_average():
 
 
 @pytest.mark.parametrize("mode", ["none", "expected_average_only_in", "constant_norm_rescale", "layer_norm"])
-def test_normalisations_are_undone(mode):
+def test_normalizations_are_undone(mode):
     sae = example(normalize_activations=mode)
     if sae.scale is not None:
         sae = eqx.tree_at(lambda s: s.scale, sae, jnp.asarray(2.5))
@@ -295,7 +295,7 @@ def tensors_of(sae):
 
 
 def test_old_saelens_folders(tmp_path):
-    """Renamed keys, missing defaults, a boolean normalisation, k among the activation's arguments."""
+    """Renamed keys, missing defaults, a boolean normalization, k among the activation's arguments."""
     sae = example()
     old = {
         "hook_point": "blocks.7.hook_resid_pre", "d_in": 6, "d_sae": 20, "dtype": "torch.float32",

@@ -37,7 +37,7 @@ def test_canonical_forms_do_not_depend_on_the_order_of_units():
     np.testing.assert_allclose(first.v, second.v)
 
 
-def test_cancelling_copies_vanish():
+def test_canceling_copies_vanish():
     mlp = MLP(
         (np.array([[1.0, 1.0, 2.0]]),), (np.zeros(3),), np.array([1.0, -1.0, 0.5]), np.float64(0), "swish"
     )

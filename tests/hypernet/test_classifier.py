@@ -50,7 +50,7 @@ def test_order_parameters_of_exact_networks(mlp, expected):
         assert float(getattr(found, name)) == pytest.approx(value, abs=1e-6)
 
 
-def test_rows_of_signs_have_slightly_negative_localisation():
+def test_rows_of_signs_have_slightly_negative_localization():
     mlp = hypernet.convexity(16, 512, key=jax.random.key(0), law="sign", activation="swish")
     found = hypernet.order_parameters(mlp.W, mlp.v, mlp.b, activation="swish")
     assert float(found.L) == pytest.approx(-0.125, abs=1e-3)

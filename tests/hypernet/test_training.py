@@ -89,7 +89,7 @@ def test_the_phases_have_a_front(trained, tmp_path):
     assert (tmp_path / "front.png").stat().st_size > 10_000
 
 
-def test_a_seed_does_not_depend_on_its_neighbours():
+def test_a_seed_does_not_depend_on_its_neighbors():
     both = train(SMALL, jax.random.key(0))
     alone = train(dataclasses.replace(SMALL, seeds=1), jax.random.key(0))
     for a, b in zip(

@@ -1,4 +1,4 @@
-"""Machines read from oracles, minimised, lifted to formulas (spec (d) 5 to 9), without training."""
+"""Machines read from oracles, minimized, lifted to formulas (spec (d) 5 to 9), without training."""
 
 import numpy as np
 import pytest
@@ -88,7 +88,7 @@ def test_a_formula_is_right_where_a_few_moves_are_wrong():
     assert verify(program, get_task("Dithering")).exact
 
 
-def test_minimisation_merges_states_and_keeps_behaviour():
+def test_minimization_merges_states_and_keeps_behavior():
     doubled = machine_of(lambda s, x: ((s + x) % 6, (s + x) % 3), 0, high=3)
     small = fsm.minimize(doubled)
     assert (doubled.states, small.states) == (6, 3)

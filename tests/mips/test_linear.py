@@ -1,4 +1,4 @@
-"""Impulse responses, exact realisation, recurrences (spec (d) 3, without training)."""
+"""Impulse responses, exact realization, recurrences (spec (d) 3, without training)."""
 
 import numpy as np
 import pytest
@@ -99,7 +99,7 @@ def test_rational_systems_are_seen_as_such():
     assert system is not None and system.order == 4
 
 
-def test_too_short_a_response_is_not_realised():
+def test_too_short_a_response_is_not_realized():
     impulse = (np.arange(10) == 8).astype(int)[:, None, None]
     assert linear.realize(linear.Response(impulse, np.zeros((10, 1), int), 0.0)) is None
 

@@ -1,4 +1,4 @@
-"""Normalisers keep the function and make the transition readable (spec (d) 12)."""
+"""Normalizers keep the function and make the transition readable (spec (d) 12)."""
 
 import numpy as np
 import pytest
@@ -113,7 +113,7 @@ def test_biases_that_nobody_reads_move_to_the_output():
     np.testing.assert_allclose(run(moved, inputs())[1], run(network, inputs())[1], atol=1e-9)
 
 
-def test_quantise_rounds_what_is_near():
+def test_quantize_rounds_what_is_near():
     network = affine(2, 0)
     near = ReluRNN((Affine(np.array([[0.995, 0.5, 2.004]]), np.array([-0.001])),), network.readout)
     np.testing.assert_array_equal(quantize(near).transition[0].weight, [[1.0, 0.5, 2.0]])

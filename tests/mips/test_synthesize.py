@@ -36,7 +36,7 @@ def test_a_renamed_task_gets_the_same_program():
     assert two.source.startswith("def zzz_7(xs):")
 
 
-def test_data_alone_is_reported_beside_and_labelled():
+def test_data_alone_is_reported_beside_and_labeled():
     result = mips.synthesize(mips.get_task("Parity_All"), key=KEY)
     assert result.provenance == "network" and result.baseline is not None
     alone = mips.synthesize(mips.get_task("Parity_All"), SynthesisConfig(route="data"), key=KEY)
