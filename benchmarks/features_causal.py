@@ -3,7 +3,7 @@
     python -m benchmarks.features_causal            # some ten minutes on two cores
     python -m benchmarks.features_causal --quick    # few layers and relabellings
 
-Ours beside the figures of an independent PyTorch run (spec, section 15): circles by layer, accuracies, the
+Ours beside the figures of an independent PyTorch run: circles by layer, accuracies, the
 interventions of its table, and relabeled circles; p counts relabellings that do at least as well.
 """
 
@@ -80,7 +80,11 @@ def circle_rows(model, layers) -> tuple[list[dict[str, Any]], bool]:
                 ok &= order == e.period and fit.value >= 0.85
         rows.append(row)
         spec = CIRCLES.get(layer)
-        beside = "" if spec is None else f"   spec: {spec[0]:.3f} {spec[1]}/7 | {spec[2]:.3f} {spec[3]}/12"
+        beside = (
+            ""
+            if spec is None
+            else f"   independent run: {spec[0]:.3f} {spec[1]}/7 | {spec[2]:.3f} {spec[3]}/12"
+        )
         d, m = row["days"], row["months"]
         print(
             f"layer {layer:2d}: days r2 {d['r2']:.3f} ({d['r2 null 95 %']:.2f}) order {d['order']}/7 power "

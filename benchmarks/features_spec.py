@@ -32,7 +32,7 @@ from features.synthetic.calendar_model import CalendarConfig
 from features.synthetic.planted import Planted, plant, toy_circles
 
 OUTPUT = Path(__file__).parent / "results" / "features_spec.json"
-# Published M of the demonstrations, and exact M on the authors' kind of draw (spec, section 13).
+# Published M of the demonstrations, and exact M on the authors' kind of draw.
 DEMOS = {"mixture": (0.6396, 0.61, 0.65), "circle": (0.1784, 0.228, 0.236),
          "gaussian": (0.0794, 0.089, 0.098), "lattice": (0.2590, 0.252, 0.28)}  # fmt: skip
 

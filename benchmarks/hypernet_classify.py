@@ -182,7 +182,7 @@ def tables(recorded: Path) -> list[Check]:
         checks += [
             Check(f"{name}, {kind}: relative difference", value, 0.05) for kind, value in worst.items()
         ]
-    # a sea of ReLU errs on rare points only: 20,000 of them settle little, the spec's integral does
+    # a sea of ReLU errs on rare points only: 20,000 of them settle little, the integral does
     worst, tail = 0.0, stats.norm
     for t in (0.5, 1.0, 2.0):
         exact = ((1 + t**2) * tail.sf(t) - t * tail.pdf(t)) / (1 - 2 / np.pi)

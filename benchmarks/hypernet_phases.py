@@ -1,10 +1,10 @@
-"""The phase diagram, sizes and baselines of the spec (section 5, acceptance 5 to 10), from one training of many seeds.
+"""The phase diagram, sizes and baselines from one training of many seeds.
 
     python -m benchmarks.hypernet_phases            # 33 seeds x 8,000 steps, as the paper pools
     python -m benchmarks.hypernet_phases --quick    # 8 seeds x 4,000 steps
 
-Prints measured beside expected, writes JSON, CSV and PNG. The paper gives no error figures: expected values are the
-specification's.
+Prints measured beside expected, writes JSON, CSV and PNG. The paper gives no error figures: expected values are those of
+an independent run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def branch_medians(measured: Measured, look: int) -> tuple[np.ndarray, np.ndarra
 def rows_of(
     diagram: hypernet.PhaseDiagram, sizes: dict[int, Measured], seconds: float, full: bool
 ) -> list[Row]:
-    """The checks of the specification."""
+    """The expected phases, sizes and baselines."""
     betas = diagram.log10_betas.tolist()
     at = {lb: betas.index(lb) for lb in betas}
     branch, shares = diagram.branches(), diagram.shares()
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--steps", type=int)
     parser.add_argument(
-        "--plain", action="store_true", help="T1 to the letter: no power law, no size exponent"
+        "--plain", action="store_true", help="the plain generator: no power law, no size exponent"
     )
     parser.add_argument("--key", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))

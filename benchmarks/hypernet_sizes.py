@@ -3,7 +3,7 @@
     python -m benchmarks.hypernet_sizes            # 5 seeds, 8,000 steps
     python -m benchmarks.hypernet_sizes --quick    # 4,000 steps
 
-Trains the default generator and T1 to the letter side by side and prints the median NMSE over seeds at lb -5.
+Trains the default generator and the plain one (no power law, no size exponent) side by side and prints the median NMSE over seeds at lb -5.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
     config = hypernet.TrainConfig(sizes=TRAINED, seeds=options.seeds, steps=steps)
     variants = {
         "default": config.generator,
-        "T1 to the letter": dataclasses.replace(config.generator, power_law=False, size_exponent=0.0),
+        "plain": dataclasses.replace(config.generator, power_law=False, size_exponent=0.0),
     }
     record = {}
     for name, generator in variants.items():

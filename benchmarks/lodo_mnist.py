@@ -1,6 +1,6 @@
 """MNIST autoregression, 94,696 weights: `python -m benchmarks.lodo_mnist [--quick] [--long]`.
 
-14 x 14 images, batch 32, 300 steps (spec'd short form): the same batches and initial weights
+14 x 14 images, batch 32, 300 steps (a short form of the published run): the same batches and initial weights
 for every optimizer; windows of 25 steps beside the reference figures, the same at equal wall
 time, and curves as PNG. --long: 28 x 28, batch 256. Needs the extra `lodo` for the digits.
 Within 300 steps the published meta learning rate leaves G nearly where it started: this

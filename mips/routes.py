@@ -1,4 +1,4 @@
-"""From one network to programs: every reading we have, cheapest first (spec 11.8)."""
+"""From one network to programs: every reading we have, cheapest first."""
 
 from __future__ import annotations
 

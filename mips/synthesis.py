@@ -84,7 +84,7 @@ def synthesize(
     on_stage: Callable[[str, str], None] | None = None,
     devices: list | None = None,
 ) -> Result:
-    """Trains networks on a task and turns one into a program (spec 11.8).
+    """Trains networks on a task and turns one into a program.
 
     Args: key: decides data, weights and batches; nothing depends on the task's name.
         on_stage: called as (stage, detail) when a stage begins. devices: spread seeds over these.
@@ -211,7 +211,7 @@ def _conclude(
 
 
 def data_only(exam: Examination, config: SynthesisConfig, *, seed: int) -> Program | None:
-    """The network-free baseline (spec 11.7): a rule over windows of inputs and outputs, from data."""
+    """The network-free baseline: a rule over windows of inputs and outputs, from data."""
     task = exam.task
     # The same checks, but what is found here must not count as the network's.
     scratch = copy.copy(exam)

@@ -1,4 +1,4 @@
-"""The known algorithms as exact constructions, with what they cost in error (spec section 2)."""
+"""The known algorithms as exact constructions, with what they cost in error."""
 
 from hypernet.algorithms.convexity import convexity, convexity_floor
 from hypernet.algorithms.double_sided import double_sided

@@ -110,7 +110,7 @@ def measure(
     """Draws networks from every seed at every beta and measures them on fresh inputs.
 
     Networks are sampled, never taken at the posterior mean, which computes something else where latents
-    are wide (spec, pitfall 1). Network j uses mode j mod modes unless `modes` says otherwise.
+    are wide. Network j uses mode j mod modes unless `modes` says otherwise.
 
     Args: generators: with or without a leading axis of seeds. columns: padded size, so that several n share
     one compiled program.

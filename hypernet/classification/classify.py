@@ -75,7 +75,7 @@ def classify(
     points: int = 20_000,
     key: PRNGKeyArray | None = None,
 ) -> Classification:
-    """The algorithm of any network with one hidden layer and one output (spec section 4).
+    """The algorithm of any network with one hidden layer and one output.
 
     Args:
         network: a hypernet.MLP; a mapping with W, v, b, c; a tuple (W, b, v, c); an equinox MLP of depth 1;

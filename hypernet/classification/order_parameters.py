@@ -1,4 +1,4 @@
-"""Order parameters: which algorithm a one-hidden-layer network uses, in numbers (spec section 4).
+"""Order parameters: which algorithm a one-hidden-layer network uses, in numbers.
 
 For hidden unit h with r = |w_h|, u = w_h / r and s = input_std * r:
 
@@ -118,7 +118,7 @@ LABELS = ("double_sided", "pudding_pos", "pudding_neg", "pudding_mixed", "convex
 
 
 def labels_of(parameters: OrderParameters, nmse: np.ndarray) -> np.ndarray:
-    """The rule of the spec, for networks side by side: an array of names from LABELS."""
+    """The rule for networks side by side: an array of names from LABELS."""
     p, nmse = parameters, np.asarray(nmse)
     covered = (p.L >= 0.5) & (p.cover >= 0.5)
     # a NaN error is no algorithm either

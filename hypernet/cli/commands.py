@@ -32,7 +32,7 @@ class Train:
     modes: int = 1
     """branches that one generator holds"""
     backend: Literal["tables", "transformer"] = "tables"
-    """tables: T1, fast; transformer: the paper's shape"""
+    """tables: a posterior per orbit, fast; transformer: the paper's shape"""
     log10_beta: tuple[float, float] = (-6.0, 0.0)
     """range of prices"""
     learning_rate: float = 4e-3

@@ -1,4 +1,4 @@
-"""Which hidden unit belongs to which input: the symmetry a generator keeps (spec 3.1).
+"""Which hidden unit belongs to which input: the symmetry a generator keeps.
 
 Every hidden layer has `slots` units per input. Hidden unit h belongs to column h mod n and slot h // n.
 Two nodes of neighboring layers are related through their columns alone; all edges with the same relation

@@ -1,4 +1,4 @@
-"""The Pareto hyper-hypernetwork: every weight of a hypernetwork as a function of beta (spec T1).
+"""The Pareto hyper-hypernetwork: every weight of a hypernetwork as a function of beta.
 
 theta(beta) = theta_0 + sum_k tanh(MLP(u))_k Theta_k, so that one training covers the whole front.
 """

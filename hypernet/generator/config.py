@@ -1,4 +1,4 @@
-"""What a generator is, as frozen settings; defaults are the spec's T1."""
+"""What a generator is, as frozen settings; by default a posterior table per orbit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class GeneratorConfig:
     """Form of a generator and of the networks it generates. Hashable: static under jit."""
 
     backend: Literal["tables", "transformer"] = "tables"
-    """tables: T1, a posterior per orbit. transformer: T0, a graph transformer in a hierarchical VAE"""
+    """tables: a posterior per orbit. transformer: a graph transformer in a hierarchical VAE"""
     assignment: Assignment = dataclasses.field(default_factory=Assignment)
     """hidden layers and their slots; how columns are related"""
     activation: str = "swish"
@@ -29,7 +29,7 @@ class GeneratorConfig:
     modes: int = 1
     """branches that one generator holds, each with its own posterior tables; decoders are shared"""
     power_law: bool = True
-    """tables: an edge's latents also decide a power of n; False: the spec's T1 to the letter"""
+    """tables: an edge's latents also decide a power of n; False: the plain form"""
     size_exponent: float = 0.5
     """precise edge latents narrow as n^-this, beyond what is learned; 0.5 keeps the summed noise constant"""
     attention: Literal["both", "encoder"] = "both"

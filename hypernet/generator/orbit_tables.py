@@ -1,4 +1,4 @@
-"""The default generator (spec T1): a posterior per orbit, a decoder that sees one edge at a time.
+"""The default generator: a posterior per orbit, a decoder that sees one edge at a time.
 
 With structural features alone an equivariant encoder of any depth is constant on orbits, so it is a table.
 The decoder must not look across edges: attention there would find structure in prior noise, free of charge.
@@ -76,7 +76,7 @@ def leanings(
 
 
 def init_branch(draws: Draws, config: GeneratorConfig, decoder: Decoder, mode: Array) -> Branch:
-    """Fresh weights of one mode: LeCun-normal, biases zero, last layers with the gains of the spec."""
+    """Fresh weights of one mode: LeCun-normal, biases zero, last layers with gains of their own."""
     z, c = config.latent, CONDITIONS
     layers = config.assignment.layers()
     orbits = [config.assignment.relations * a * b for a, b in layers]

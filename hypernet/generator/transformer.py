@@ -1,11 +1,11 @@
-"""The paper-shaped generator (spec T0): a graph transformer in a hierarchical variational autoencoder.
+"""The paper-shaped generator: a graph transformer in a hierarchical variational autoencoder.
 
 States live on inputs, hidden units and the edges between them. At each level a prior read from the decoder's
 state and a posterior that also knows the structure (which column and slot an edge joins) give latents per
 edge and per unit; they are added to the state, and a layer runs. Weights are read from the last state.
 
 With `attention="both"`, as in the paper, the decoder's layers look across edges. Softmax over inputs then
-finds structure in prior noise, so that puddings cost no KL at all (spec 3.4); `attention="encoder"` keeps the
+finds structure in prior noise, so that puddings cost no KL at all; `attention="encoder"` keeps the
 decoder edge-local and the price meaningful.
 """
 
@@ -122,7 +122,7 @@ def init_branch(draws: Draws, config: GeneratorConfig, body: Body, mode: Array) 
 
 
 def init_body(draws: Draws, config: GeneratorConfig) -> Body:
-    """Fresh shared weights; the width, heads, levels and latents of the spec's test."""
+    """Fresh shared weights; the width, heads, levels and latents of the published form in small."""
     d, z = _WIDTH, _LATENT
 
     def level() -> Level:
@@ -201,7 +201,7 @@ def _gaussian(numbers: Float[Array, "... two_z"]) -> Gaussian:
 
 
 def _posterior(numbers: Float[Array, "... two_z"], prior: Gaussian) -> Gaussian:
-    """Starts away from the prior and narrower: means near zero leave the loss no slope (spec 3.4)."""
+    """Starts away from the prior and narrower: means near zero leave the loss no slope."""
     shift, narrowing = jnp.split(numbers, 2, axis=-1)
     return Gaussian(prior.mean + 4 * shift, prior.log_scale + jnp.clip(2 * narrowing - 1, -7, 0.3))
 

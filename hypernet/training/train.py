@@ -1,4 +1,4 @@
-"""Training as jitted chunks of steps, seeds side by side (spec T1).
+"""Training as jitted chunks of steps, seeds side by side.
 
     loss = (1/n) [ mean over networks and points of (f - y)^2 + beta * mean KL ]      (KL in nats)
 

@@ -1,4 +1,4 @@
-"""The paper's network: two ReLU MLPs in a loop (paper, section 3; spec section 4).
+"""The paper's network: two ReLU MLPs in a loop (paper, section 3).
 
     h_0 = 0;   h_t = f([h_{t-1}; x_t]);   y_t = g(h_t)
 
@@ -168,7 +168,7 @@ class ReluConfig:
 
 
 def published_architecture(index: int, *, inputs: int, outputs: int) -> ReluConfig:
-    """The architecture of an index N in the paper's order (spec section 5).
+    """The architecture of an index N in the paper's order.
 
     N counts (d_g, d_f, n, w_g, w_f), the last fastest; n to 128, widths to 256, depths to 3.
     """

@@ -1,4 +1,4 @@
-"""Networks that read symbols and write classes: for tasks over a finite alphabet (spec 11.1).
+"""Networks that read symbols and write classes: for tasks over a finite alphabet.
 
 `GRU`: gated, learned initial state. `SwitchedAffine`: h_t = W_{x_t} h_{t-1} + b_{x_t} (Foerster et
 al. 2017), which holds every finite machine, integer linear system and counter exactly.

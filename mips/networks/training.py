@@ -39,7 +39,7 @@ class Family(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How a network is fitted. Defaults are the paper's (spec section 4)."""
+    """How a network is fitted. Defaults are the paper's."""
 
     steps: int = 10_000
     """optimizer steps"""

@@ -1,4 +1,4 @@
-"""Function-preserving changes of a network that make its weights readable (spec section 6).
+"""Function-preserving changes of a network that make its weights readable.
 
 Any invertible T on the hidden coordinates, h' = T h, leaves the function unchanged; each normalizer
 here chooses one, or moves a bias. `normalize` applies them in the paper's order.

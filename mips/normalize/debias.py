@@ -1,4 +1,4 @@
-"""De-bias: biases that the recurrence never reads move to the output (spec section 6)."""
+"""De-bias: biases that the recurrence never reads move to the output."""
 
 from __future__ import annotations
 

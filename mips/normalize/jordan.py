@@ -1,4 +1,4 @@
-"""Real Jordan form of the transition, with a tolerance (spec section 6)."""
+"""Real Jordan form of the transition, with a tolerance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quantize: weights next to an integer become it (spec section 6)."""
+"""Quantize: weights next to an integer become it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Toeplitz: a Jordan block that is fed at one end only, i.e. a shift register (spec section 6)."""
+"""Toeplitz: a Jordan block that is fed at one end only, i.e. a shift register."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """The published method: integer and Boolean autoencoders on a ReLU RNN, then regression.
 
-Spec sections 5 to 9.
-
-`Mending` names the repairs of its known failures (spec section (b)); all off is "as published".
+`Mending` names the repairs of its known failures; all off is "as published".
 """
 
 from mips.paper.lattice import Lattice, gcd_lattice, linear_lattice

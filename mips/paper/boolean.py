@@ -1,4 +1,4 @@
-"""Boolean autoencoder: hidden states as clusters labeled by bits, in the shortest formulas (spec 8)."""
+"""Boolean autoencoder: hidden states as clusters labeled by bits, in the shortest formulas."""
 
 from __future__ import annotations
 

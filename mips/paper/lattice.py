@@ -1,4 +1,4 @@
-"""Integer autoencoder: an affine lattice through the hidden states, H ~ Z A + b (spec section 7)."""
+"""Integer autoencoder: an affine lattice through the hidden states, H ~ Z A + b."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Linear and brute-force symbolic regression over integer states (spec section 8)."""
+"""Linear and brute-force symbolic regression over integer states."""
 
 from __future__ import annotations
 

@@ -7,17 +7,17 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Mending:
-    """Which repairs are on; the numbers are the pitfalls of spec section (b)."""
+    """Which repairs are on."""
 
     initial_state: bool = False
-    """9: try every way to round the initial lattice state, at any n up to 6"""
+    """try every way to round the initial lattice state, at any n up to 6"""
     independent_basis: bool = False
-    """10: the lattice that the Krylov vectors of all inputs generate, LLL-reduced; residuals are measured
+    """the lattice that the Krylov vectors of all inputs generate, LLL-reduced; residuals are measured
     against the spread of the states"""
     all_steps: bool = False
-    """11: hidden states of all steps, not of the last two"""
+    """hidden states of all steps, not of the last two"""
     all_rows: bool = False
-    """12, 13, 19: check tables on every row, and remainders as Python has them"""
+    """check tables on every row, and remainders as Python has them"""
     any_inputs: bool = False
     """linear regression for more than one input"""
 

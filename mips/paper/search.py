@@ -1,4 +1,4 @@
-"""Search for the smallest network that learns a task (spec section 5)."""
+"""Search for the smallest network that learns a task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bottom-up enumeration of integer expressions over table rows (spec 11.5).
+"""Bottom-up enumeration of integer expressions over table rows.
 
 Expressions grow by size; of all that agree on every row only the first is kept (observational
 equivalence). Each is one int32 vector and one 64-bit key, an exact linear hash of the vector, so

@@ -179,7 +179,7 @@ def _integers(value) -> Iterator[int]:
 
 
 def bits(expr: Expr, *, variables: int) -> float:
-    """Description length in bits (spec section 9).
+    """Description length in bits.
 
     log2 of the number of operations of that arity (leaves: variables and "a constant") for each node,
     and log2(1 + |c|) + 1 for each integer. `variables` is how many names are in scope.

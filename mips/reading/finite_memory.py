@@ -1,4 +1,4 @@
-"""Machines that forget: the output depends on the last few inputs alone (spec 11.4)."""
+"""Machines that forget: the output depends on the last few inputs alone."""
 
 from __future__ import annotations
 

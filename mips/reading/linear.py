@@ -1,4 +1,4 @@
-"""Linear networks and systems: rounded impulse response, exact realization (spec 11.2).
+"""Linear networks and systems: rounded impulse response, exact realization.
 
     y_t = o_t + sum_k m_k x_{t-k},   m_k = W_y W_h^k W_x,   o_t = b_y + W_y sum_{k<t} W_h^k b
 

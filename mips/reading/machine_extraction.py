@@ -1,4 +1,4 @@
-"""Finite-state machines with outputs (Mealy machines), and reading them out of a network (spec 11.3)."""
+"""Finite-state machines with outputs (Mealy machines), and reading them out of a network."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def extract(oracle: Oracle, letters: np.ndarray, *, suffix: int, most_states: in
 
 
 def extract_to_horizon(oracle: Oracle, letters: np.ndarray, *, depth: int, length: int) -> Machine | None:
-    """The part of a (perhaps infinite) machine that sequences of the training length reach (spec 11.3).
+    """The part of a (perhaps infinite) machine that sequences of the training length reach.
 
     Prefixes up to `depth`, told apart by all suffixes of `length - depth` (random ones where these are
     many), so that the network is never asked beyond what it was trained on. Transitions at the last

@@ -1,4 +1,4 @@
-"""From a machine to formulas: name the states by integers, then find arithmetic for the moves (spec 11.5)."""
+"""From a machine to formulas: name the states by integers, then find arithmetic for the moves."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def labelings(machine: Machine) -> Iterator[tuple[str, np.ndarray]]:
 
     A labeling may leave states at the edge of a partial machine out (`UNKNOWN`).
 
-    In the order of spec 11.5: last output, last input, rank of the behavior, the same from the initial
+    In this order: last output, last input, rank of the behavior, the same from the initial
     state, reversed, live or dead, breadth-first number.
     """
     seen: set[bytes] = set()

@@ -1,4 +1,4 @@
-"""Rules over windows and running features of observed sequences (spec 11.6 and 11.7).
+"""Rules over windows and running features of observed sequences.
 
 The sequences may come from a network (its answers, errors included) or straight from data: the
 caller knows, and labels the result.

@@ -11,7 +11,7 @@ from mips.report.figures import draw_machine
 from mips.synthesis import identifier
 
 # Solved by the paper's method and by GPT-4 as published, and by GPT-4 when its programs are run on fresh
-# sequences (spec, section (a)).
+# sequences.
 PAPER_SOLVED = frozenset(
     [
         "Binary_Addition",

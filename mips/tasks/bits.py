@@ -1,4 +1,4 @@
-"""Tasks on bits: logic, parities, counts, patterns (spec section 2, nos. 7 to 15 and 37 to 48)."""
+"""Tasks on bits: logic, parities, counts, patterns."""
 
 from __future__ import annotations
 

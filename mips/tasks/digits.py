@@ -1,4 +1,4 @@
-"""Tasks on digits: carries, remainders, long division (spec section 2, nos. 1 to 6, 16, 40, 41, 49 to 58)."""
+"""Tasks on digits: carries, remainders, long division."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Words in finite groups: every symbol is an element, the output numbers their product so far.
 
-Harder tasks of spec section (c) 11. Elements are permutations, numbered in lexicographic order.
+Harder tasks than the published ones. Elements are permutations, numbered in lexicographic order.
 """
 
 from __future__ import annotations

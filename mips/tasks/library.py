@@ -10,7 +10,7 @@ from mips.tasks.task import Task
 _MODULES = (bits, digits, numbers, physics, groups)
 _ALL = {task.name: task for module in _MODULES for task in module.TASKS}
 
-# The order of the paper's table. Which tasks the paper's method and GPT-4 solve: spec, section (a).
+# The order of the paper's table. Which tasks the paper's method and GPT-4 solve: the paper's table of tasks.
 _ORDER = [
     "Binary_Addition",
     "Base_3_Addition",

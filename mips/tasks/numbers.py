@@ -1,4 +1,4 @@
-"""Tasks on larger numbers: windows, differences, extremes (spec section 2, nos. 17 to 36)."""
+"""Tasks on larger numbers: windows, differences, extremes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Discrete mechanics: a force moves a particle (spec section 2, nos. 59 to 62).
+"""Discrete mechanics: a force moves a particle.
 
 Semi-implicit steps: the velocity first, from the old position and velocity, then the position.
 """

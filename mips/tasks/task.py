@@ -14,7 +14,7 @@ Sequences = Int[np.ndarray, "count length channel"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
-    """A causal sequence-to-sequence function over integers (paper, section 4; spec sections 2 and 3).
+    """A causal sequence-to-sequence function over integers (paper, section 4).
 
     Output t depends on the inputs 1 to t alone, so `reference` is asked for whole sequences and
     prefixes agree. Inputs are int64 arrays (count, length, inputs), outputs (count, length, outputs).

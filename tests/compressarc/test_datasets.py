@@ -17,7 +17,7 @@ from compressarc.puzzle import Puzzle
 
 PAIR = {"input": [[0, 1]], "output": [[1, 0]]}
 
-CATEGORIES = {  # in_out_same, all_in_same, all_out_same -> training, evaluation (spec 1.2)
+CATEGORIES = {  # in_out_same, all_in_same, all_out_same -> training, evaluation
     (True, True, True): (129, 90),
     (True, False, True): (5, 2),
     (True, False, False): (128, 178),

@@ -44,7 +44,7 @@ def test_solves_the_puzzle(solution, puzzle):
 
 
 def test_the_course_of_the_kl(solution):
-    """Bounds of the spec's acceptance table, for any small puzzle."""
+    """What a first run of any small puzzle must show."""
     total = solution.history.kl.sum(1)
     assert total[0] == pytest.approx(180_006, abs=3)
     assert total[1] == pytest.approx(162_850, abs=150)

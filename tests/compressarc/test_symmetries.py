@@ -1,4 +1,4 @@
-"""Exact symmetries of the network (spec, forward pass), without noise, in double precision."""
+"""Exact symmetries of the network without noise, in double precision."""
 
 import jax
 import jax.numpy as jnp

@@ -75,9 +75,7 @@ def test_interventions(months, days):
     )
     assert effects["layer"].success == 1 and effects["none"].success == 0
     assert effects["layer"].patches == 1584 and features.intervene(days, 0, "layer").patches == 294
-    relabeled = features.intervene(
-        months, 0, "evr", relabel=np.array([0, 6, 3, 9, 1, 7, 4, 10, 2, 8, 5, 11])
-    )
+    relabeled = features.intervene(months, 0, "evr", relabel=np.array([0, 6, 3, 9, 1, 7, 4, 10, 2, 8, 5, 11]))
     assert relabeled.logit_difference > effects["evr"].logit_difference / 2
     # Block 0 has begun to copy alpha to the last token: later the patch does less.
     table = features.layer_sweep(months, [0, 1], ("layer",))
@@ -231,7 +229,7 @@ def test_split_names_say_what_to_do(smollm2):
 
 
 def test_smollm2_knows_the_next_month_by_its_circle(smollm2):
-    """Figures of an independent run of the same experiment (spec, section 15)."""
+    """Figures of an independent run of the same experiment."""
     cached = features.run_task(smollm2, get_task("next-month"))
     assert cached.correct.all()
     found = {m: features.intervene(cached, 0, m).logit_difference for m in ("none", "layer", "circle", "evr")}

@@ -101,7 +101,7 @@ def test_clusters_are_the_rings(method):
 
 
 def test_the_published_affinity_tears_circles():
-    """The spec's warning: arcs instead of circles."""
+    """A known failure: arcs instead of circles."""
     rows = np.concatenate([ring(16, (0, 1), 6), ring(16, (2, 3), 6, 0.1)])
     truth = np.repeat([0, 1], 16)
 

@@ -45,7 +45,7 @@ def test_the_band_holds_what_it_says():
 
 
 def test_demo_ranges():
-    """Own draws, N = 4096: the spec's ranges over four draws, slightly wider."""
+    """Own draws, N = 4096: the ranges of four recorded draws, slightly wider."""
     ranges = {
         "mixture": (0.60, 0.67),
         "circle": (0.225, 0.24),

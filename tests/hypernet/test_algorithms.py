@@ -1,4 +1,4 @@
-"""Exact constructions and what they cost in error (spec section 2)."""
+"""Exact constructions and what they cost in error."""
 
 import json
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_swish_double_sided_is_a_sum_of_hyperbolic_tangents():
         np.testing.assert_allclose(found, (x * np.tanh(k * x / 2)).sum(1), atol=1e-9)
 
 
-# NMSE at n = 16: raw, and with the mean error removed (spec section 2)
+# NMSE at n = 16: raw, and with the mean error removed
 @pytest.mark.parametrize(
     ("make", "value", "raw", "corrected"),
     [

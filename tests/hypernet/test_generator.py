@@ -20,7 +20,7 @@ draw = jax.jit(generators.draw)
 
 TREE = Assignment(slots=(3, 2), relation="tree", levels=3)
 CONFIGS = {
-    "T1": GeneratorConfig(power_law=False, size_exponent=0.0),
+    "plain": GeneratorConfig(power_law=False, size_exponent=0.0),
     "default": GeneratorConfig(),
     "modes": GeneratorConfig(modes=4),
     "five slots, relu": GeneratorConfig(assignment=Assignment(slots=(5,)), activation="relu"),
@@ -49,7 +49,7 @@ def test_the_price_of_the_prior_is_nothing_and_others_match_monte_carlo():
 
 
 def test_the_size_of_the_spec():
-    generator = init_generator(jax.random.key(0), CONFIGS["T1"])
+    generator = init_generator(jax.random.key(0), CONFIGS["plain"])
     assert sum(leaf.size for leaf in jax.tree.leaves(generator)) == 7802
     base = generator.shared.base, generator.branches.base
     assert sum(leaf.size for leaf in jax.tree.leaves(base)) == 1534

@@ -1,4 +1,4 @@
-"""The published tasks: counts, figures and forms the specification gives."""
+"""The published tasks: counts, figures and forms of the paper."""
 
 import gzip
 import struct

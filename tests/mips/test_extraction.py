@@ -1,4 +1,4 @@
-"""Machines read from oracles, minimized, lifted to formulas (spec (d) 5 to 9), without training."""
+"""Machines read from oracles, minimized, lifted to formulas, without training."""
 
 import numpy as np
 import pytest

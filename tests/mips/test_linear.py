@@ -1,4 +1,4 @@
-"""Impulse responses, exact realization, recurrences (spec (d) 3, without training)."""
+"""Impulse responses, exact realization, recurrences (without training)."""
 
 import numpy as np
 import pytest

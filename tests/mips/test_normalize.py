@@ -1,4 +1,4 @@
-"""Normalizers keep the function and make the transition readable (spec (d) 12)."""
+"""Normalizers keep the function and make the transition readable."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The published finders and regressions, with their failures and repairs (spec (d) 4)."""
+"""The published finders and regressions, with their failures and repairs."""
 
 import dataclasses
 

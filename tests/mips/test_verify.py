@@ -1,4 +1,4 @@
-"""Verification rejects what is wrong, with the shortest counterexample (spec (d) 11)."""
+"""Verification rejects what is wrong, with the shortest counterexample."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Rules over windows and running features; the network-free baseline (spec 11.6, 11.7)."""
+"""Rules over windows and running features; the network-free baseline."""
 
 import numpy as np
 import pytest
