@@ -66,10 +66,10 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--page", type=Path, help="write the report page here")
     arguments = parser.parse_args()
-    from compressarc import cli
-    from compressarc.compare import compare_with_published
-    from compressarc.page import write_page
-    from compressarc.run_folder import RunFolder
+    from compressarc.batch.store import RunFolder
+    from compressarc.cli import main as cli
+    from compressarc.report.compare import compare_with_published
+    from compressarc.report.page import write_page
     from compressarc.score import score_split
 
     names, steps = (PUZZLES[:5], 200) if arguments.quick else (PUZZLES, 1000)
@@ -99,7 +99,7 @@ def main() -> int:
     run = RunFolder(arguments.out)
     results = run.results()
     found = compare_with_published(results, run.split)
-    from compressarc.compare import scores_of
+    from compressarc.report.compare import scores_of
 
     total = score_split(scores_of(results), (1, 2, 5, 10))
     print(f"this run, {run.settings.config.steps} steps: {found.own}")

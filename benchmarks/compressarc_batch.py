@@ -31,9 +31,9 @@ SEEDS_OF = ("6f8cd79b", "25ff71a9")
 
 def mixed(count: int) -> list[str]:
     """Training puzzles spread evenly over the smaller half of the split, by work."""
+    from compressarc.batch.plan import work
     from compressarc.datasets import load_splits
-    from compressarc.inputs import signature
-    from compressarc.plan import work
+    from compressarc.network.inputs import signature
 
     puzzles = load_splits("arcagi")["training"]
     sizes = {n: work(signature(p.canvas).shape) for n, p in puzzles.items()}
@@ -46,7 +46,7 @@ def one_after_another(names: Sequence[str], steps: int, cache: str) -> dict[str,
     import jax
 
     import compressarc
-    from compressarc import programs
+    from compressarc.solver import program_cache as programs
 
     jax.config.update("jax_compilation_cache_dir", cache)
     begun, compiling = time.perf_counter(), 0.0
@@ -63,13 +63,14 @@ def batch(names: Sequence[str], steps: int, seeds: int, programs: int | None, la
     """Seconds of a batch on one device per core, as `compressarc batch` runs it."""
     import jax
 
-    from compressarc.batch import run_batch
+    from compressarc.batch.device_model import device_model
+    from compressarc.batch.mesh_engine import run_batch
+    from compressarc.batch.plan import make_plan
+    from compressarc.batch.records import BatchSettings
+    from compressarc.batch.store import RunFolder
     from compressarc.config import SolveConfig
     from compressarc.datasets import load_puzzle
-    from compressarc.device_model import device_model
-    from compressarc.inputs import signature
-    from compressarc.plan import make_plan
-    from compressarc.run_folder import BatchSettings, RunFolder
+    from compressarc.network.inputs import signature
 
     jax.config.update("jax_compilation_cache_dir", cache)
     puzzles = {n: load_puzzle(n) for n in names}
@@ -152,8 +153,9 @@ def first_guesses(kind: str, steps: int, cache: str) -> dict[str, Any]:
     import jax
 
     import compressarc
-    from compressarc.device_model import device_model
-    from compressarc.run_folder import BatchSettings, RunFolder
+    from compressarc.batch.device_model import device_model
+    from compressarc.batch.records import BatchSettings
+    from compressarc.batch.store import RunFolder
 
     jax.config.update("jax_compilation_cache_dir", cache)
     puzzles = {n: compressarc.load_puzzle(n) for n in EASY}
@@ -176,12 +178,12 @@ def count_kernels(name: str) -> dict[str, Any]:
     """Kernels, bytes and operations of a step of one lane, from the compiled module."""
     import jax
 
+    from compressarc.batch.bucket_shapes import padded_grids, room_for
+    from compressarc.batch.lanes import Lanes, lane_mesh
+    from compressarc.batch.plan import work
     from compressarc.config import SolveConfig
     from compressarc.datasets import load_puzzle
-    from compressarc.inputs import signature
-    from compressarc.lanes import Lanes, lane_mesh
-    from compressarc.plan import work
-    from compressarc.room import padded_grids, room_for
+    from compressarc.network.inputs import signature
 
     puzzle = load_puzzle(name)
     static = signature(puzzle.canvas)
@@ -193,10 +195,10 @@ def count_kernels(name: str) -> dict[str, Any]:
 
 def plans() -> list[dict[str, Any]]:
     """Padded work of whole splits at several numbers of programs."""
+    from compressarc.batch.bucket_shapes import room_for
+    from compressarc.batch.plan import group_shapes, work
     from compressarc.datasets import load_splits
-    from compressarc.inputs import signature
-    from compressarc.plan import group_shapes, work
-    from compressarc.room import room_for
+    from compressarc.network.inputs import signature
 
     rows = []
     for split, puzzles in load_splits("arcagi").items():

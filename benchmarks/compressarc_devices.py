@@ -29,8 +29,8 @@ def work(folder: str, cache: str, port: str, processes: str, rank: str) -> None:
     jax.config.update("jax_compilation_cache_dir", cache)
     if int(processes) > 1:
         jax.distributed.initialize(f"localhost:{port}", int(processes), int(rank))
-    from compressarc.batch import run_batch
-    from compressarc.run_folder import RunFolder
+    from compressarc.batch.mesh_engine import run_batch
+    from compressarc.batch.store import RunFolder
 
     if not run_batch(RunFolder(folder)):
         raise SystemExit("the batch was not finished")
@@ -68,7 +68,7 @@ def differences(a: Path, b: Path) -> tuple[int, int, int]:
     """Runs that differ in a bit; puzzles with another first guess; with another pair of guesses."""
     import numpy as np
 
-    from compressarc.run_folder import RunFolder
+    from compressarc.batch.store import RunFolder
 
     one, other = RunFolder(a), RunFolder(b)
     runs = 0
@@ -98,12 +98,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.work:
         work(*options.work)
         return 0
+    from compressarc.batch.device_model import device_model
+    from compressarc.batch.plan import make_plan
+    from compressarc.batch.records import BatchSettings
+    from compressarc.batch.store import RunFolder
     from compressarc.config import SolveConfig
     from compressarc.datasets import load_puzzle
-    from compressarc.device_model import device_model
-    from compressarc.inputs import signature
-    from compressarc.plan import make_plan
-    from compressarc.run_folder import BatchSettings, RunFolder
+    from compressarc.network.inputs import signature
 
     puzzles = {n: load_puzzle(n) for n in PUZZLES}
     statics = {n: signature(p.canvas) for n, p in puzzles.items()}

@@ -30,9 +30,9 @@ CHUNK, EVERY = 25, 2
 
 def small_puzzles(count: int):
     """The smallest training puzzles, by work."""
+    from compressarc.batch.plan import work
     from compressarc.datasets import load_splits
-    from compressarc.inputs import signature
-    from compressarc.plan import work
+    from compressarc.network.inputs import signature
 
     puzzles = load_splits("arcagi")["training"]
     names = sorted(puzzles, key=lambda n: (work(signature(puzzles[n].canvas).shape), n))[:count]
@@ -41,11 +41,12 @@ def small_puzzles(count: int):
 
 def make(folder: Path, puzzles, steps: int):
     """The folder of a new batch, all of it in two programs."""
+    from compressarc.batch.device_model import device_model
+    from compressarc.batch.plan import make_plan
+    from compressarc.batch.records import BatchSettings
+    from compressarc.batch.store import RunFolder
     from compressarc.config import SolveConfig
-    from compressarc.device_model import device_model
-    from compressarc.inputs import signature
-    from compressarc.plan import make_plan
-    from compressarc.run_folder import BatchSettings, RunFolder
+    from compressarc.network.inputs import signature
 
     statics = {n: signature(p.canvas) for n, p in puzzles.items()}
     plan = make_plan(statics, device_model("cpu"), programs=2, lanes=1)
@@ -85,8 +86,8 @@ def cluster(nodes: int):
 
 def drive(folder: str, address: str, cache: str) -> None:
     """A driver process: works on the folder through the cluster."""
-    from compressarc.elastic import run_elastic
-    from compressarc.run_folder import RunFolder
+    from compressarc.batch.ray_engine import run_elastic
+    from compressarc.batch.store import RunFolder
 
     whole = run_elastic(RunFolder(folder), address=address, checkpoint_every=EVERY, cache=cache)
     print("whole" if whole else "not whole")
@@ -115,7 +116,7 @@ def different(a: Path, b: Path) -> int:
     """Runs whose records differ in any bit of what they proposed, weighed and measured."""
     import numpy as np
 
-    from compressarc.run_folder import RunFolder
+    from compressarc.batch.store import RunFolder
 
     one, other, count = RunFolder(a), RunFolder(b), 0
     for name in one.names:
@@ -179,7 +180,7 @@ def main() -> int:
 
     import jax
 
-    from compressarc.batch import run_batch
+    from compressarc.batch.mesh_engine import run_batch
 
     jax.config.update("jax_compilation_cache_dir", cache)
     alone = make(root / "alone", puzzles, steps)

@@ -51,12 +51,12 @@ def spread_of_readings(static, program):
     import jax
     import jax.numpy as jnp
 
-    from compressarc.layers.decode import decode
-    from compressarc.layers.project import project
-    from compressarc.layers.share import share_up
-    from compressarc.model import block
     from compressarc.multitensor import map_groups, unpack
-    from compressarc.parameters import standard_normal
+    from compressarc.network.layers.decode import decode
+    from compressarc.network.layers.project import project
+    from compressarc.network.layers.share import share_up
+    from compressarc.network.model import block
+    from compressarc.network.parameters import standard_normal
 
     shape = static.shape
 

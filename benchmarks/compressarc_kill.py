@@ -62,7 +62,7 @@ def findings(name: str, out: Path) -> dict[str, Any]:
         with np.load(out / "history.npz") as file:
             arrays = dict(file)
         return {"arrays": arrays, "guesses": json.loads((out / "result.json").read_text())["answers"]}
-    from compressarc.run_folder import RunFolder
+    from compressarc.batch.store import RunFolder
 
     arrays = {}
     for puzzle in PUZZLES:

@@ -27,18 +27,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.checks import Check, report
+from compressarc.batch.bucket_shapes import padded_grids, room_for
 from compressarc.config import Program, SolveConfig
 from compressarc.datasets import load_puzzle
-from compressarc.inputs import Grids, Signature, grids, signature
-from compressarc.loss import Loss, loss_terms
-from compressarc.model import Output, forward
 from compressarc.multitensor import TYPES, Multitensor, pack
-from compressarc.named import from_named, named
-from compressarc.padding import latent_masks
-from compressarc.parameters import Params, init_params, posterior_shapes, standard_normal
+from compressarc.network.inputs import Grids, Signature, grids, signature
+from compressarc.network.loss import Loss, loss_terms
+from compressarc.network.model import Output, forward
+from compressarc.network.padding import latent_masks
+from compressarc.network.parameter_names import from_named, named
+from compressarc.network.parameters import Params, init_params, posterior_shapes, standard_normal
 from compressarc.puzzle import Canvas
-from compressarc.room import padded_grids, room_for
-from compressarc.solver import compiler_options, optimizer
+from compressarc.solver.step import compiler_options, optimizer
 
 
 class Golden(NamedTuple):

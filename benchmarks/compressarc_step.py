@@ -47,7 +47,7 @@ def _compile(name: str, cache: str):
     import jax
 
     import compressarc
-    from compressarc import solver
+    from compressarc.solver import step as solver
 
     jax.config.update("jax_compilation_cache_dir", cache)
     puzzle, program = compressarc.load_puzzle(name), compressarc.SolveConfig().program
@@ -64,7 +64,7 @@ def measure(name: str, cache: str, seconds: float) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
-    from compressarc.solver import History
+    from compressarc.solver.history import History
 
     compiled, run, data, key, puzzle, compile_seconds = _compile(name, cache)
     start = time.perf_counter()
@@ -109,8 +109,8 @@ def measure_oracle(name: str) -> dict[str, float]:
 
     import compressarc
     from compressarc.multitensor import TYPES, unpack
-    from compressarc.named import named
-    from compressarc.parameters import init_params, standard_normal
+    from compressarc.network.parameter_names import named
+    from compressarc.network.parameters import init_params, standard_normal
     from tests.compressarc import oracle
     from tests.compressarc.test_oracle import full_names
 

@@ -21,13 +21,13 @@ from typing import Any
 
 from scipy.stats import binomtest
 
-from compressarc.batch import standings
+from compressarc.batch.mesh_engine import standings
+from compressarc.batch.plan import work
+from compressarc.batch.store import RunFolder
 from compressarc.datasets import load_splits
-from compressarc.inputs import signature
-from compressarc.plan import work
-from compressarc.run_folder import RunFolder
-from compressarc.solver import History
-from compressarc.vote import VOTES, count_votes
+from compressarc.network.inputs import signature
+from compressarc.solver.history import History
+from compressarc.solver.voting import VOTES, count_votes
 
 LARGEST, EVERY = 2000, 6
 """The stated list of the evaluation split: every sixth puzzle by work, up to this work."""

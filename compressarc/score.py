@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from compressarc.files import parsed_json, read_text
-from compressarc.puzzle import Grid, as_grid
+from compressarc.grid import Grid, as_grid, wrong_cells
 
 Attempt = Sequence[Grid | None] | None
 """A joint answer: one grid per test output, None where there is none, or for all of it."""
@@ -57,22 +57,6 @@ def verdict(score: Score) -> str:
     if score.solved(2):
         return "right"
     return "partly right" if score.per_output > 0 else "wrong"
-
-
-def wrong_cells(guess: Grid, truth: Grid) -> np.ndarray:
-    """Bool, of the guess's shape: cells that differ from the truth or lie outside it.
-
-    Raises: ValueError if either is no grid.
-    """
-    guess, truth = np.asarray(guess), np.asarray(truth)
-    if guess.ndim != 2 or truth.ndim != 2:
-        raise ValueError(
-            f"expected grids of rows and columns, got arrays of shape {guess.shape}, {truth.shape}"
-        )
-    wrong = np.ones(guess.shape, bool)
-    h, w = np.minimum(guess.shape, truth.shape)
-    wrong[:h, :w] = guess[:h, :w] != truth[:h, :w]
-    return wrong
 
 
 def _pixels_right(guess: Grid | None, truth: Grid) -> float:

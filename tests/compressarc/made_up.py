@@ -6,10 +6,12 @@ import jax
 import numpy as np
 
 import compressarc
-from compressarc.inputs import signature
-from compressarc.ranking import Ranking
-from compressarc.select import Candidates, TestOutputs
-from compressarc.solver import History, Run, Solution, Status
+from compressarc.network.inputs import signature
+from compressarc.solver.candidates import Candidates, TestOutputs
+from compressarc.solver.history import History
+from compressarc.solver.ranking import Ranking
+from compressarc.solver.solve import Solution, Status
+from compressarc.solver.step import Run
 
 
 def chunk(skipped):

@@ -1,7 +1,7 @@
 """The network as a plain reading of its definition: 18 tensors, one at a time, no packing.
 
 Slow to compile and to run, and meant to be read. Shares no layer code with the package;
-weights come by structured name (`compressarc.named`), so goldens load directly.
+weights come by structured name (`compressarc.network.parameter_names`), so goldens load directly.
 """
 
 from __future__ import annotations

@@ -15,16 +15,17 @@ import numpy as np
 import pytest
 
 import compressarc
-from compressarc import cli
-from compressarc.batch import run_batch, standings
-from compressarc.batch_command import parse_duration
+from compressarc.batch.bucket_shapes import fits, padded_grids, room_for
+from compressarc.batch.device_model import device_model
+from compressarc.batch.mesh_engine import run_batch, standings
+from compressarc.batch.plan import Plan, make_plan
+from compressarc.batch.records import BatchSettings
+from compressarc.batch.store import RunFolder
+from compressarc.cli import main as cli
+from compressarc.cli.batch import parse_duration
 from compressarc.config import SolveConfig
-from compressarc.device_model import device_model
-from compressarc.inputs import signature
-from compressarc.plan import Plan, make_plan
-from compressarc.room import fits, padded_grids, room_for
-from compressarc.run_folder import BatchSettings, RunFolder
-from compressarc.vote import count_votes
+from compressarc.network.inputs import signature
+from compressarc.solver.voting import count_votes
 from tests.compressarc import batches, zoo
 
 ITEMS = [(name, seed) for name in batches.PUZZLES for seed in (0, 1)]
@@ -145,7 +146,7 @@ def test_settled_runs_stop_early_and_their_lanes_go_on(whole, tmp_path, monkeypa
     The rule needs the burn-in to be over; here its end is at the front, and one of the two runs
     in the first wave settles before the other.
     """
-    from compressarc import batch
+    from compressarc.batch import mesh_engine as batch
 
     def judge(self, scores, step):
         self.since = 0 if len(scores) % 2 else step  # some do, some don't, by the record alone
@@ -227,7 +228,7 @@ def test_the_ray_engine_gives_the_same_bits(whole, subprocess_env, compilation_c
     pytest.importorskip("ray")
     ray = batches.make(tmp_path / "ray")
     code = (
-        "import sys; from compressarc.elastic import run_elastic; from compressarc.run_folder import RunFolder;"
+        "import sys; from compressarc.batch.ray_engine import run_elastic; from compressarc.batch.store import RunFolder;"
         f"assert run_elastic(RunFolder({str(ray.folder)!r}), cache={str(compilation_cache)!r})"
     )
     done = subprocess.run(
@@ -271,7 +272,7 @@ def test_the_command_killed_and_resumed(whole, subprocess_env, tmp_path):
     arguments = ["batch", "--dataset", str(tmp_path / "puzzles"), "--split", "training", "--seeds", "2"]
     arguments += ["--steps", "20", "--chunk", "5", "--programs", "1", "--lanes", "2", "--devices", "1"]
     arguments += ["--puzzles", *batches.PUZZLES, "--checkpoint-every", "1", "--out", str(tmp_path / "run")]
-    start = [sys.executable, "-m", "compressarc.cli", *arguments]
+    start = [sys.executable, "-m", "compressarc.cli.main", *arguments]
     process = subprocess.Popen(
         start, env=subprocess_env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -283,7 +284,7 @@ def test_the_command_killed_and_resumed(whole, subprocess_env, tmp_path):
     process.wait()
     again = subprocess.run(start, env=subprocess_env, capture_output=True, text=True)
     assert again.returncode == 2 and "holds a batch already" in again.stderr
-    resume = [sys.executable, "-m", "compressarc.cli", "batch", "--resume", "--devices", "1"]
+    resume = [sys.executable, "-m", "compressarc.cli.main", "batch", "--resume", "--devices", "1"]
     resume += ["--out", str(tmp_path / "run")]
     done = subprocess.run(resume, env=subprocess_env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -333,7 +334,7 @@ def test_damage_is_named_or_mended(whole, tmp_path, capsys):
 
 
 def test_settings_of_a_resumed_batch_are_the_folders(whole, tmp_path):
-    from compressarc.batch_command import _with_folder_settings
+    from compressarc.cli.batch import _with_folder_settings
 
     command = cli.Batch(out=whole.folder, resume=True)
     plain = _with_folder_settings(command, ())

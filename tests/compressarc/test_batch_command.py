@@ -12,16 +12,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from compressarc import batch_terminal, cli
-from compressarc.batch import Event, run_batch
-from compressarc.batch_terminal import BatchDisplay, show_summary
+from compressarc.batch.device_model import device_model
+from compressarc.batch.mesh_engine import Event, run_batch
+from compressarc.batch.plan import make_plan
+from compressarc.batch.records import BatchSettings, Record
+from compressarc.batch.store import RunFolder
+from compressarc.cli import batch_terminal
+from compressarc.cli import main as cli
+from compressarc.cli.batch_terminal import BatchDisplay, show_summary
 from compressarc.config import SolveConfig
-from compressarc.device_model import device_model
 from compressarc.files import replace_json
-from compressarc.inputs import signature
-from compressarc.plan import make_plan
-from compressarc.run_folder import BatchSettings, Record, RunFolder
-from compressarc.vote import count_votes
+from compressarc.network.inputs import signature
+from compressarc.solver.voting import count_votes
 from tests.compressarc import batches, made_up, zoo
 
 STEPS = 400
@@ -268,7 +270,7 @@ def damaged(data, path=()):
 )
 def test_no_damage_to_a_folder_ends_in_a_traceback(part, file, capsys, monkeypatch, tmp_path):
     """One place of one file wrong: a line that names the file, or a result that does not depend on it."""
-    from compressarc import page
+    from compressarc.report import page
 
     monkeypatch.setattr(page, "has_published", lambda run: False)
     path = part.folder / file

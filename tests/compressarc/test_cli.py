@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compressarc.cli import main
+from compressarc.cli.main import main
 
 PUZZLE = "6f8cd79b"
 SOLVE = ["solve", PUZZLE, "--steps", "60", "--chunk", "5", "--checkpoint-every", "1", "--out"]
 
 
 def command(*arguments):
-    return [sys.executable, "-m", "compressarc.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "compressarc.cli.main", *map(str, arguments)]
 
 
 def run(env, *arguments):
@@ -359,11 +359,11 @@ def test_an_interruption_within_a_dataclass_ends_with_our_status(tmp_path):
     """Python itself would end with the signal's, see `__main__`."""
     code = (
         "import sys, types, compressarc.__main__ as m\n"
-        "cli = types.ModuleType('compressarc.cli')\n"
+        "cli = types.ModuleType('compressarc.cli.main')\n"
         "def main():\n"
         "    exec('raise KeyboardInterrupt')\n"
         "cli.main = main\n"
-        "sys.modules['compressarc.cli'] = cli\n"
+        "sys.modules['compressarc.cli.main'] = cli\n"
         "sys.exit(m.main())\n"
     )
     (tmp_path / "interrupted.py").write_text(code)

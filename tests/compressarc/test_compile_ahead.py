@@ -5,7 +5,7 @@ import threading
 import jax
 import pytest
 
-from compressarc.compile_ahead import CompileAhead, compiling, programs_ahead
+from compressarc.batch.compile_ahead import CompileAhead, compiling, programs_ahead
 
 
 class Compiled:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressarc import cli
+from compressarc.batch.plan import work
+from compressarc.cli import main as cli
 from compressarc.datasets import load_dataset, load_puzzle, load_splits, parse_puzzle
-from compressarc.inputs import signature
-from compressarc.plan import work
+from compressarc.network.inputs import signature
 from compressarc.puzzle import Puzzle
 
 PAIR = {"input": [[0, 1]], "output": [[1, 0]]}

@@ -2,7 +2,8 @@
 
 import sys
 
-from compressarc import cli, elastic
+from compressarc.batch import ray_engine as elastic
+from compressarc.cli import main as cli
 
 
 def test_what_a_worker_asks_for():

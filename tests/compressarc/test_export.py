@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 import compressarc
-from compressarc import solver
+from compressarc.solver import step as solver
 from tests.compressarc import zoo
 
 

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressarc import files, stopping
+from compressarc import files
+from compressarc.cli import stopping
+from compressarc.cli.stopping import Stop
 from compressarc.files import printable, replace_file
 from compressarc.folder_lock import folder_lock
-from compressarc.stopping import Stop
 
 
 @contextlib.contextmanager
@@ -103,7 +104,7 @@ def test_a_second_command_is_told_who_holds_the_folder(tmp_path):
 
 STOPPING = """
 import hashlib, signal, sys
-from compressarc.stopping import Stop
+from compressarc.cli.stopping import Stop
 with Stop(lambda: print("heard", flush=True)) as stop:
     print("begun", flush=True)
     if sys.argv[1] == "long":  # as a compilation: no instruction of Python's for a minute

@@ -2,10 +2,10 @@
 
 import dataclasses
 
-from compressarc import memory
-from compressarc.device_model import device_model
-from compressarc.inputs import signature
-from compressarc.plan import make_plan, work
+from compressarc.batch import memory
+from compressarc.batch.device_model import device_model
+from compressarc.batch.plan import make_plan, work
+from compressarc.network.inputs import signature
 from tests.compressarc import zoo
 
 LINE = zoo.make("line", [((1, 60), (1, 60))], [(1, 60)])

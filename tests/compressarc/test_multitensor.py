@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from compressarc.layers.direction import tying_table
-from compressarc.layers.softmax import subsets
 from compressarc.multitensor import GROUPS, TYPES, Shape, norm_types, pack, tied_to, unpack, width
+from compressarc.network.layers.direction import tying_table
+from compressarc.network.layers.softmax import subsets
 from tests.conftest import DATA
 
 

@@ -15,15 +15,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from compressarc.inputs import grids, signature
-from compressarc.layers import cummax as cummax_layer
-from compressarc.layers.decode import Posterior, decode
-from compressarc.layers.nonlinear import _silu
-from compressarc.layers.normalize import normalize, normalize_project
-from compressarc.loss import loss_terms
-from compressarc.model import Output
 from compressarc.multitensor import GROUPS, LATENT_WIDTH, TYPES, Multitensor, norm_types, pack, unpack
-from compressarc.parameters import init_params, standard_normal
+from compressarc.network.inputs import grids, signature
+from compressarc.network.layers import cummax as cummax_layer
+from compressarc.network.layers.decode import Posterior, decode
+from compressarc.network.layers.nonlinear import _silu
+from compressarc.network.layers.normalize import normalize, normalize_project
+from compressarc.network.loss import loss_terms
+from compressarc.network.model import Output
+from compressarc.network.parameters import init_params, standard_normal
 from tests.compressarc import oracle, zoo
 
 CANVAS = zoo.VARYING.canvas

@@ -5,19 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from compressarc.inputs import grids, signature
-from compressarc.loss import loss_terms
-from compressarc.model import Output, forward
 from compressarc.multitensor import TYPES, unpack
-from compressarc.named import named
-from compressarc.parameters import init_params, standard_normal
+from compressarc.network.inputs import grids, signature
+from compressarc.network.loss import loss_terms
+from compressarc.network.model import Output, forward
+from compressarc.network.parameter_names import named
+from compressarc.network.parameters import init_params, standard_normal
 from tests.compressarc import oracle, zoo
 
 
 def full_names(weights, shape):
     """Structured names with direction maps expanded to (8, 8, 8, 8)."""
-    from compressarc.layers.direction import tying_table
-    from compressarc.named import _free_pairs
+    from compressarc.network.layers.direction import tying_table
+    from compressarc.network.parameter_names import _free_pairs
 
     out = dict(weights)
     for code in TYPES:

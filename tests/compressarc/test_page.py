@@ -9,18 +9,20 @@ import subprocess
 import numpy as np
 import pytest
 
-from compressarc import cli
-from compressarc.batch_terminal import show_summary
-from compressarc.compare import compare_with_published
+from compressarc.batch.device_model import device_model
+from compressarc.batch.plan import make_plan
+from compressarc.batch.records import BatchSettings, Record
+from compressarc.batch.results import solved_over_time
+from compressarc.batch.store import RunFolder
+from compressarc.cli import main as cli
+from compressarc.cli.batch_terminal import show_summary
 from compressarc.config import SolveConfig
 from compressarc.datasets import load_splits
-from compressarc.device_model import device_model
-from compressarc.inputs import signature
-from compressarc.page import page_data, write_page
-from compressarc.plan import make_plan
-from compressarc.ranking import Ranking
-from compressarc.run_folder import BatchSettings, Record, RunFolder, solved_over_time
-from compressarc.solver import History
+from compressarc.network.inputs import signature
+from compressarc.report.compare import compare_with_published
+from compressarc.report.page import page_data, write_page
+from compressarc.solver.history import History
+from compressarc.solver.ranking import Ranking
 
 STEPS = 40
 

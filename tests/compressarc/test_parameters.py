@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 
 from compressarc import datasets
-from compressarc.inputs import signature
 from compressarc.multitensor import DIRECTED_WIDTH, TYPES
-from compressarc.named import from_named, named
-from compressarc.parameters import init_params
+from compressarc.network.inputs import signature
+from compressarc.network.parameter_names import from_named, named
+from compressarc.network.parameters import init_params
 
 
 def count(tree):

@@ -7,10 +7,11 @@ import pytest
 from rich.console import Console
 
 import compressarc
-from compressarc.analyze import Component, draw_components, draw_solution_over_time
-from compressarc.draw import draw_curves, draw_puzzle, draw_solution, save
-from compressarc.score import wrong_cells
-from compressarc.terminal import SolveDisplay, grid_text, judgement, show_puzzle, show_solution, summary
+from compressarc.cli.terminal import SolveDisplay, grid_text, judgement, show_puzzle, show_solution, summary
+from compressarc.grid import wrong_cells
+from compressarc.network.components import Component
+from compressarc.report.analysis_figures import draw_components, draw_solution_over_time
+from compressarc.report.figures import draw_curves, draw_puzzle, draw_solution, save
 from tests.compressarc import made_up, zoo
 
 STRANGE = "a$b$ [bold]c[/bold] $x_1$ \\alpha"
@@ -148,7 +149,7 @@ def test_wrong_cells_are_marked_in_the_terminal():
 
 
 def test_the_last_line_the_file_and_the_picture_agree(tmp_path):
-    from compressarc.report import read_result, write_pictures, write_result
+    from compressarc.report.solution_files import read_result, write_pictures, write_result
 
     right = made_up.solution(zoo.SAME, [zoo.SAME.test, zoo.SAME.solution])
     wrong = made_up.solution(zoo.SAME, [zoo.SAME.test, tuple(1 - (g > 0) for g in zoo.SAME.test)])
@@ -175,7 +176,7 @@ def test_speed_and_seconds_of_this_process_and_of_all():
 
 
 def test_a_run_that_was_stopped_before_its_first_step(tmp_path):
-    from compressarc.report import write_result
+    from compressarc.report.solution_files import write_result
 
     blank = made_up.solution(zoo.SAME, [], steps=0)
     assert "?" in [t.get_text() for a in draw_solution(blank).axes for t in a.texts]

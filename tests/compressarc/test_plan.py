@@ -6,12 +6,12 @@ import json
 import numpy as np
 import pytest
 
+from compressarc.batch.bucket_shapes import fits, padded_grids, room_for
+from compressarc.batch.device_model import DEVICES, device_model
+from compressarc.batch.plan import Plan, estimate, group_shapes, make_plan, work
+from compressarc.batch.records import BatchSettings
 from compressarc.datasets import load_splits
-from compressarc.device_model import DEVICES, device_model
-from compressarc.inputs import signature
-from compressarc.plan import Plan, estimate, group_shapes, make_plan, work
-from compressarc.room import fits, padded_grids, room_for
-from compressarc.run_folder import BatchSettings
+from compressarc.network.inputs import signature
 from tests.compressarc import zoo
 
 

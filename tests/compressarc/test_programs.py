@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from compressarc import programs
+from compressarc.solver import program_cache as programs
 
 
 @pytest.fixture

@@ -5,13 +5,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compressarc import cli
+from compressarc.batch.device_model import device_model
+from compressarc.batch.plan import make_plan
+from compressarc.batch.records import BatchSettings, Record
+from compressarc.batch.store import RunFolder
+from compressarc.cli import main as cli
 from compressarc.datasets import load_splits
-from compressarc.device_model import device_model
 from compressarc.files import replace_json
-from compressarc.inputs import signature
-from compressarc.plan import make_plan
-from compressarc.run_folder import BatchSettings, Record, RunFolder
+from compressarc.network.inputs import signature
 from compressarc.score import (
     Score,
     read_answers,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from compressarc import load_puzzle
-from compressarc.inputs import grids, signature
-from compressarc.ranking import Ranking, answer_key, crop_answer
-from compressarc.select import TestOutputs as Outputs  # pytest would collect a class named Test...
-from compressarc.select import candidates, init_ema, update_ema
+from compressarc.network.inputs import grids, signature
+from compressarc.solver.candidates import TestOutputs as Outputs  # pytest would collect a class named Test...
+from compressarc.solver.candidates import candidates, init_ema, update_ema
+from compressarc.solver.ranking import Ranking, answer_key, crop_answer
 from tests.conftest import DATA, SHARED
 
 RECORDED = ("f9012d9b", "c8f0f002", "794b24be", "a61ba2ce")

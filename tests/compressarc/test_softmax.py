@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compressarc.inputs import signature
-from compressarc.layers.softmax import out_rows, softmax
+from compressarc.batch.bucket_shapes import padded_grids, room_for
 from compressarc.multitensor import (
     DIRECTED_SETS,
     DIRECTED_WIDTH,
@@ -22,8 +21,9 @@ from compressarc.multitensor import (
     Multitensor,
     map_groups,
 )
-from compressarc.parameters import Sets, softmax_out_by_group
-from compressarc.room import padded_grids, room_for
+from compressarc.network.inputs import signature
+from compressarc.network.layers.softmax import out_rows, softmax
+from compressarc.network.parameters import Sets, softmax_out_by_group
 from tests.compressarc import zoo
 
 OWN = zoo.make("own", [((4, 5), (4, 5))] * 2, [(4, 5)], colors=(0, 1, 2, 3))

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import compressarc
-from compressarc import programs
-from compressarc.checkpoint import pack_answers, replay
 from compressarc.multitensor import TYPES
-from compressarc.report import write_pictures, write_result
-from compressarc.solver import History
-from compressarc.vote import VOTES, count_votes
+from compressarc.report.solution_files import write_pictures, write_result
+from compressarc.solver import program_cache as programs
+from compressarc.solver.checkpoints import pack_answers, replay
+from compressarc.solver.history import History
+from compressarc.solver.voting import VOTES, count_votes
 from tests.compressarc import made_up, zoo
 
 CONFIG = compressarc.SolveConfig(steps=200)
@@ -98,7 +98,7 @@ def test_a_time_limit_leaves_an_answer(puzzle):
 
 def advance(puzzle, run, data, count):
     """Some steps with the program that the solver uses."""
-    from compressarc.solver import chunk_program
+    from compressarc.solver.step import chunk_program
 
     static, key = compressarc.signature(puzzle.canvas), jax.random.split(jax.random.key(0))[1]
     program = chunk_program(run, data, key, static, compressarc.SolveConfig().program)
@@ -198,8 +198,9 @@ def test_bad_settings(change, message):
 
 
 def test_components_and_pictures(solution, tmp_path):
-    from compressarc.analyze import components, draw_analysis
-    from compressarc.draw import draw_puzzle, save
+    from compressarc.network.components import components
+    from compressarc.report.analysis_figures import draw_analysis
+    from compressarc.report.figures import draw_puzzle, save
 
     static = compressarc.signature(solution.puzzle.canvas)
     found = components(solution.run.params, static, key=jax.random.key(1), samples=20)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from compressarc.config import Variant
-from compressarc.inputs import grids, signature
-from compressarc.model import forward
 from compressarc.multitensor import TYPES, pack
-from compressarc.named import from_named, named
-from compressarc.parameters import init_params
+from compressarc.network.inputs import grids, signature
+from compressarc.network.model import forward
+from compressarc.network.parameter_names import from_named, named
+from compressarc.network.parameters import init_params
 from tests.compressarc.zoo import SQUARE
 
 AXES = "ecdxy"

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from benchmarks.compressarc_votes import cut, paired, settled_at
-from compressarc.compare import compare_runs
-from compressarc.ranking import Ranking
+from compressarc.report.compare import compare_runs
 from compressarc.score import Score
-from compressarc.solver import History
-from compressarc.vote import VOTES, count_votes, ranks_over_time
+from compressarc.solver.history import History
+from compressarc.solver.ranking import Ranking
+from compressarc.solver.voting import VOTES, count_votes, ranks_over_time
 
 
 def answer(number):

@@ -1,0 +1,1 @@
+"""Many puzzles on many devices: plans, buckets of shapes, engines, the folder."""

@@ -1,0 +1,1 @@
+"""The decoder: latents, layers, loss, and what the latents mean."""

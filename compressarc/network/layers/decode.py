@@ -1,0 +1,139 @@
+"""The decoding layer: latents sampled through channels of learned capacity (paper, "decoding layer").
+
+Each tensor's latent is sent through an additive-white-Gaussian-noise channel whose
+capacity (nats per element) is learned; the Kullback-Leibler divergence from the standard
+normal prior is what the tensor costs.
+"""
+
+from __future__ import annotations
+
+# custom_vjp hides what a function returns
+# pyright: reportOperatorIssue=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from compressarc.multitensor import (
+    LATENT_WIDTH,
+    TYPES,
+    Group,
+    Multitensor,
+    Shape,
+    map_groups,
+    norm_rows,
+    norm_types,
+    row_sets,
+)
+from compressarc.network.layers.normalize import normalize, per_row, to_rows, type_mean
+from compressarc.network.layers.project import project
+from compressarc.network.padding import Padding, Part, masked, part
+
+CAPACITY_SCALE = 1e4
+CAPACITY_FLOOR = 0.5
+TARGET_RATE = 10.0
+NOISELESS = 20.0
+
+
+class Posterior(NamedTuple):
+    """The latent posterior of one puzzle."""
+
+    mean: Multitensor  # packed, [..., 4]; plain points without their unused slot 0
+    local: Multitensor  # local capacity adjustments, packed like `mean`
+    target: Float[Array, "18 4"]  # target capacity per type and latent channel
+
+
+def with_unused_slot(group: Group, a: Array) -> Array:
+    """Plain points are stored without slot 0, which no type owns; packed arrays have it."""
+    if group.space == "point" and not group.directed:
+        return jnp.concatenate([jnp.zeros_like(a[:1]), a], axis=0)
+    return a
+
+
+def _elements(group: Group, shape: Shape, where: Part | None) -> Any:
+    """Elements per type, the four latent channels included, [types, 1]."""
+    if where is not None:
+        return LATENT_WIDTH / where.inverse[:, None]
+    return np.array([[np.prod(shape.axes(code)) * LATENT_WIDTH] for code in norm_types(group)], float)
+
+
+@jax.custom_jvp
+def _variance_lost(c: Array) -> Array:
+    """exp(-2 c) - 1, precise for small c, with a derivative that is precise for large c.
+
+    The derivative of expm1 as jax takes it, expm1 + 1, keeps no digit of exp(-2 c) there,
+    and Adam makes full steps of such gradients.
+    """
+    return jnp.expm1(-2 * c)
+
+
+@_variance_lost.defjvp
+def _variance_lost_jvp(primals, tangents):
+    (c,), (dc,) = primals, tangents
+    return jnp.expm1(-2 * c), -2 * jnp.exp(-2 * c) * dc
+
+
+def _decode_group(
+    group: Group,
+    shape: Shape,
+    mean: Array,
+    local: Array,
+    target: Array,
+    noise: Array,
+    where: Part | None,
+):
+    """Latents z and KL in nats per type of the group."""
+    mean, local, noise = (masked(with_unused_slot(group, a), where, group) for a in (mean, local, noise))
+    rows = lambda values: to_rows(values, mean, group, shape)  # noqa: E731
+    index = np.array([TYPES.index(code) for code in norm_types(group)])
+    elements = jnp.asarray(_elements(group, shape, where), mean.dtype)
+    t = TARGET_RATE * target[index]
+    capacity = CAPACITY_SCALE * jnp.exp(t) + CAPACITY_FLOOR
+    scale = -jnp.expm1(-2 * capacity / elements)
+
+    adjusted = rows(t - type_mean(local, group, shape, group.copies, where)) + local
+    per_element = rows(jnp.broadcast_to(1 / elements, t.shape))
+    local_capacity = CAPACITY_SCALE * jnp.exp(adjusted) + CAPACITY_FLOOR
+    c = local_capacity * per_element
+    # Not of c: where capacity is ample, a local capacity's true gradient is rounding noise, which
+    # Adam makes full steps of. Adding the two paths here rounds as the reference does.
+    variance_lost = _variance_lost(local_capacity * per_element)  # sigma^2 - 1
+    noiseless = 2 * c > NOISELESS
+    signal = jnp.where(noiseless, 1, jnp.sqrt(jnp.where(noiseless | (c <= 0), 1, -variance_lost)))
+    m = normalize(mean, group, shape, group.copies, where)
+    z = rows(scale) * (signal * m + jnp.exp(-c) * noise)
+    kl = masked(0.5 * variance_lost * (1 - m * m) + c, where, group)
+    table = jnp.asarray(norm_rows(group, shape).T, mean.dtype)
+    return z, (table @ per_row(kl, group, group.copies)).sum(-1)
+
+
+def decode(
+    posterior: Posterior,
+    noise: Multitensor,
+    weight: Multitensor,
+    bias: Multitensor,
+    shape: Shape,
+    padding: Padding | None = None,
+) -> tuple[Multitensor, Float[Array, "18"]]:
+    """Samples the latents and maps them to the residual stream.
+
+    noise: standard normal, packed like `posterior.mean`; weight [sets, 4, C] and bias
+    [sets, C] per group. Returns the stream and the KL of each type in nats, in the order
+    of `TYPES`.
+    """
+    kl: dict[str, Array] = {}
+
+    def group_stream(group: Group, mean: Array, local: Array, eps: Array, w: Array, b: Array) -> Array:
+        where = part(padding, group)
+        z, per_type = _decode_group(group, shape, mean, local, posterior.target, eps, where)
+        kl.update(zip(norm_types(group), per_type, strict=True))
+        sets = row_sets(group, shape)
+        lead = 2 if group.space == "point" else 1
+        offset = jnp.asarray(sets, b.dtype) @ b
+        offset = offset.reshape(*z.shape[:lead], *(1,) * (z.ndim - lead - 1), b.shape[-1])
+        return masked(project(z, w, group, shape) + offset, where, group)
+
+    stream = map_groups(group_stream, posterior.mean, posterior.local, noise, weight, bias)
+    return stream, jnp.stack([kl[code] for code in TYPES])

@@ -1,0 +1,113 @@
+"""Direction communication: each direction listens to all eight (paper, "directional communication").
+
+x[d1] += sum_d2 k[(d2 - d1) mod 8] norm(x)[d2] @ W[d1][d2]. The 64 maps of a type are tied
+by reflection and rotation symmetry to 10 free ones, 18 for a type with one of x and y.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from compressarc.multitensor import (
+    DIRECTED_WIDTH,
+    DIRECTIONS,
+    LINE_DIRECTED,
+    PLANE_DIRECTED,
+    POINT_DIRECTED,
+    Group,
+    Multitensor,
+    Shape,
+)
+from compressarc.network.layers.axes import settle
+from compressarc.network.layers.normalize import normalize, normalize_project
+from compressarc.network.layers.project import project
+from compressarc.network.padding import Padding, part
+
+STRENGTH = (1.0, 0.2, 0.4, 0.2, 1.0, 0.2, 0.4, 0.2)
+FREE_MAPS = 10
+FREE_LINE_MAPS = 18
+SYMMETRIC_TYPES = PLANE_DIRECTED.types + POINT_DIRECTED.types
+LINE_TYPES = LINE_DIRECTED.types
+
+
+def _representative(to: int, source: int) -> tuple[int, int]:
+    """Both or neither of x and y: rotate in steps of 90 degrees, then reflect."""
+    turn = 2 * (to // 2)
+    to, source = to - turn, (source - turn) % 8
+    if (source - to) % 8 > 4:
+        source = (2 * to - source) % 8
+    return to, source
+
+
+def _line_representative(to: int, source: int, columns: bool) -> tuple[int, int]:
+    """Exactly one of x and y: reflect in both axes; columns are rows turned by 90 degrees."""
+    if columns:
+        to, source = (to + 2) % 8, (source + 2) % 8
+    if to > 4 or (to in (0, 4) and source > 4):
+        to, source = -to % 8, -source % 8
+    if 2 < to < 6 or (to in (2, 6) and 2 < source < 6):
+        to, source = (4 - to) % 8, (4 - source) % 8
+    return to, source
+
+
+@functools.lru_cache(maxsize=4)
+def tying_table(kind: str) -> np.ndarray:
+    """(8, 8) index of the free map used for [to, from]; kind: "symmetric", "row", "column"."""
+    pairs = [(to, source) for to in range(8) for source in range(8)]
+    if kind == "symmetric":
+        chosen = [_representative(*p) for p in pairs]
+    else:
+        chosen = [_line_representative(*p, columns=kind == "column") for p in pairs]
+    free = sorted(set(chosen))
+    return np.array([free.index(c) for c in chosen]).reshape(8, 8)
+
+
+@functools.lru_cache(maxsize=4)
+def _expansion(kind: str) -> np.ndarray:
+    """[from, to, free map]: the strength where that map is used, else 0."""
+    table = tying_table(kind)
+    out = np.zeros((8, 8, table.max() + 1))
+    for to in range(8):
+        for source in range(8):
+            out[source, to, table[to, source]] = STRENGTH[(source - to) % 8]
+    return out
+
+
+def _folded(weight: Array, kind: str) -> Array:
+    """Free maps [sets, maps, 8, 8] -> [sets, 64, 64] on the folded (direction, channel) axis."""
+    full = jnp.einsum("ftm,smio->sfito", jnp.asarray(_expansion(kind), weight.dtype), weight)
+    n = DIRECTIONS * DIRECTED_WIDTH
+    return full.reshape(weight.shape[0], n, n)
+
+
+def direction_share(
+    x: Multitensor, symmetric: Array, line: Array, shape: Shape, padding: Padding | None = None
+) -> Multitensor:
+    """Adds the strength-weighted maps of all directions of the normalized stream.
+
+    symmetric: [6 types, 10, 8, 8] free maps, types as in `SYMMETRIC_TYPES`;
+    line: [2 types, 18, 8, 8], types as in `LINE_TYPES`.
+    """
+    folded = _folded(symmetric, "symmetric")
+
+    flat = lambda a: a.reshape(*a.shape[:-2], -1)  # noqa: E731
+
+    def mapped(stream: Array, weight: Array, group: Group) -> Array:
+        return normalize_project(flat(stream), weight, group, shape, DIRECTIONS, part(padding, group))
+
+    plane = mapped(x.plane_directed, folded[:2], PLANE_DIRECTED)
+    point = mapped(x.point_directed, folded[2:], POINT_DIRECTED)
+    lines = flat(normalize(x.line_directed, LINE_DIRECTED, shape, DIRECTIONS, part(padding, LINE_DIRECTED)))
+    both = [
+        project(lines[:, : shape.x], _folded(line, "row"), LINE_DIRECTED, shape),
+        project(lines[:, shape.x :], _folded(line, "column"), LINE_DIRECTED, shape),
+    ]
+    return x._replace(
+        plane_directed=settle(x.plane_directed + plane.reshape(x.plane_directed.shape)),
+        line_directed=x.line_directed + jnp.concatenate(both, 1).reshape(x.line_directed.shape),
+        point_directed=x.point_directed + point.reshape(x.point_directed.shape),
+    )

@@ -1,0 +1,48 @@
+"""The nonlinear layer: SiLU on a 16-channel reading of every type (paper, "nonlinearity")."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from compressarc.multitensor import Group, Multitensor, Shape, map_groups
+from compressarc.network.layers.axes import settle
+from compressarc.network.layers.normalize import normalize
+from compressarc.network.layers.project import project
+from compressarc.network.padding import Padding, part
+
+
+@jax.custom_vjp
+def _silu(v: Array) -> Array:
+    return v / (1 + jnp.exp(-v))  # one loop, where v times a sigmoid is two
+
+
+def _backward(v: Array, g: Array):
+    s = jax.nn.sigmoid(v)
+    return (g * s * (1 + v * (1 - s)),)
+
+
+_silu.defvjp(lambda v: (_silu(v), v), _backward)  # one array to keep, where autodiff keeps two
+
+
+def nonlinear(
+    x: Multitensor,
+    into: Multitensor,
+    out: Multitensor,
+    shape: Shape,
+    *,
+    apply_pre_norm: bool = False,
+    padding: Padding | None = None,
+) -> Multitensor:
+    """Adds silu(x W_in) W_out; weights per group [sets, C, 16] and [sets, 16, C].
+
+    apply_pre_norm: normalize x before reading, as the paper says and the reference does not.
+    """
+
+    def layer(group: Group, a: Array, read: Array, write: Array) -> Array:
+        source = normalize(a, group, shape, group.copies, part(padding, group)) if apply_pre_norm else a
+        hidden = _silu(project(source, read, group, shape))
+        return settle(a + project(hidden, write, group, shape))
+
+    return map_groups(layer, x, into, out)

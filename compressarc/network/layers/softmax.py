@@ -1,0 +1,333 @@
+"""The softmax layer: softmaxes over every subset of the axes (paper, "softmax").
+
+For every non-empty subset of a type's axes (example and channel excepted) the two input
+channels are softmaxed jointly over that subset; the concatenation of all of them, 2 to
+30 channels, is mapped back to the residual stream. No masks.
+
+A softmax over several axes is a chain of conditional ones: over the first axis, times the
+softmax of the sums that it leaves behind over the second, and so on. So subsets with the
+same first axis share one full-sized array, the softmax over that axis alone, and differ by
+factors that lack the axis:
+
+    sum_s softmax_s(v) W_s = sum_a softmax_a(v) * sum_(s that begin with a) share_s W_s
+
+The 30-channel array is never made. Every sum is taken relative to its own largest reading,
+as the reference's softmaxes do, so all factors lie in [0, 1] whatever the readings are, and
+no pass meets the inverse of a small sum. The backward pass subtracts means before it
+multiplies: where a softmax is saturated, its gradient is zero and not what rounding leaves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from compressarc.multitensor import DIRECTIONS, Group, Multitensor, Shape, map_groups
+from compressarc.network.layers.axes import keep, max_axis, settle, spread, sum_axis
+from compressarc.network.layers.normalize import normalize
+from compressarc.network.layers.project import matmul, project, settled_rows, slot_moments
+from compressarc.network.padding import Padding, Part, inside, masked, no_gradient, part
+
+WIDTH = 2
+_AXES = "cdxy"  # the reference's order of the axes that softmaxes may run over
+_FIRST = "dcxyl"  # order of the axes in a chain: first those whose absence saves most memory
+_FUSED = 10
+"""Longest stretch of a sum of products: XLA's CPU backend stores products that more than 15 terms read."""
+
+
+def subsets(code: str) -> list[frozenset[str]]:
+    """The axis subsets of one type, in the order of the output channels."""
+    axes = [a for a, bit in zip(_AXES, code[1:], strict=True) if bit == "1"]
+    return [frozenset(s) for size in range(1, len(axes) + 1) for s in itertools.combinations(axes, size)]
+
+
+def out_rows(types: tuple[str, ...]) -> list[slice]:
+    """Rows of each type's output weights in the stacked table."""
+    sizes = np.cumsum([0] + [WIDTH * len(subsets(code)) for code in types])
+    return [slice(int(a), int(b)) for a, b in itertools.pairwise(sizes)]
+
+
+class _Axes:
+    """Sums and maxima over, and repetition along, the named axes of one packed array."""
+
+    def __init__(self, group: Group, shape: Shape):
+        self.shape = shape
+        position = {"plane": {"x": 1, "y": 2}, "line": {"l": 1}, "point": {}}[group.space]
+        self.index = {"c": 0, **position}
+        if group.directed:
+            self.index["d"] = len(group.leading(shape))
+        self.names = [a for a in _FIRST if a in self.index]
+        self.length = {"c": shape.colors + 1, "d": DIRECTIONS, "x": shape.x, "y": shape.y}
+
+    def _lines(self, z: Array) -> tuple[Array, Array]:
+        """Rows and columns apart: [..., X+Y, ...] -> [..., X, ...], [..., Y, ...]."""
+        x, y = self.shape.x, self.shape.y
+        return jax.lax.slice_in_dim(z, 0, x, axis=1), jax.lax.slice_in_dim(z, x, x + y, axis=1)
+
+    def sum(self, z: Array, axis: str) -> Array:
+        if axis == "l":  # -> [..., 2, ...]
+            rows, columns = self._lines(z)
+            sums = sum_axis(rows, 1, self.shape.x), sum_axis(columns, 1, self.shape.y)
+            return keep(jnp.concatenate(sums, axis=1))
+        return keep(sum_axis(z, self.index[axis], self.length[axis], int(axis == "c")))
+
+    def sum_outer(self, e: Array, g: Array, axis: str) -> Array:
+        """Sum of e [..., 2] (outer) g [..., C] over an axis: [..., 2 C], channels of e outermost."""
+        if axis == "l":
+            parts = zip(self._lines(e), self._lines(g), strict=True)
+            return jnp.concatenate([_sum_outer(a, b, 1, 0) for a, b in parts], axis=1)
+        return _sum_outer(e, g, self.index[axis], int(axis == "c"))
+
+    def max(self, z: Array, axis: str) -> Array:
+        if axis == "l":
+            return keep(jnp.concatenate([max_axis(a, 1) for a in self._lines(z)], axis=1))
+        return keep(max_axis(z[1:] if axis == "c" else z, self.index[axis]))
+
+    def spread(self, z: Array, axis: str) -> Array:
+        if axis == "l":
+            x, y = self.shape.x, self.shape.y
+            return jnp.concatenate([spread(z[:, :1], 1, x), spread(z[:, 1:], 1, y)], axis=1)
+        return spread(z, self.index[axis], self.length[axis], int(axis == "c"))
+
+    def exponentials(self, v: Array, top: Array, axis: str) -> Array:
+        """exp(v - top), top being the maximum over an axis."""
+        below = v - self.spread(top, axis)
+        # The slot of no color has a reading too, which no softmax over colors is about.
+        return jnp.exp(jnp.minimum(below, 0) if axis == "c" else below)
+
+
+def _sum_outer(e: Array, g: Array, axis: int, start: int) -> Array:
+    n, channels = e.shape[axis], g.shape[-1]
+    cuts = np.linspace(start, n, -(-(n - start) // _FUSED) + 1).round().astype(int).tolist()
+    parts = []
+    for low, high in itertools.pairwise(cuts):
+        a, b = (jax.lax.slice_in_dim(z, low, high, axis=axis) for z in (e, g))
+        product = (a[..., None] * b[..., None, :]).reshape(*b.shape[:-1], WIDTH * channels)
+        parts.append(sum_axis(product, axis, high - low))
+    return functools.reduce(jax.lax.add, parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chain:
+    """A subset and all that extend it by later axes. Columns of arrays about them: [subset, channel]."""
+
+    axis: str  # the last one of the subset
+    subsets: tuple[frozenset[str], ...]  # the subset itself, then its extensions' chains in turn
+    longer: tuple[_Chain, ...]
+
+    @classmethod
+    def of(cls, axes: _Axes, subset: frozenset[str]) -> _Chain:
+        last = max(axes.names.index(a) for a in subset)
+        longer = tuple(cls.of(axes, subset | {axis}) for axis in axes.names[last + 1 :])
+        return cls(axes.names[last], (subset, *(s for chain in longer for s in chain.subsets)), longer)
+
+    @property
+    def columns(self) -> int:
+        return WIDTH * len(self.subsets)
+
+
+def _chains(axes: _Axes) -> list[_Chain]:
+    """One for each axis that a subset may begin with."""
+    return [_Chain.of(axes, frozenset(axis)) for axis in axes.names]
+
+
+@functools.lru_cache(maxsize=64)
+def _weight_tables(group: Group, subset_list: tuple[frozenset[str], ...]) -> np.ndarray:
+    """[sets, (subset, channel), (channel, table rows)]: which rows make a block of weights.
+
+    The line axis "l" stands for x or y alike, whose weights are tied. Where a type lacks
+    the subset, its weight is zero.
+    """
+    rows = out_rows(group.types)
+    out = np.zeros((len(group.types), len(subset_list), WIDTH, WIDTH, rows[-1].stop))
+    for i, code in enumerate(group.types):
+        for j, subset in enumerate(subsets(code)):
+            named = frozenset("l" if a in "xy" and group.space == "line" else a for a in subset)
+            if named in subset_list:
+                for channel in range(WIDTH):
+                    row = rows[i].start + WIDTH * j + channel
+                    out[i, subset_list.index(named), channel, channel, row] = 1
+    return out.reshape(len(group.types), len(subset_list) * WIDTH, WIDTH, rows[-1].stop)
+
+
+def _tiled(a: Array, columns: int) -> Array:
+    """[..., 2] -> [..., columns], as [subset, channel]."""
+    return a if columns == WIDTH else jnp.concatenate([a] * (columns // WIDTH), -1)
+
+
+def _inverse(total: Array, where: Part | None) -> Array:
+    """1 / total; all of a sum may lie in the padding, and what it divides is zero then."""
+    return 1 / (total if where is None else jnp.where(total > 0, total, 1))
+
+
+def _shares(
+    chain: _Chain, top: Array, total: Array, axes: _Axes, where: Part | None
+) -> tuple[Array, list[Any]]:
+    """The share that each sum over the chain's subset has in the sums over its extensions.
+
+    top, total: largest reading and sum of exponentials relative to it, without the subset's
+    axes. Returns [..., columns], ones for the subset itself, and what `_centered` needs.
+    """
+    parts, saved = [jnp.ones_like(total)], []
+    for longer in chain.longer:
+        higher = axes.max(top, longer.axis)
+        mass = total * axes.exponentials(top, higher, longer.axis)
+        sums = axes.sum(mass, longer.axis)
+        share = mass * axes.spread(_inverse(sums, where), longer.axis)
+        rest, more = _shares(longer, higher, sums, axes, where)
+        parts.append(_tiled(share, longer.columns) * axes.spread(rest, longer.axis))
+        saved.append((share, rest, more))
+    return jnp.concatenate(parts, -1), saved
+
+
+def _centered(chain: _Chain, means: Array, saved: list[Any], axes: _Axes) -> Array:
+    """Sum over extensions s of share_s * (mean of the cotangent here - its mean over all of s): [..., 2].
+
+    means: [..., columns], the cotangent of each subset's softmax, averaged over the chain's subset.
+    """
+    out, start = jnp.zeros((), means.dtype), WIDTH
+    for longer, (share, rest, more) in zip(chain.longer, saved, strict=True):
+        own = means[..., start : start + longer.columns]
+        start += longer.columns
+        mean = axes.sum(_tiled(share, longer.columns) * own, longer.axis)
+        apart = axes.spread(rest, longer.axis) * (own - axes.spread(mean, longer.axis))
+        total = functools.reduce(
+            jax.lax.add, [apart[..., i : i + WIDTH] for i in range(0, longer.columns, WIDTH)]
+        )
+        if longer.longer:
+            total = total + axes.spread(keep(_centered(longer, mean, more, axes)), longer.axis)
+        out = out + share * total
+    return out
+
+
+def _mapped(r: Array, block: Array, group: Group, shape: Shape, colored: bool) -> Array:
+    """R [..., k] times the block of weights [sets, k, n] of each row's type; colored: r has a color axis."""
+    if colored:
+        return project(r, block, group, shape)
+    if group.space != "point":  # what sums over colors belongs to the colored type alone
+        return matmul(r, block[1])
+    example = (np.arange(shape.examples + 1) > 0).reshape(1, -1, *(1,) * (r.ndim - 3), 1)
+    return jnp.where(example, matmul(r, block[-1]), matmul(r, block[-2]))
+
+
+def _mapped_back(
+    r: Array, block: Array, g: Array, group: Group, shape: Shape, colored: bool
+) -> tuple[Array, Array]:
+    """Gradients of `_mapped` with respect to r and block; g [..., n] is stored already."""
+    if group.space == "point":
+        return jax.vjp(lambda r, block: _mapped(r, block, group, shape, colored), r, block)[1](g)
+    if colored:
+        return project(g, block.swapaxes(1, 2), group, shape), slot_moments(r, g)
+    d_weight = r.reshape(-1, r.shape[-1]).T @ g.reshape(-1, g.shape[-1])
+    return matmul(g, block[1].T), jnp.stack([jnp.zeros_like(d_weight), d_weight])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _softmaxes(v: Array, blocks: tuple[Array, ...], where: Part | None, group: Group, shape: Shape) -> Array:
+    """All softmaxes of v [..., 2], each times its weights -> [..., C].
+
+    blocks: for each axis that a subset may begin with, [sets, columns of its chain, (channel, C)].
+    """
+    return _forward(v, blocks, where, group, shape)[0]
+
+
+def _forward(v: Array, blocks: tuple[Array, ...], where: Part | None, group: Group, shape: Shape):
+    axes = _Axes(group, shape)
+    if where is not None:
+        v = jnp.where(inside(where, v, group), v, jnp.finfo(v.dtype).min)
+    out, saved = jnp.zeros((), v.dtype), []
+    for chain, block in zip(_chains(axes), blocks, strict=True):
+        axis, colored = chain.axis, chain.axis != "c"
+        top = axes.max(v, axis)
+        e = masked(axes.exponentials(v, top, axis), where, group)
+        total = axes.sum(e, axis)
+        inverse = _inverse(total, where)
+        shares, more = _shares(chain, top, total, axes, where)
+        factors = _mapped(shares * _tiled(inverse, chain.columns), block, group, shape, colored)
+        saved.append((e, inverse, shares, more, factors))
+        factors = axes.spread(factors, axis)
+        channels = factors.shape[-1] // WIDTH
+        out = out + e[..., :1] * factors[..., :channels] + e[..., 1:] * factors[..., channels:]
+    return out, (blocks, where, saved)
+
+
+def _backward(group: Group, shape: Shape, residuals, g: Array):
+    blocks, where, saved = residuals
+    axes, channels = _Axes(group, shape), g.shape[-1]
+    g = settled_rows(g)
+    twice = jnp.concatenate([g, g], -1)
+    apart, dv, d_blocks = jnp.zeros((), g.dtype), jnp.zeros((), g.dtype), []
+    for chain, block, (e, inverse, shares, more, factors) in zip(_chains(axes), blocks, saved, strict=True):
+        axis, colored = chain.axis, chain.axis != "c"
+        # The mean of g under the softmax over this axis alone, for each of its two channels.
+        mean = keep(axes.sum_outer(e, g, axis) * jnp.repeat(inverse, channels, -1))
+        means, d_block = _mapped_back(shares, block, mean, group, shape, colored)
+        d_blocks.append(d_block)
+        difference = twice - axes.spread(mean, axis)
+        apart = apart + jnp.repeat(e, channels, -1) * axes.spread(factors, axis) * difference
+        if chain.longer:
+            dv = dv + e * axes.spread(keep(inverse * _centered(chain, means, more, axes)), axis)
+    summed = jnp.asarray(np.repeat(np.eye(WIDTH), channels, 0), g.dtype)
+    dv = settle(dv + matmul(settled_rows(apart), summed))
+    return dv, tuple(d_blocks), no_gradient(where)
+
+
+_softmaxes.defvjp(_forward, _backward)
+
+
+def _blocks(weight: Array, group: Group, shape: Shape) -> tuple[Array, ...]:
+    """The weights [table rows, C] as `_softmaxes` takes them."""
+    blocks = []
+    for chain in _chains(_Axes(group, shape)):
+        table = jnp.asarray(_weight_tables(group, chain.subsets), weight.dtype) @ weight
+        blocks.append(table.reshape(len(group.types), chain.columns, WIDTH * weight.shape[-1]))
+    return tuple(blocks)
+
+
+def _transposed(group: Group) -> np.ndarray:
+    """Permutation of the output weights' rows that exchanges x and y."""
+    order = []
+    for code, rows in zip(group.types, out_rows(group.types), strict=True):
+        listed = subsets(code)
+        swap = {"x": "y", "y": "x"} if code[3:] == "11" else {}
+        for subset in listed:
+            twin = listed.index(frozenset(swap.get(a, a) for a in subset))
+            order += [rows.start + WIDTH * twin + channel for channel in range(WIDTH)]
+    return np.array(order)
+
+
+def softmax(
+    x: Multitensor,
+    into: Multitensor,
+    out: Multitensor,
+    shape: Shape,
+    *,
+    apply_pre_norm: bool = False,
+    symmetric: bool = False,
+    padding: Padding | None = None,
+) -> Multitensor:
+    """Adds all softmaxes of a 2-channel reading of each type.
+
+    into: [sets, C, 2] per group; out: per group, the types' [2 (2^k - 1), C] weights one
+    below the other. apply_pre_norm: normalize x before reading, as the paper says and the
+    reference does not. symmetric: average the weights of row and column softmaxes, which
+    makes transposition of the puzzle an exact symmetry.
+    """
+
+    def layer(group: Group, a: Array, read: Array, write: Array) -> Array:
+        if symmetric:
+            write = (write + write[_transposed(group)]) / 2
+        where = part(padding, group)
+        source = normalize(a, group, shape, group.copies, where) if apply_pre_norm else a
+        reading = project(source, read, group, shape)
+        added: Array = _softmaxes(reading, _blocks(write, group, shape), where, group, shape)
+        return settle(a + added)
+
+    return map_groups(layer, x, into, out)

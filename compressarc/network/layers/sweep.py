@@ -1,0 +1,83 @@
+"""The directional wrapper shared by cummax and shift (paper, "cummax" and "shift").
+
+Both act on types 11111 and 10111 along each array slice's own direction, half of the
+channels forwards and half backwards. With direction d = 4 s + j and channel half h
+(h = 0: channels 0, 2; h = 1: channels 1, 3), the sweep runs along axis j (x, the
+diagonal, y, the antidiagonal), forwards if s + h is even. Output channels come in the
+order 0, 2, 1, 3.
+
+The width-4 reading of all eight directions is laid out as 32 columns (j, forwards or
+backwards, h, channel within the half), so that everything that sweeps the same way lies
+side by side; the reordering costs nothing, since it is a constant product with the
+weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from compressarc.multitensor import DIRECTIONS, PLANE_DIRECTED, Multitensor, Shape
+from compressarc.network.layers.axes import settle
+from compressarc.network.layers.normalize import normalize_project
+from compressarc.network.layers.project import project
+from compressarc.network.padding import Padding, masked, part
+
+WIDTH = 4
+COLUMNS = DIRECTIONS * WIDTH
+PER_AXIS = COLUMNS // 4
+HALF = PER_AXIS // 2
+
+
+def _columns() -> tuple[np.ndarray, np.ndarray]:
+    """[direction, channel, column] one-hot tables, for the input and the output channels."""
+    into = np.zeros((DIRECTIONS, WIDTH, COLUMNS))
+    out = np.zeros((DIRECTIONS, WIDTH, COLUMNS))
+    column = 0
+    for j in range(4):
+        for backwards in range(2):
+            for h in range(2):
+                for i in range(2):
+                    direction = 4 * ((h + backwards) % 2) + j
+                    into[direction, 2 * i + h, column] = 1
+                    out[direction, 2 * h + i, column] = 1
+                    column += 1
+    return into, out
+
+
+_INTO, _OUT = _columns()
+
+
+def directional(
+    x: Multitensor,
+    into: Array,
+    out: Array,
+    union: Array,
+    operation: Callable[[Array, Array], Array],
+    shape: Shape,
+    padding: Padding | None = None,
+) -> Multitensor:
+    """Adds `operation` on the masked 4-channel reading of the directed planes.
+
+    into [2, 8, 4], out [2, 4, 8]: weights of types 10111 and 11111. union [X, Y, E]: 1
+    inside the union of input and output rectangle. operation(v, union): on
+    [C+1, X, Y, E, 32], columns as above.
+    """
+    stream = x.plane_directed
+    folded = stream.reshape(*stream.shape[:-2], -1)
+    n = folded.shape[-1]
+    read = jnp.einsum("tik,dkm->tdim", into, jnp.asarray(_INTO, into.dtype)).reshape(2, n, COLUMNS)
+    write = jnp.einsum("tko,dkm->tmdo", out, jnp.asarray(_OUT, out.dtype)).reshape(2, COLUMNS, n)
+    v = settle(project(folded, read, PLANE_DIRECTED, shape) * union[..., None])
+    where = part(padding, PLANE_DIRECTED)
+    v = settle(masked(operation(v, union), where, PLANE_DIRECTED))
+    v = normalize_project(v, write, PLANE_DIRECTED, shape, DIRECTIONS, where)
+    return x._replace(plane_directed=settle(stream + v.reshape(stream.shape)))
+
+
+def axis_columns(v: Array, j: int) -> Array:
+    """The 8 columns that sweep along axis j: 4 forwards, then 4 backwards."""
+    return v[..., PER_AXIS * j : PER_AXIS * (j + 1)]

@@ -1,0 +1,107 @@
+"""The decoder network: latents in, logits of every grid of the puzzle out (paper, "architecture")."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from compressarc.config import Variant
+from compressarc.multitensor import Multitensor, Shape, map_groups
+from compressarc.network.inputs import Grids, Signature
+from compressarc.network.layers.cummax import cummax
+from compressarc.network.layers.decode import decode
+from compressarc.network.layers.direction import direction_share
+from compressarc.network.layers.nonlinear import nonlinear
+from compressarc.network.layers.normalize import normalize
+from compressarc.network.layers.share import share_down, share_up
+from compressarc.network.layers.shift import shift
+from compressarc.network.layers.softmax import softmax
+from compressarc.network.padding import part, without_colors_beyond
+from compressarc.network.parameters import HEAD_BIAS_SCALE, Layer, Params, softmax_out_by_group
+
+KEPT_ELEMENTS = 1 << 15
+"""Above this size of the largest array, the backward pass computes each block again.
+
+Keeping what a block computed would cost more in copies than it saves, and eight times the
+memory.
+"""
+
+
+class Output(NamedTuple):
+    """Everything the network says about one puzzle."""
+
+    logits: Float[Array, "C+1 X Y E 2"]  # colors, black (always 0) first; last axis: input, output
+    x_mask: Float[Array, "E X 2"]  # row logits, -1000 beyond the larger of input and output
+    y_mask: Float[Array, "E Y 2"]
+    kl: Float[Array, "18"]  # nats per type, in the order of TYPES
+
+
+def block(x: Multitensor, layer: Layer, grids: Grids, static: Signature, variant: Variant) -> Multitensor:
+    """One of the four blocks."""
+    shape, pad = static.shape, grids.padding
+    up, down, hidden = layer.share_up, layer.share_down, layer.nonlinear
+    pre_norm = variant.apply_pre_norm
+    with jax.named_scope("share_up"):
+        x = share_up(x, up.into.by_group(), up.out.by_group(), shape, pad)
+    with jax.named_scope("softmax"):
+        x = softmax(
+            x,
+            layer.softmax.into.by_group(),
+            softmax_out_by_group(layer.softmax.out),
+            shape,
+            apply_pre_norm=pre_norm,
+            symmetric=variant.symmetric_softmax,
+            padding=pad,
+        )
+    with jax.named_scope("cummax"):
+        x = cummax(x, layer.cummax.into, layer.cummax.out, grids.union, shape, pad)
+    with jax.named_scope("shift"):
+        x = shift(x, layer.shift.into, layer.shift.out, grids.union, shape, pad)
+    with jax.named_scope("direction_share"):
+        x = direction_share(x, layer.direction_symmetric, layer.direction_line, shape, pad)
+    with jax.named_scope("nonlinear"):
+        weights = hidden.into.by_group(), hidden.out.by_group()
+        x = nonlinear(x, *weights, shape, apply_pre_norm=pre_norm, padding=pad)
+    with jax.named_scope("share_down"):
+        x = share_down(x, down.into.by_group(), down.out.by_group(), grids.means, shape, pad)
+    with jax.named_scope("normalize"):
+        return map_groups(lambda g, a: normalize(a, g, shape, g.copies, part(pad, g)), x)
+
+
+def forward(
+    params: Params,
+    noise: Multitensor,
+    grids: Grids,
+    static: Signature,
+    variant: Variant = Variant(),  # noqa: B008, frozen
+) -> Output:
+    """Decodes one sample of the latents into all grids.
+
+    noise: standard normal, packed like the posterior means (zeros for the mean sample).
+    """
+    shape = static.shape
+    weight, bias = params.decode_weight.by_group(), params.decode_bias.by_group()
+    x, kl = decode(params.posterior, noise, weight, bias, shape, grids.padding)
+
+    def one(x: Multitensor, layer: Layer) -> tuple[Multitensor, None]:
+        return block(x, layer, grids, static, variant), None
+
+    if x.plane_directed.size > KEPT_ELEMENTS:
+        one = jax.checkpoint(one, prevent_cse=False)
+    x, _ = jax.lax.scan(one, x, params.layers)
+    return Output(*heads(x, params, grids, shape), kl)
+
+
+def heads(x: Multitensor, params: Params, grids: Grids, shape: Shape) -> tuple[Array, Array, Array]:
+    """Color logits from type 11011, row and column masks from 10010 and 10001."""
+    head = params.heads
+    colors = x.plane[1:] @ head.color_weight + HEAD_BIAS_SCALE * head.color_bias
+    logits = jnp.concatenate([jnp.zeros_like(colors[:1]), colors], axis=0)
+    logits = without_colors_beyond(logits, grids.padding)
+    lines = (x.line[0] @ head.mask_weight + head.mask_bias).transpose(1, 0, 2)
+    x_mask = lines[:, : shape.x] + grids.x_offset[..., None]
+    y_mask = lines[:, shape.x :] + grids.y_offset[..., None]
+    return logits, x_mask, y_mask

@@ -1,0 +1,1 @@
+"""One puzzle solved: steps, votes, checkpoints, compiled programs."""
