@@ -54,7 +54,7 @@ def _compile(name: str, cache: str):
     static, data = compressarc.signature(puzzle.canvas), compressarc.grids(puzzle.canvas)
     begun = time.perf_counter()
     key = jax.random.key(0)
-    run = jax.block_until_ready(solver._compiled_init(static, program, key=key))
+    run = jax.block_until_ready(solver.compiled_init(static, program, key=key))
     compiled = solver.chunk_program(run, data, key, static, program)
     return compiled, run, data, key, puzzle, time.perf_counter() - begun
 

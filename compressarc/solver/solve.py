@@ -25,9 +25,7 @@ from compressarc.score import Score, score_answers, verdict
 from compressarc.solver.history import History
 from compressarc.solver.program_cache import OnCompile
 from compressarc.solver.ranking import Answer
-from compressarc.solver.step import Run, chunk_program, init
-
-_compiled_init = jax.jit(init, static_argnames=("static", "program"))
+from compressarc.solver.step import Run, chunk_program, compiled_init, init
 
 
 class Status(enum.StrEnum):
@@ -212,7 +210,7 @@ def solve(
     static, data, program = signature(canvas), grids(canvas), config.program
     init_key, noise_key = jax.random.split(key)
     if resume_from is None:
-        run, history = _compiled_init(static, program, key=init_key), History.empty()
+        run, history = compiled_init(static, program, key=init_key), History.empty()
     else:
         run, history = resume_from
     first, before = history.steps, history.seconds

@@ -57,6 +57,9 @@ def init(static: Signature, program: Program, *, key: PRNGKeyArray, places: Arra
     return Run(params, optimizer(program).init(params), init_ema(static), jnp.zeros((), jnp.int32))
 
 
+compiled_init = jax.jit(init, static_argnames=("static", "program"))
+
+
 def step(
     run: Run, data: Grids, static: Signature, program: Program, *, key: PRNGKeyArray
 ) -> tuple[Run, StepInfo]:
