@@ -1,4 +1,4 @@
-"""Settings that must be whole numbers, tuples, positive: said by name where they are not."""
+"""Validators of settings (whole numbers, tuples, positive numbers) whose errors name the argument."""
 
 from __future__ import annotations
 

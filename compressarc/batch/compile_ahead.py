@@ -46,7 +46,7 @@ class CompileAhead:
     def take(self, number: int) -> Lanes:
         """The lanes of one number, being compiled or compiled; those after it are begun, too.
 
-        They are taken once, in ascending order; whoever takes them alone holds on to them.
+        They are taken once, in ascending order; the caller owns the returned lanes.
         """
         for coming in range(number, min(number + self._ahead + 1, len(self._make))):
             if coming not in self._begun:

@@ -1,9 +1,8 @@
 """Running a batch on this process's devices, or on all devices of several processes in step.
 
-Every process goes through the same buckets in the same order and decides alike who is next in
-which lane, from what all have told each other between two chunks; what a lane has to say
-(votes, checkpoints, results) is the business of the process that holds it. Engines: the mesh
-(this module) and Ray (`compressarc.batch.ray_engine`), whose workers call `run_bucket` too.
+Every process goes through the same buckets in the same order. All compute the same lane schedule
+from an all-gather after each chunk; the process that holds a lane writes its votes, checkpoints
+and results. Engines: the mesh (this module) and Ray (`compressarc.batch.ray_engine`), whose workers call `run_bucket` too.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ BURN_IN_END = BURN_IN_STEPS
 
 @dataclasses.dataclass
 class Standing:
-    """The two best answers of a run, judged at the ends of chunks, and since when they are."""
+    """The two best answers of a run at the ends of chunks, and the step since which they are unchanged."""
 
     best: tuple[int, ...] = ()  # numbers of the answers, in order
     since: int = 0  # steps
@@ -105,7 +104,7 @@ Tell = Callable[[Event], bool | None]
 
 
 def silent(event: Event) -> None:
-    """Tells nobody."""
+    """Ignores the event."""
     del event
 
 

@@ -28,7 +28,7 @@ UNCERTAINTY_WEIGHT = 10.0
 
 
 class TestOutputs(NamedTuple):
-    """The network's word on the T test outputs."""
+    """Logits and size masks of the T test outputs."""
 
     logits: Float[Array, "C+1 X Y T"]
     x_mask: Float[Array, "T X"]

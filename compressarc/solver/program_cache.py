@@ -63,7 +63,7 @@ def _source_digest() -> str:
 
 
 def settings() -> list[tuple[str, str]]:
-    """Settings of jax as they hold in this thread, those apart that don't reach a traced program."""
+    """Settings of jax as they hold in this thread, except those that cannot affect tracing."""
     # Which platforms may be used is settled by the backend, whose name is in the key.
     about_cache = ("cache", "dump", "log", "traceback", "profiler", "platforms", "num_cpu_devices")
     names = (name for name in jax.config.values if not any(word in name for word in about_cache))

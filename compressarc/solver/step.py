@@ -100,7 +100,7 @@ def _finite(grads: Params) -> Array:
 
 
 def _empty_infos(static: Signature, chunk: int, dtype) -> StepInfo:
-    """Room for what a chunk of steps reports."""
+    """Zero-filled buffers for the per-step reports of a chunk."""
     tests, shape = static.num_test, static.shape
     return StepInfo(
         kl=jnp.zeros((chunk, len(TYPES)), dtype),

@@ -55,7 +55,7 @@ class Decoder(eqx.Module):
 def leanings(
     draws: Draws, config: GeneratorConfig, decoder: Decoder, mode: Array
 ) -> tuple[Float[Array, "orbits z"], ...]:
-    """Where the means of edges start: far out, along what the decoder turns into a weight's sign.
+    """Initial posterior means of the edge latents: far out, along what decides a weight's sign.
 
     Which algorithm a training finds is decided early, by the signs of its slots' own edges: all equal for a
     pudding, both for double-sided. Columns: the first two modes start with spikes of one sign, + or -; others

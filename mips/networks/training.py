@@ -218,7 +218,7 @@ def train(
     start: Any = None,
     trainable: Any = None,
 ) -> Iterator[tuple[Run, Evaluation]]:
-    """Trains chunk by chunk; whoever asks decides when it is enough.
+    """Trains chunk by chunk: a generator, which the caller stops iterating when it is enough.
 
     The run yielded is donated to the next chunk: take what you keep with `network_of` before asking on.
     `devices`: spread the seeds over these (their number must divide `config.seeds`). `start`, `trainable`:
