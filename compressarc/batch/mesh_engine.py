@@ -2,7 +2,8 @@
 
 Every process goes through the same buckets in the same order. All compute the same lane schedule
 from an all-gather after each chunk; the process that holds a lane writes its votes, checkpoints
-and results. Engines: the mesh (this module) and Ray (`compressarc.batch.ray_engine`), whose workers call `run_bucket` too.
+and results. Engines: the mesh (this module) and Ray (`compressarc.batch.ray_engine`), whose
+workers call `run_bucket` too.
 """
 
 from __future__ import annotations
