@@ -60,6 +60,7 @@ def test_a_run_in_a_batch_is_the_single_run(whole, seed):
     assert all(h <= 4 and w <= 4 for h, w in first)
 
 
+@pytest.mark.slow
 def test_seeds_of_one_puzzle_are_not_padded(tmp_path):
     """Their program is the single run's, without a mask; interrupted and resumed, too."""
     static = signature(zoo.SAME.canvas)
@@ -198,6 +199,7 @@ def finish(process):
     return out.strip()
 
 
+@pytest.mark.slow
 def test_devices_and_processes_do_not_change_a_bit(whole, start, compilation_cache, tmp_path):
     """Two devices of one process, and two processes of one device each, to the same bits.
 
@@ -224,6 +226,7 @@ def test_devices_and_processes_do_not_change_a_bit(whole, start, compilation_cac
         np.testing.assert_allclose(far.kl.sum(1), near.kl.sum(1), rtol=bound)
 
 
+@pytest.mark.slow
 def test_the_ray_engine_gives_the_same_bits(whole, subprocess_env, compilation_cache, tmp_path):
     pytest.importorskip("ray")
     ray = batches.make(tmp_path / "ray")
@@ -267,6 +270,7 @@ def test_what_a_lane_must_be(whole):
         padded_grids(big.canvas, lanes.static)
 
 
+@pytest.mark.slow
 def test_the_command_killed_and_resumed(whole, subprocess_env, tmp_path):
     batches.write_puzzles(tmp_path / "puzzles")
     arguments = ["batch", "--dataset", str(tmp_path / "puzzles"), "--split", "training", "--seeds", "2"]

@@ -88,7 +88,7 @@ def same_results(one, other):
     assert (one / "submission.json").read_bytes() == (other / "submission.json").read_bytes()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_and_resumed(subprocess_env, puzzles, whole, tmp_path, number):
     cut = tmp_path / "cut"
     with stepping(subprocess_env, puzzles, cut) as process:
@@ -108,6 +108,7 @@ def test_stopped_and_resumed(subprocess_env, puzzles, whole, tmp_path, number):
     same_results(whole, cut)
 
 
+@pytest.mark.slow
 def test_told_twice_it_ends_at_once(subprocess_env, puzzles, tmp_path):
     with stepping(subprocess_env, puzzles, tmp_path / "cut") as process:
         process.send_signal(signal.SIGSTOP)  # so that both arrive within one chunk
@@ -118,6 +119,7 @@ def test_told_twice_it_ends_at_once(subprocess_env, puzzles, tmp_path):
     assert process.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM) and not error
 
 
+@pytest.mark.slow
 def test_a_second_command_on_the_folder_is_refused(subprocess_env, puzzles, tmp_path):
     with stepping(subprocess_env, puzzles, tmp_path / "run") as process:
         second = run(subprocess_env, "--resume", "--devices", "1", "--out", tmp_path / "run")
@@ -159,6 +161,7 @@ def test_damaged_checkpoints_are_named_and_the_run_done_anew(subprocess_env, puz
     same_results(whole, folder)
 
 
+@pytest.mark.slow
 def test_a_test_set_without_solutions_gives_a_submission(subprocess_env, tmp_path):
     """Kaggle's folder, of one-dimensional puzzles wider than 30: a warning, and they are solved."""
     line = zoo.make("line", [((1, 40), (1, 40))], [(1, 40), (1, 40)], colors=(0, 1))

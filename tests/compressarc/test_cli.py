@@ -180,6 +180,7 @@ def test_a_finished_run_is_shown_again_and_not_begun_anew(subprocess_env, whole)
     assert result["status"] == "finished" and result["steps"] == 60
 
 
+@pytest.mark.slow
 def test_what_is_damaged_beside_whole_checkpoints_is_written_anew(subprocess_env, whole, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(whole, copy)
@@ -232,6 +233,7 @@ def test_a_run_outlives_its_output(subprocess_env, whole, tmp_path):
     same_result(whole, tmp_path / "full")
 
 
+@pytest.mark.slow
 def test_a_second_command_on_the_folder_is_refused(subprocess_env, tmp_path):
     with stepping(subprocess_env, SOLVE, tmp_path / "run") as process:
         second = run(subprocess_env, *SOLVE, tmp_path / "run", "--overwrite")
@@ -239,6 +241,7 @@ def test_a_second_command_on_the_folder_is_refused(subprocess_env, tmp_path):
         assert len(second.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_what_a_folder_holds_is_refused_by_the_name_of_the_setting(subprocess_env, whole, tmp_path):
     cases = [
         (("--resume", "--seed", "1"), "another key: seed 0, asked for seed 1"),
@@ -262,6 +265,7 @@ def test_what_a_folder_holds_is_refused_by_the_name_of_the_setting(subprocess_en
     assert done.returncode == 0 and json.loads((copy / "result.json").read_text())["steps"] == 10
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_an_older_one_used(subprocess_env, whole, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(whole, copy)
@@ -280,6 +284,7 @@ def test_a_damaged_checkpoint_is_named_and_an_older_one_used(subprocess_env, who
     assert "damaged checkpoint" in refused.stderr and "to begin the run anew" in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_guesses(subprocess_env, whole, tmp_path):
     """`ulimit -f`: checkpoints of 660 kB don't fit; nothing that was there is damaged."""
     folder = tmp_path / "run"
@@ -306,6 +311,7 @@ def test_the_version(capsys):
     assert capsys.readouterr().out == f"compressarc {importlib.metadata.version('quintet-jax')}\n"
 
 
+@pytest.mark.slow
 def test_interrupted_before_anything_has_begun(subprocess_env):
     """While Python imports and parses: one line, no traceback."""
     for delay in (0.15, 0.4, 0.8):

@@ -143,6 +143,7 @@ def test_a_run_resumes_to_the_same_result_and_refuses_others(tmp_path):
         hypernet.load(tmp_path / "nothing")
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_on_the_command_line(tmp_path, subprocess_env):
     command = [
         sys.executable, "-m", "hypernet.cli.main", "train", "--sizes", "2", "4", "--seeds", "1", "--steps", "3000",
@@ -186,6 +187,7 @@ def test_eight_devices_train_as_one(eight_devices):
     assert collectives == "[]"
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(two_processes, tmp_path):
     two_processes(
         "import jax, sys\n"
