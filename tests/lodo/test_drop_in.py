@@ -85,8 +85,8 @@ def test_equinox_loop():
 def test_optimistix_minimizer():
     import optimistix as optx
 
-    solver = optx.OptaxMinimizer(optimizer(), rtol=1e-6, atol=1e-6)
-    solution = optx.minimize(
+    solver = optx.OptaxMinimiser(optimizer(), rtol=1e-6, atol=1e-6)
+    solution = optx.minimise(
         lambda p, _: jnp.sum((p - 1.0) ** 2), solver, jnp.zeros(3), max_steps=5000, throw=False
     )
     np.testing.assert_allclose(solution.value, 1, atol=1e-2)
