@@ -246,6 +246,7 @@ def test_the_ray_engine_gives_the_same_bits(whole, subprocess_env, compilation_c
     assert len(list((ray.folder / "log").iterdir())) >= 1 and (ray.folder / "submission.json").exists()
 
 
+@pytest.mark.slow
 def test_the_step_holds_no_collective_and_lowers_for_every_platform(start, compilation_cache):
     code = f"""
 import jax; jax.config.update("jax_compilation_cache_dir", {str(compilation_cache)!r})

@@ -88,6 +88,7 @@ def same_results(one, other):
     assert (one / "submission.json").read_bytes() == (other / "submission.json").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_and_resumed(subprocess_env, puzzles, whole, tmp_path, number):
     cut = tmp_path / "cut"

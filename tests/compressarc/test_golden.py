@@ -45,6 +45,7 @@ def test_step_zero_in_double_precision(double):
     assert not beyond(checks)
 
 
+@pytest.mark.slow
 def test_recorded_run_in_double_precision(double):
     import jax
 

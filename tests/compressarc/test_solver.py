@@ -216,18 +216,18 @@ def test_components_and_pictures(solution, tmp_path):
 
 
 def test_a_state_to_go_on_from_stays_as_it_is():
-    config = compressarc.SolveConfig(steps=4, chunk=2)
-    begun = compressarc.solve(zoo.SAME, compressarc.SolveConfig(steps=2, chunk=2), seed=0)
+    puzzle, config = compressarc.load_puzzle("6f8cd79b"), compressarc.SolveConfig(steps=50)
+    begun = compressarc.solve(puzzle, compressarc.SolveConfig(steps=25), seed=0)
     for _ in range(2):
-        longer = compressarc.solve(zoo.SAME, config, seed=0, resume_from=(begun.run, begun.history))
-        assert longer.history.steps == 4 and begun.history.steps == 2
+        longer = compressarc.solve(puzzle, config, seed=0, resume_from=(begun.run, begun.history))
+        assert longer.history.steps == 50 and begun.history.steps == 25
         assert np.isfinite(np.asarray(begun.run.ema.logits)).all()
-    whole = compressarc.solve(zoo.SAME, config, seed=0)
+    whole = compressarc.solve(puzzle, config, seed=0)
     np.testing.assert_array_equal(longer.history.kl, whole.history.kl)
     with pytest.raises(ValueError, match="not of puzzle unknown"):
         compressarc.solve(zoo.UNKNOWN, config, seed=0, resume_from=(begun.run, begun.history))
     with pytest.raises(TypeError, match="resume_from: expected a state and its history"):
-        compressarc.solve(zoo.SAME, config, seed=0, resume_from=5)
+        compressarc.solve(puzzle, config, seed=0, resume_from=5)
 
 
 def test_a_stop_before_the_compilation_compiles_no_step():
