@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from compressarc.cli.commands import Analyze, Batch, Compare, List, Report, Score, Show, Solve, Submission
-from compressarc.cli.messages import _console, loaded, say
+from compressarc.cli.messages import loaded, make_console, say
 from compressarc.cli.stopping import STOPPED
 from compressarc.files import printable
 
@@ -40,13 +40,13 @@ def _use_cache() -> None:
 def _run_solve(command: Solve) -> int:
     from compressarc.cli.solve import run_solve_command
 
-    return run_solve_command(command, _console(), _use_cache)
+    return run_solve_command(command, make_console(), _use_cache)
 
 
 def _run_analyze(command: Analyze) -> int:
     from compressarc.cli.solve import run_analyze_command
 
-    return run_analyze_command(command, _console(), _use_cache)
+    return run_analyze_command(command, make_console(), _use_cache)
 
 
 def _run_show(command: Show) -> int:
@@ -63,7 +63,7 @@ def _run_show(command: Show) -> int:
             )
         check_writable(command.png.parent)
     puzzle = load_puzzle(command.puzzle, command.dataset, tell=say)
-    console = _console()
+    console = make_console()
     show_puzzle(console, puzzle, solution=command.solution)
     console.print(describe(puzzle))
     if command.png is not None:
@@ -102,7 +102,7 @@ def _run_list(command: List) -> int:
         if command.split in (None, "all", split)
         for name, puzzle in puzzles.items()
     ]
-    console = _console()
+    console = make_console()
     if command.json:
         import json
 
@@ -126,13 +126,13 @@ def _run_list(command: List) -> int:
 def _run_score(command: Score) -> int:
     from compressarc.cli.score import run_score_command
 
-    return run_score_command(command, _console())
+    return run_score_command(command, make_console())
 
 
 def _run_batch(command: Batch) -> int:
     from compressarc.cli.batch import run_batch_command
 
-    return run_batch_command(command, _console(), _use_cache, _given)
+    return run_batch_command(command, make_console(), _use_cache, _given)
 
 
 def _run_report(command: Report) -> int:
@@ -147,7 +147,7 @@ def _run_report(command: Report) -> int:
         raise ValueError("--write belongs to --vote: the results as they are counted in another way")
     if command.html is not None and (command.html.is_dir() or not command.html.name):
         raise ValueError(f"--html {str(command.html)!r}: expected the name of the page, such as report.html")
-    run, console = RunFolder(command.run), _console()
+    run, console = RunFolder(command.run), make_console()
     if command.write and command.vote is not None:
         from compressarc.folder_lock import folder_lock
 
@@ -162,7 +162,7 @@ def _run_report(command: Report) -> int:
 def _run_submission(command: Submission) -> int:
     from compressarc.cli.submission import run_submission_command
 
-    return run_submission_command(command, _console())
+    return run_submission_command(command, make_console())
 
 
 def _run_compare(command: Compare) -> int:
@@ -179,7 +179,7 @@ def _run_compare(command: Compare) -> int:
             f"{command.run}: a batch of {run.dataset} {run.split}; the published run is of arcagi, "
             "training and evaluation"
         )
-    found, console = compare_with_published(run.results(), run.split), _console()
+    found, console = compare_with_published(run.results(), run.split), make_console()
     console.print(f"this run:      {found.own}", highlight=False)
     console.print(f"published:     {found.published} (at 2000 steps, same puzzles)", highlight=False)
     console.print(f"same outcome:  {found.agreement}", highlight=False)

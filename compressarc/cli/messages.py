@@ -19,7 +19,8 @@ _PIPE_WIDTH = 400
 """Characters of a line into a pipe or a file: an ARC puzzle's grids side by side."""
 
 
-def _console() -> Console:
+def make_console() -> Console:
+    """Standard output; into a pipe as wide as grids side by side need, unless COLUMNS says otherwise."""
     from rich.console import Console
 
     file = cast("IO[str]", Unfailing(sys.stdout, say))

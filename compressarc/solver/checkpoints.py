@@ -9,8 +9,6 @@ import json
 import logging
 import shutil
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -265,12 +263,8 @@ class Checkpoints:
         return self.folder / str(step) / "default" / "arrays.npz"  # `stored_arrays`, without orbax
 
     def _read(self, step: int) -> Saved:
-        path = self._arrays(step)
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files if name != "about"}
-        except (EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"{path.name}: {error}") from error
+        with np.load(self._arrays(step), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files if name != "about"}
         part = lambda name: {k[len(name) :]: a for k, a in arrays.items() if k.startswith(name)}  # noqa: E731
         leaves, program = part("run/"), self._config.program
         static = signature(self._puzzle.canvas)
