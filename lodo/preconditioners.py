@@ -14,7 +14,7 @@ differentiation through them, only their traces (module `lodo.block_network`).
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from lodo import block_network as network
 
 
+@runtime_checkable
 class Architecture(Protocol):
     """What `scale_by_lodo` asks of a preconditioner."""
 

@@ -22,7 +22,17 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + _FLAGS
 
 import hypothesis
 import jax
+import jaxtyping
 import pytest
+
+from tests import runtime_types
+
+# Before any of the packages is imported: annotations, shapes included, are checked at run time.
+jaxtyping.install_import_hook(
+    ["compressarc", "lodo", "mips", "features", "hypernet"], f"{runtime_types.__name__}.check"
+)
+# Two arrays of different ranks meet only where the code says how.
+jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # The same cases every time; no explanations of failures, which would take minutes where an example takes long.
 hypothesis.settings.register_profile(

@@ -7,7 +7,7 @@ device, nor the host more than one field of it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -19,6 +19,7 @@ from features.lm.config import DecoderConfig
 from features.lm.decoder import Block, Decoder, Linear, Norm
 
 
+@runtime_checkable
 class Source(Protocol):
     """What a file format must offer."""
 

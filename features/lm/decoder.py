@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -22,6 +22,7 @@ from features.lm.config import DecoderConfig
 Site = Literal["resid", "heads", "attn", "mlp"]
 
 
+@runtime_checkable
 class Edit(Protocol):
     """Rewrites activations as they are computed.
 

@@ -7,7 +7,7 @@ if it had not been interrupted.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 _SAMPLE = 8192  # tokens that set biases and scale
 
 
+@runtime_checkable
 class ActivationSource(Protocol):
     """Activations by training step."""
 
