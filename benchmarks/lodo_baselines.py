@@ -32,7 +32,7 @@ def _zeros(params: Any) -> Moments:
 def yogi(learning_rate: float, b1: float, b2: float, eps: float = 1e-3) -> optax.GradientTransformation:
     """Yogi without bias correction, second moment from 0."""
 
-    def update(g, state, params=None):
+    def update(g: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         del params
         m = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.first, g)
         v = jax.tree.map(lambda v, g: v - (1 - b2) * jnp.sign(v - g**2) * g**2, state.second, g)
@@ -45,7 +45,7 @@ def yogi(learning_rate: float, b1: float, b2: float, eps: float = 1e-3) -> optax
 def rmsprop(learning_rate: float, rho: float, momentum: float, eps: float = 1e-7):
     """RMSprop with epsilon inside the root and momentum on the step."""
 
-    def update(g, state, params=None):
+    def update(g: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         del params
         v = jax.tree.map(lambda v, g: rho * v + (1 - rho) * g**2, state.second, g)
         buffer = jax.tree.map(
@@ -70,7 +70,7 @@ def bfgs(learning_rate: float) -> optax.GradientTransformation:
     def init(params):
         return BfgsState(jnp.eye(params.size), jnp.zeros_like(params), jnp.zeros_like(params))
 
-    def update(g, state, params=None):
+    def update(g: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         del params
         s, y = state.step, g - state.gradient
         curvature = s @ y

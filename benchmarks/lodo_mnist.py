@@ -54,8 +54,10 @@ def optimizers() -> dict[str, Callable[[], optax.GradientTransformation]]:
     rates = (0.0846, 7.95e-6, 0.9343)
     out: dict[str, Callable[[], optax.GradientTransformation]] = {
         "Adam 1e-3": lambda: optax.adam(1e-3),
-        "LODO": lambda: lodo.lodo(*rates, permutation="shuffle"),
-        "frozen": lambda: lodo.lodo(*rates, permutation="shuffle", frozen=True),
+        "LODO": lambda: lodo.lodo(*rates, architecture=lodo.BlockNetwork(permutation="shuffle")),
+        "frozen": lambda: lodo.lodo(
+            *rates, frozen=True, architecture=lodo.BlockNetwork(permutation="shuffle")
+        ),
         "Muon 2e-2": lambda: muon(2e-2),
     }
     try:

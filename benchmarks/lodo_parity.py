@@ -90,16 +90,12 @@ def _difference(a: Any, b: Any) -> float:
 def compare_trajectory(data: dict[str, np.ndarray], convention: str) -> list[Check]:
     """Checks of one quadratic or Rosenbrock file under one meta-Adam convention."""
     rate, meta_rate, decay = (float(data[k]) for k in ("initial_lr", "meta_lr", "beta"))
-    meta = None if convention == "keras" else optax.adam(meta_rate, eps=float(data["optax_eps"]))
-    optimizer = lodo.lodo(
-        rate,
-        meta_rate,
-        decay,
-        num_layers=int(data["n_layers"]),
-        block_size=int(data["block_size"]),
-        meta_optimizer=meta,
-        meta_eps=float(data["keras_eps"]),
-    )
+    if convention == "keras":
+        meta = lodo.reference_adam(meta_rate, eps=float(data["keras_eps"]))
+    else:
+        meta = optax.adam(meta_rate, eps=float(data["optax_eps"]))
+    architecture = lodo.BlockNetwork(int(data["n_layers"]), int(data["block_size"]))
+    optimizer = lodo.lodo(rate, decay=decay, architecture=architecture, meta_optimizer=meta)
     theta, wiring = network.from_paper_order(data["theta0"], data["perms"], jnp.float64)
     state = initial(optimizer, data["x0"], theta, wiring)
     run = replay(optimizer, state, loss_of(data), data["x0"], int(data["T"]))

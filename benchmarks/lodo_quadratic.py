@@ -70,17 +70,23 @@ def last_tenth(values: np.ndarray, steps: int) -> np.ndarray:
     return values[:, int(0.9 * steps) : steps].mean(1)
 
 
-def published(**changes: Any) -> Callable[[jax.Array], optax.GradientTransformation]:
-    """LODO as tuned by the authors, with changes."""
-    rates = dict(zip(("learning_rate", "meta_learning_rate", "decay"), PUBLISHED, strict=True))
-    return lambda key: lodo.lodo(**(rates | changes), seed=key)
+def published(
+    architecture: lodo.Architecture = lodo.BlockNetwork(),  # noqa: B008, frozen
+    *,
+    rates: tuple[float, float, float] = PUBLISHED,
+    meta_optimizer: optax.GradientTransformation | None = None,
+) -> Callable[[jax.Array], optax.GradientTransformation]:
+    """LODO as tuned by the authors, with changes; rates: learning rate, meta learning rate, decay."""
+    return lambda key: lodo.lodo(*rates, seed=key, architecture=architecture, meta_optimizer=meta_optimizer)
 
 
 def improved(steps: int) -> Callable[[jax.Array], optax.GradientTransformation]:
     """The setting that beats it: twice the depth, and a meta learning rate that falls to its end."""
     start, end, decay = (2e-3, 1e-4, 0.195) if steps <= 30_000 else (1e-3, 1e-5, 0.1)
     schedule = optax.linear_schedule(start, end, steps)
-    return lambda key: lodo.lodo(1.0, schedule, decay, num_layers=32, seed=key)
+    return lambda key: lodo.lodo(
+        1.0, schedule, decay, seed=key, architecture=lodo.BlockNetwork(num_layers=32)
+    )
 
 
 def main_rows(quick: bool) -> list[Row]:
@@ -94,18 +100,14 @@ def main_rows(quick: bool) -> list[Row]:
         Row("BFGS (no safeguard)", lambda key: baselines.bfgs(7.7e-5), long, seeds, "6.9e5"),
         Row(
             "LODO-Global",
-            published(
-                learning_rate=0.195, meta_learning_rate=0.0135, decay=0.193, architecture=lodo.Global()
-            ),
+            published(lodo.Global(), rates=(0.195, 0.0135, 0.193)),
             long,
             seeds,
             "17.44 +- 0.17",
         ),
         Row(
             "LODO-Diagonal",
-            published(
-                learning_rate=0.1615, meta_learning_rate=0.014, decay=0.189, architecture=lodo.Diagonal()
-            ),
+            published(lodo.Diagonal(), rates=(0.1615, 0.014, 0.189)),
             long,
             seeds,
             "17.86 +- 0.19",
@@ -116,7 +118,13 @@ def main_rows(quick: bool) -> list[Row]:
     if not quick:
         rows += [
             Row("LODO", published(), long, 8, "8.88 +- 0.03", (8.78, 8.98)),
-            Row("LODO, shuffle", published(permutation="shuffle"), 30_000, 3, "9.49 +- 0.15 (30k)"),
+            Row(
+                "LODO, shuffle",
+                published(lodo.BlockNetwork(permutation="shuffle")),
+                30_000,
+                3,
+                "9.49 +- 0.15 (30k)",
+            ),
             Row("LODO, improved", improved(long), long, 8, "below 8.5 asked", (0, 8.5)),
         ]
     return rows
@@ -124,29 +132,25 @@ def main_rows(quick: bool) -> list[Row]:
 
 def ablation_rows(quick: bool) -> list[Row]:
     steps, seeds = (3_000, 2) if quick else (30_000, 2)
-    sgd = lambda rate: {"meta_optimizer": optax.sgd(rate)}  # noqa: E731
-    changes: list[tuple[str, dict[str, Any], str]] = [
-        ("none", {}, "9.535"),
-        ("decay 0 (no momentum)", {"decay": 0.0}, "9.982"),
-        ("decay 0.5", {"decay": 0.5}, "11.24"),
-        ("1 layer", {"num_layers": 1}, "17.55"),
-        ("4 layers", {"num_layers": 4}, "13.17"),
-        ("8 layers", {"num_layers": 8}, "10.73"),
-        ("24 layers", {"num_layers": 24}, "9.287"),
-        ("blocks of 2, 32 layers", {"num_layers": 32, "block_size": 2}, "10.246"),
-        ("blocks of 8, 8 layers", {"num_layers": 8, "block_size": 8}, "9.443"),
-        ("no permutation", {"permutation": "identity"}, "19.52"),
-        ("meta-SGD 1e-3", sgd(1e-3), "11.13"),
-        ("meta-SGD 1e-4", sgd(1e-4), "15.95"),
-        ("meta rate 3e-3", {"meta_learning_rate": 3e-3}, "11.36"),
-        ("meta rate 3e-4", {"meta_learning_rate": 3e-4}, "9.958"),
-        (
-            "defaults (1, 1e-3, 0.9)",
-            {"learning_rate": 1.0, "meta_learning_rate": 1e-3, "decay": 0.9},
-            "44.60",
-        ),
+    network, (rate, meta_rate, decay) = lodo.BlockNetwork, PUBLISHED
+    changes = [
+        ("none", published(), "9.535"),
+        ("decay 0 (no momentum)", published(rates=(rate, meta_rate, 0.0)), "9.982"),
+        ("decay 0.5", published(rates=(rate, meta_rate, 0.5)), "11.24"),
+        ("1 layer", published(network(1)), "17.55"),
+        ("4 layers", published(network(4)), "13.17"),
+        ("8 layers", published(network(8)), "10.73"),
+        ("24 layers", published(network(24)), "9.287"),
+        ("blocks of 2, 32 layers", published(network(32, 2)), "10.246"),
+        ("blocks of 8, 8 layers", published(network(8, 8)), "9.443"),
+        ("no permutation", published(network(permutation="identity")), "19.52"),
+        ("meta-SGD 1e-3", published(meta_optimizer=optax.sgd(1e-3)), "11.13"),
+        ("meta-SGD 1e-4", published(meta_optimizer=optax.sgd(1e-4)), "15.95"),
+        ("meta rate 3e-3", published(rates=(rate, 3e-3, decay)), "11.36"),
+        ("meta rate 3e-4", published(rates=(rate, 3e-4, decay)), "9.958"),
+        ("defaults (1, 1e-3, 0.9)", published(rates=(1.0, 1e-3, 0.9)), "44.60"),
     ]
-    return [Row(name, published(**change), steps, seeds, reference) for name, change, reference in changes]
+    return [Row(name, optimizer, steps, seeds, reference) for name, optimizer, reference in changes]
 
 
 def closed_forms(steps: int) -> list[dict[str, Any]]:

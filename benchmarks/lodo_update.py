@@ -86,9 +86,9 @@ def automatic(permutation: str):
 
     architecture = lodo.BlockNetwork(permutation=permutation)
     meta = lodo.reference_adam(1e-3)
-    like = lodo.lodo(0.1, permutation=permutation)
+    like = lodo.lodo(0.1, architecture=lodo.BlockNetwork(permutation=permutation))
 
-    def update(g, state, params):
+    def update(g: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         del params
         step = lambda theta: -state.rate * architecture.apply(theta, state.wiring, state.momentum)[0]  # noqa: E731
         (hypergradient,) = jax.vjp(step, state.theta)[1](g)
@@ -114,7 +114,7 @@ def measure(name: str, repeats: int) -> dict[str, Any]:
 
     optimizers = {
         "adam": lambda: optax.adam(1e-3),
-        "shuffle": lambda: lodo.lodo(0.1, permutation="shuffle"),
+        "shuffle": lambda: lodo.lodo(0.1, architecture=lodo.BlockNetwork(permutation="shuffle")),
         "random": lambda: lodo.lodo(0.1),
         "shuffle, automatic": lambda: automatic("shuffle"),
         "random, automatic": lambda: automatic("random"),
@@ -151,7 +151,7 @@ def measure_small(steps: int = 20_000) -> dict[str, float]:
     out = {}
     for permutation in ("shuffle", "random"):
         bowl = quadratic.noisy_bowl(jax.random.key(0))
-        optimizer = lodo.lodo(0.27, 9.6e-4, 0.195, permutation=permutation)
+        optimizer = lodo.lodo(0.27, 9.6e-4, 0.195, architecture=lodo.BlockNetwork(permutation=permutation))
         run = jax.jit(
             lambda key, optimizer=optimizer, bowl=bowl: quadratic.run(bowl, optimizer, steps, key=key)[0]
         )

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
+from numpy.typing import ArrayLike
 
 MAX_SIDE = 255
 """Longest side that is taken at all: one-dimensional tasks are wider than ARC's."""
@@ -15,8 +16,8 @@ MAX_SIDE = 255
 NUM_COLORS = 10
 
 
-Grid = Int[np.ndarray, "rows columns"]
-"""Color values 0..9."""
+Grid = Int[np.ndarray, "_ _"]
+"""Color values 0..9, rows and columns; every grid has its own numbers of them."""
 
 
 def as_grid(value: Any, where: str) -> Grid:
@@ -71,7 +72,7 @@ def _checked(grid: Any, where: str) -> Grid:
     )
 
 
-def wrong_cells(guess: Grid, truth: Grid) -> np.ndarray:
+def wrong_cells(guess: ArrayLike, truth: ArrayLike) -> Bool[np.ndarray, "_ _"]:
     """Bool, of the guess's shape: cells that differ from the truth or lie outside it.
 
     Raises: ValueError if either is no grid.

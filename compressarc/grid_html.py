@@ -6,6 +6,7 @@ import html
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Shaped
 
 from compressarc.grid import Grid, wrong_cells
 from compressarc.palette import INK, PALETTE
@@ -14,7 +15,7 @@ MOST_ROWS = 10
 """Training pairs of a puzzle that are shown, and tests."""
 
 
-def _color(rgb: np.ndarray) -> str:
+def _color(rgb: Shaped[np.ndarray, "3"]) -> str:
     return f"rgb({','.join(map(str, rgb.tolist()))})"
 
 

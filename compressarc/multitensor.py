@@ -27,9 +27,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
+from jaxtyping import Float, Shaped
+
+ArrayT = TypeVar("ArrayT")
+"""Of a structure of arrays: `jax.Array` on devices, `np.ndarray` on the host; shapes for `eval_shape`."""
+ResultT = TypeVar("ResultT")
 
 DIRECTIONS = 8
 DIRECTED_WIDTH = 8
@@ -119,24 +124,24 @@ PLAIN_SETS = PLANE.types + LINE.types + POINT.types
 DIRECTED_SETS = PLANE_DIRECTED.types + LINE_DIRECTED.types + POINT_DIRECTED.types
 
 
-class Multitensor(NamedTuple):
+class Multitensor(NamedTuple, Generic[ArrayT]):
     """Six packed arrays, one per group, in the order of `GROUPS`."""
 
-    plane: Any
-    plane_directed: Any
-    line: Any
-    line_directed: Any
-    point: Any
-    point_directed: Any
+    plane: ArrayT
+    plane_directed: ArrayT
+    line: ArrayT
+    line_directed: ArrayT
+    point: ArrayT
+    point_directed: ArrayT
 
 
-def map_groups(fn: Callable[..., Any], *tensors: Multitensor) -> Multitensor:
+def map_groups(fn: Callable[..., ResultT], *tensors: Multitensor[Any]) -> Multitensor[ResultT]:
     """Applies `fn(group, array, ...)` to every group."""
     return Multitensor(*(fn(group, *arrays) for group, *arrays in zip(GROUPS, *tensors, strict=True)))
 
 
 @functools.lru_cache(maxsize=256)
-def row_sets(group: Group, shape: Shape) -> np.ndarray:
+def row_sets(group: Group, shape: Shape) -> Float[np.ndarray, "rows sets"]:
     """One-hot table [rows, sets]: the weight set of each row (flattened row axes).
 
     Rows are color slots, and for points (color slot, example slot) pairs. A row that
@@ -156,7 +161,7 @@ def row_sets(group: Group, shape: Shape) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=256)
-def norm_rows(group: Group, shape: Shape) -> np.ndarray:
+def norm_rows(group: Group, shape: Shape) -> Float[np.ndarray, "rows types"]:
     """One-hot table [rows, types]: which positions are normalized together.
 
     As `row_sets`, except that lines have one row per (color slot, line), since rows
@@ -225,7 +230,7 @@ def _canonical(array: Any, color_first: bool, positions: int, tail: tuple[int, .
 def pack(tensors: Mapping[str, Any], shape: Shape) -> Multitensor:
     """Inverse of `unpack`, for NumPy arrays; slot 0 of the plain points is left out."""
 
-    def packed(group: Group) -> np.ndarray:
+    def packed(group: Group) -> Shaped[np.ndarray, "..."]:
         d = "1" if group.directed else "0"
         slots = []
         for bit in "01":
@@ -247,7 +252,7 @@ def pack(tensors: Mapping[str, Any], shape: Shape) -> Multitensor:
     return Multitensor(*(packed(group) for group in GROUPS))
 
 
-def _outermost(array: Any, color: bool, positions: int, directed: bool) -> np.ndarray:
+def _outermost(array: Any, color: bool, positions: int, directed: bool) -> Shaped[np.ndarray, "..."]:
     """(example, color?, direction?, positions.., k) -> (color or 1, positions.., example, direction?, k)."""
     array = np.asarray(array)
     first_position = 1 + color + directed

@@ -242,7 +242,7 @@ class _Problems:
             return None
         return self.grid(value, f"{where}.{key}")
 
-    def submitted(self, outputs: Any, where: str) -> list[tuple[Grid | None, ...] | None]:
+    def submitted(self, outputs: Any, where: str) -> list[Attempt]:
         """Both attempts of one puzzle of a submission."""
         if not isinstance(outputs, list) or not outputs:
             self.note(f"{where}: expected a non-empty list of attempts, one per test input")
@@ -257,12 +257,12 @@ class _Problems:
             for key in ("attempt_1", "attempt_2")
         ]
 
-    def ranked(self, listed: Any, where: str) -> list[tuple[Grid | None, ...] | None]:
+    def ranked(self, listed: Any, where: str) -> list[Attempt]:
         """The answers of a `result.json`, best first; one that is malformed keeps its place as None."""
         if not isinstance(listed, list):
             self.note(f"{where}: answers should be a list, got {type(listed).__name__}")
             return []
-        out: list[tuple[Grid | None, ...] | None] = []
+        out: list[Attempt] = []
         for i, answer in enumerate(listed):
             grids = answer.get("grids") if isinstance(answer, dict) else None
             if not isinstance(grids, list):
@@ -273,9 +273,7 @@ class _Problems:
         return out
 
 
-def read_answers(
-    path: str | Path, problems: list[str] | None = None
-) -> dict[str, list[tuple[Grid | None, ...] | None]]:
+def read_answers(path: str | Path, problems: list[str] | None = None) -> dict[str, list[Attempt]]:
     """Answers from a `result.json` of `compressarc solve`, a submission, or the folder of a batch.
 
     problems: where to note what is malformed, a line each; it counts as no answer then, as do

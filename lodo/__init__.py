@@ -14,8 +14,9 @@ from lodo.diagnostics import (
 )
 from lodo.meta_optimizer import ReferenceAdamState, reference_adam
 from lodo.preconditioners import Architecture, BlockNetwork, Diagonal, Global, Residual
+from lodo.sharding import Sharding
 from lodo.transfer import warm_start
-from lodo.transform import LodoState, lodo, scale_by_lodo
+from lodo.transform import LodoState, StateTooLargeError, lodo, scale_by_lodo
 
 __all__ = [
     "Architecture",
@@ -26,6 +27,8 @@ __all__ = [
     "LodoState",
     "ReferenceAdamState",
     "Residual",
+    "Sharding",
+    "StateTooLargeError",
     "apply_preconditioner",
     "dense_preconditioner",
     "diagnose",

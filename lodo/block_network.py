@@ -9,21 +9,35 @@ the others our own, so nothing is ever transposed for the sake of the layout.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, DTypeLike, Float, Int, PRNGKeyArray
 
-PERMUTATIONS = ("random", "shuffle", "identity")
+Permutation = Literal["random", "shuffle", "identity"]
+PERMUTATIONS: tuple[str, ...] = get_args(Permutation)
 
 
 class Wiring(NamedTuple):
-    """Fixed permutations, per layer; y[forward] enters the layer."""
+    """Fixed permutations, one array per layer; y[forward] enters the layer."""
 
-    forward: tuple[Int[Array, " hidden"], ...] | Int[Array, "layer hidden"]
-    inverse: tuple[Int[Array, " hidden"], ...] | Int[Array, "layer hidden"]
+    forward: tuple[Int[Array, " hidden"], ...]
+    inverse: tuple[Int[Array, " hidden"], ...]
+
+
+class StackedWiring(NamedTuple):
+    """As `Wiring`, for layers that are scanned over."""
+
+    forward: Int[Array, "layer hidden"]
+    inverse: Int[Array, "layer hidden"]
+
+
+Blocks = tuple[Float[Array, "k k B"], ...]
+"""Weights, one array per layer."""
+BlockWiring = Wiring | tuple[()] | None
+"""Of random permutations; () of a shuffle, None of none at all, which hold no arrays."""
 
 
 class Trace(NamedTuple):
@@ -34,8 +48,8 @@ class Trace(NamedTuple):
 
 
 def orthogonal_blocks(
-    key: PRNGKeyArray, num_layers: int, block_size: int, blocks: int, dtype
-) -> tuple[Float[Array, "k k B"], ...]:
+    key: PRNGKeyArray, num_layers: int, block_size: int, blocks: int, dtype: DTypeLike
+) -> Blocks:
     """Independent random orthogonal blocks, uniform over the group; one array a layer."""
     drawn = jax.random.orthogonal(key, block_size, (num_layers, blocks), dtype)
     return tuple(jnp.moveaxis(drawn, 1, -1)[layer] for layer in range(num_layers))
@@ -50,7 +64,10 @@ def random_wiring(key: PRNGKeyArray, num_layers: int, hidden: int) -> Wiring:
     return Wiring(rows(forward), rows(inverse))
 
 
-def _alone(move: Callable[[Array], Array], y: Array, runtime: Array) -> Array:
+Moved = Float[Array, "..."]
+
+
+def _alone(move: Callable[[Moved], Moved], y: Moved, runtime: Int[Array, ""]) -> Float[Array, " hidden"]:
     """`move(y)`, a rearrangement, made once and stored.
 
     XLA's CPU backend repeats a gather or transpose in every one of the k^2 loops that read
@@ -60,35 +77,35 @@ def _alone(move: Callable[[Array], Array], y: Array, runtime: Array) -> Array:
     transposed, and moved by its readers. runtime: any integer scalar that is never negative.
     """
 
-    def moved() -> Array:
+    def moved() -> Float[Array, " hidden"]:
         return move(y).reshape(-1)
 
-    def isolated() -> Array:
+    def isolated() -> Float[Array, " hidden"]:
         return jax.lax.cond(runtime >= 0, moved, lambda: jnp.zeros(y.size, y.dtype))
 
     return jax.lax.platform_dependent(cpu=isolated, default=moved)
 
 
-def _take(index: Int[Array, " hidden"]) -> Callable[[Array], Array]:
+def _take(index: Int[Array, " hidden"]) -> Callable[[Moved], Moved]:
     return lambda y: y.at[index].get(mode="promise_in_bounds", unique_indices=True)
 
 
-def _enter(y: Array, layer: int, wiring, permutation: str, k: int, runtime: Array) -> Float[Array, "k B"]:
+def _enter(y: Moved, layer: int, wiring: BlockWiring, k: int, runtime: Int[Array, ""]) -> Float[Array, "k B"]:
     """The permuted input of a layer; y is flat below the first layer, else [k, B]."""
-    if permutation == "random":
+    if isinstance(wiring, Wiring):
         index = wiring.forward[layer]
         return _alone(_take(index), y.reshape(-1), runtime).reshape(k, -1)
-    if permutation == "shuffle":
+    if wiring is not None:  # a shuffle
         return y.reshape(k, -1) if layer == 0 else _alone(jnp.transpose, y, runtime).reshape(k, -1)
     return _alone(lambda y: y.reshape(-1, k).T, y, runtime).reshape(k, -1) if layer == 0 else y
 
 
-def _leave(z: Float[Array, "k B"], layer: int, wiring, permutation: str, k: int, runtime: Array) -> Array:
+def _leave(z: Float[Array, "k B"], layer: int, wiring: BlockWiring, k: int, runtime: Int[Array, ""]) -> Moved:
     """The inverse of `_enter`."""
-    if permutation == "random":
+    if isinstance(wiring, Wiring):
         out = _alone(_take(wiring.inverse[layer]), z.reshape(-1), runtime)
         return out if layer == 0 else out.reshape(k, -1)
-    if permutation == "shuffle":
+    if wiring is not None:  # a shuffle
         return (
             z.reshape(-1) if layer == 0 else _alone(lambda z: z.reshape(-1, k).T, z, runtime).reshape(k, -1)
         )
@@ -105,12 +122,7 @@ def _blocks_transposed(w: Float[Array, "k k B"], y: Float[Array, "k B"]) -> Floa
     return sum((w[:, j] * y[j] for j in range(1, w.shape[1])), w[:, 0] * y[0])
 
 
-def apply(
-    theta: tuple[Float[Array, "k k B"], ...],
-    wiring: Wiring | tuple,
-    v: Float[Array, " n"],
-    permutation: str,
-) -> tuple[Float[Array, " n"], Trace]:
+def apply(theta: Blocks, wiring: BlockWiring, v: Float[Array, " n"]) -> tuple[Float[Array, " n"], Trace]:
     """G v = S' T' T S v, and the trace of both chains."""
     if not theta:
         return v, Trace((), ())
@@ -119,16 +131,16 @@ def apply(
     runtime = jnp.isnan(y[0]).astype(jnp.int32)  # 0 or 1, which only running tells
     inputs, outputs = [], []
     for layer, w in enumerate(theta):
-        z = _enter(y, layer, wiring, permutation, k, runtime)
+        z = _enter(y, layer, wiring, k, runtime)
         inputs.append(z)
         y = _blocks(w, z)
     for layer in reversed(range(len(theta))):
         outputs.append(y)
-        y = _leave(_blocks_transposed(theta[layer], y), layer, wiring, permutation, k, runtime)
+        y = _leave(_blocks_transposed(theta[layer], y), layer, wiring, k, runtime)
     return y[: v.shape[0]], Trace(tuple(inputs), tuple(reversed(outputs)))
 
 
-def gradient(a: Trace, b: Trace) -> tuple[Float[Array, "k k B"], ...]:
+def gradient(a: Trace, b: Trace) -> Blocks:
     """Gradient of <a, G b> by theta: Z_a D_b + Z_b D_a, an outer product within each block."""
     return tuple(
         za[:, None] * db[None] + zb[:, None] * da[None]
@@ -137,8 +149,10 @@ def gradient(a: Trace, b: Trace) -> tuple[Float[Array, "k k B"], ...]:
 
 
 def from_paper_order(
-    theta: Float[np.ndarray, "layer B k k"], permutations: Int[np.ndarray, "layer hidden"], dtype=None
-) -> tuple[tuple[Array, ...], Wiring]:
+    theta: Float[np.ndarray, "layer B k k"],
+    permutations: Int[np.ndarray, "layer hidden"],
+    dtype: DTypeLike | None = None,
+) -> tuple[Blocks, Wiring]:
     """Weights and wiring of this module from arrays in the paper's order.
 
     theta[l, b, i, o] multiplies row i of block b into row o; permutations[l] is applied
@@ -154,6 +168,6 @@ def from_paper_order(
     return weights, Wiring(as_index(forward), as_index(np.argsort(p) for p in forward))
 
 
-def to_paper_order(theta: tuple[Float[Array, "k k B"], ...]) -> Float[np.ndarray, "layer B k k"]:
+def to_paper_order(theta: Blocks) -> Float[np.ndarray, "layer B k k"]:
     """The weights as [layer, block, row in, row out]."""
     return np.stack([np.moveaxis(np.asarray(w), -1, 0) for w in theta])

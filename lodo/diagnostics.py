@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,7 +13,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from lodo import trees
 from lodo.preconditioners import Architecture, architecture_of
-from lodo.transform import LodoState, check_state, without_size_limit
+from lodo.transform import LodoState, StateTooLargeError, checked_state, lodo
+
+Rate = float | Float[Array, ""]
 
 _DENSE = 4096  # largest number of parameters for which a dense matrix is made
 
@@ -28,34 +31,40 @@ class Info(NamedTuple):
     gain: Float[Array, ""]  # |G m| / |m|; 1 at the start of a block network
 
 
-def _vector_product(state: LodoState, architecture: Architecture | None):
-    check_state(state)
+def _vector_product(
+    state: LodoState, architecture: Architecture | None
+) -> Callable[[Float[Array, " n"]], Float[Array, " n"]]:
+    checked_state(state)
     architecture = architecture or architecture_of(state.theta, state.wiring)
     return lambda v: architecture.apply(state.theta, state.wiring, v)[0]
 
 
 def apply_preconditioner(
-    state: LodoState, tree: Any, *, learning_rate: Any = 1.0, architecture: Architecture | None = None
+    state: LodoState,
+    tree: optax.Params,
+    *,
+    learning_rate: Rate = 1.0,
+    architecture: Architecture | None = None,
 ) -> Any:
     """`learning_rate` G(theta) v for a tree v shaped as the parameters; same dtypes as v.
 
     architecture: needed for your own ones only. Raises: ValueError if the tree does not match
     the parameters, TypeError if the state is not LODO's or its architecture unknown.
     """
-    check_state(state)
+    checked_state(state)
     trees.check_updates(tree, state.momentum)
     product = _vector_product(state, architecture)(trees.ravel(tree, state.rate.dtype))
     return trees.unravel(learning_rate * product, tree)
 
 
 def dense_preconditioner(
-    state: LodoState, *, learning_rate: Any = 1.0, architecture: Architecture | None = None
+    state: LodoState, *, learning_rate: Rate = 1.0, architecture: Architecture | None = None
 ) -> Float[Array, "n n"]:
     """`learning_rate` G(theta) as a matrix over the raveled parameters.
 
     Raises: ValueError above 4096 parameters.
     """
-    check_state(state)
+    checked_state(state)
     n = trees.size(state.momentum)
     if n > _DENSE:
         raise ValueError(f"{n} parameters: a dense preconditioner is made for at most {_DENSE}")
@@ -65,10 +74,10 @@ def dense_preconditioner(
 
 def hessian_error(
     state: LodoState,
-    loss: Callable[[Any], Array],
-    params: Any,
+    loss: Callable[[Any], Float[Array, ""]],
+    params: optax.Params,
     *,
-    learning_rate: Any,
+    learning_rate: Rate,
     key: PRNGKeyArray,
     num_vectors: int = 100,
     architecture: Architecture | None = None,
@@ -79,12 +88,12 @@ def hessian_error(
     Hessian-vector products. Directions of small curvature count as much as others and are
     hardly learned: expect it to stay well above 0 where the Hessian is ill-conditioned.
     """
-    check_state(state)
+    checked_state(state)
     trees.check_updates(params, state.momentum)
     product, dtype = _vector_product(state, architecture), state.rate.dtype
     gradient = jax.grad(loss)
 
-    def squared(key: PRNGKeyArray) -> Array:
+    def squared(key: PRNGKeyArray) -> Float[Array, ""]:
         v = jax.random.normal(key, (trees.size(params),), dtype)
         v = v / jnp.linalg.norm(v)
         curved = jax.jvp(gradient, (params,), (trees.unravel(v, params),))[1]
@@ -97,7 +106,7 @@ def top_eigenvalues(
     state: LodoState,
     count: int = 1,
     *,
-    learning_rate: Any = 1.0,
+    learning_rate: Rate = 1.0,
     key: PRNGKeyArray,
     iterations: int = 100,
     architecture: Architecture | None = None,
@@ -109,7 +118,7 @@ def top_eigenvalues(
     """
     from jax.experimental.sparse.linalg import lobpcg_standard
 
-    check_state(state)
+    checked_state(state)
     n = trees.size(state.momentum)
     dense = n <= max(5 * count, 256)
     if not 1 <= count <= (n if dense else n // 5):
@@ -124,13 +133,17 @@ def top_eigenvalues(
 
 
 def diagnose(
-    state: LodoState, gradient: Any, update: Any, *, architecture: Architecture | None = None
+    state: LodoState,
+    gradient: optax.Updates,
+    update: optax.Updates,
+    *,
+    architecture: Architecture | None = None,
 ) -> Info:
     """Norms and angles of the update that left `state`; pure, for use inside jit.
 
     gradient: what the optimizer was given; update: what it returned.
     """
-    check_state(state)
+    checked_state(state)
     for tree in (gradient, update):
         trees.check_updates(tree, state.momentum)
     dtype = state.rate.dtype
@@ -148,13 +161,16 @@ def diagnose(
     )
 
 
-def state_bytes(params: Any, optimizer: optax.GradientTransformation | None = None) -> int:
+def state_bytes(params: optax.Params, optimizer: optax.GradientTransformation | None = None) -> int:
     """Bytes of optimizer state for these parameters, before any is allocated.
 
-    params: arrays or `jax.ShapeDtypeStruct`. optimizer: default `lodo` with its defaults.
+    params: arrays or `jax.ShapeDtypeStruct`. optimizer: default `lodo` with its defaults. Where LODO's
+    state is more than it accepts, the rest of a chain is not counted.
     """
-    from lodo.transform import lodo
-
-    transformation = optimizer or lodo(1.0)
-    with without_size_limit():
-        return trees.num_bytes(jax.eval_shape(transformation.init, params))
+    transformation = lodo(1.0) if optimizer is None else optimizer
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            return trees.num_bytes(jax.eval_shape(transformation.init, params))
+    except StateTooLargeError as error:
+        return error.state_bytes

@@ -14,25 +14,39 @@ differentiation through them, only their traces (module `lodo.block_network`).
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, DTypeLike, Float, Int, PRNGKeyArray, PyTree
 
 from lodo import block_network as network
 
+# Trees of arrays, each architecture its own: what annotates the state of any of them.
+Theta = PyTree[Float[Array, "..."]]
+"""Weights: floating arrays."""
+Wiring = PyTree[Int[Array, "..."]]
+"""Fixed permutations: integer arrays, or nothing."""
+Trace = PyTree[Float[Array, "..."]]
+"""Intermediates of one product: floating arrays."""
+
+ThetaT = TypeVar("ThetaT")
+WiringT = TypeVar("WiringT")
+TraceT = TypeVar("TraceT")
+
 
 @runtime_checkable
-class Architecture(Protocol):
-    """What `scale_by_lodo` asks of a preconditioner."""
+class Architecture(Protocol[ThetaT, WiringT, TraceT]):
+    """What `scale_by_lodo` asks of a preconditioner; frozen, so that equal ones are interchangeable."""
 
-    def init(self, n: int, key: PRNGKeyArray, dtype: Any) -> tuple[Any, Any]: ...
-    def apply(self, theta: Any, wiring: Any, v: Float[Array, " n"]) -> tuple[Float[Array, " n"], Any]: ...
-    def gradient(self, theta: Any, wiring: Any, trace_a: Any, trace_b: Any) -> Any: ...
+    def init(self, n: int, key: PRNGKeyArray, dtype: DTypeLike) -> tuple[ThetaT, WiringT]: ...
+    def apply(
+        self, theta: ThetaT, wiring: WiringT, v: Float[Array, " n"]
+    ) -> tuple[Float[Array, " n"], TraceT]: ...
+    def gradient(self, theta: ThetaT, wiring: WiringT, trace_a: TraceT, trace_b: TraceT) -> ThetaT: ...
 
 
-def check_size(name: str, value: Any, least: int = 1) -> None:
+def check_size(name: str, value: object, least: int = 1) -> None:
     """Structural numbers decide shapes: they must be Python integers.
 
     Raises: TypeError for arrays and traced values, ValueError below `least`.
@@ -41,7 +55,7 @@ def check_size(name: str, value: Any, least: int = 1) -> None:
         raise TypeError(
             f"{name} is fixed when the optimizer is made and must be a Python int, got a "
             f"{type(value).__name__}; under "
-            f'optax.inject_hyperparams name it in static_args=("num_layers", "block_size", "seed")'
+            'optax.inject_hyperparams name it in static_args=("seed",)'
         )
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name}={value!r}: expected an int")
@@ -62,7 +76,7 @@ class BlockNetwork:
     """N; each is used forward and transposed"""
     block_size: int = 4
     """k; a layer has h / k blocks of k x k"""
-    permutation: str = "random"
+    permutation: network.Permutation = "random"
     """"random": drawn at the start, as published; "shuffle": a transpose, faster and as good;
     "identity": none, for ablations"""
     width: int = 2
@@ -70,7 +84,7 @@ class BlockNetwork:
     block_multiple: int = 1
     """the number of blocks is rounded up to a multiple of this, for sharding"""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_size("num_layers", self.num_layers, 0)
         for name in ("block_size", "width", "block_multiple"):
             check_size(name, getattr(self, name))
@@ -82,7 +96,9 @@ class BlockNetwork:
         blocks = self.width * n // self.block_size + 1
         return -(-blocks // self.block_multiple) * self.block_multiple
 
-    def init(self, n: int, key: PRNGKeyArray, dtype: Any = jnp.float32) -> tuple[Any, Any]:
+    def init(
+        self, n: int, key: PRNGKeyArray, dtype: DTypeLike = jnp.float32
+    ) -> tuple[network.Blocks, network.BlockWiring]:
         """Orthogonal blocks, one [k, k, h / k] array a layer; permutations if random."""
         blocks_key, wiring_key = jax.random.split(key)
         blocks = self.num_blocks(n)
@@ -91,11 +107,19 @@ class BlockNetwork:
             return theta, () if self.permutation == "shuffle" else None
         return theta, network.random_wiring(wiring_key, self.num_layers, self.block_size * blocks)
 
-    def apply(self, theta: Any, wiring: Any, v: Float[Array, " n"]) -> tuple[Float[Array, " n"], Any]:
+    def apply(
+        self, theta: network.Blocks, wiring: network.BlockWiring, v: Float[Array, " n"]
+    ) -> tuple[Float[Array, " n"], network.Trace]:
         """G v and the trace of the chain started from v."""
-        return network.apply(theta, wiring, v, self.permutation)
+        return network.apply(theta, wiring, v)
 
-    def gradient(self, theta: Any, wiring: Any, trace_a: Any, trace_b: Any) -> Any:
+    def gradient(
+        self,
+        theta: network.Blocks,
+        wiring: network.BlockWiring,
+        trace_a: network.Trace,
+        trace_b: network.Trace,
+    ) -> network.Blocks:
         """Gradient of <a, G b> by theta, one array a layer."""
         del theta, wiring
         return network.gradient(trace_a, trace_b)
@@ -105,17 +129,27 @@ class BlockNetwork:
 class Diagonal:
     """G = diag(w), w = 1 at the start; not squared, so entries may become negative."""
 
-    def init(self, n: int, key: PRNGKeyArray, dtype: Any = jnp.float32) -> tuple[Any, Any]:
+    def init(
+        self, n: int, key: PRNGKeyArray, dtype: DTypeLike = jnp.float32
+    ) -> tuple[Float[Array, " n"], tuple[()]]:
         """One weight per parameter."""
         del key
         return jnp.ones(n, dtype), ()
 
-    def apply(self, theta: Any, wiring: Any, v: Float[Array, " n"]) -> tuple[Float[Array, " n"], Any]:
+    def apply(
+        self, theta: Float[Array, " n"], wiring: tuple[()], v: Float[Array, " n"]
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """W v elementwise; the trace is v."""
         del wiring
         return theta * v, v
 
-    def gradient(self, theta: Any, wiring: Any, trace_a: Any, trace_b: Any) -> Any:
+    def gradient(
+        self,
+        theta: Float[Array, " n"],
+        wiring: tuple[()],
+        trace_a: Float[Array, " n"],
+        trace_b: Float[Array, " n"],
+    ) -> Float[Array, " n"]:
         """Elementwise product."""
         del theta, wiring
         return trace_a * trace_b
@@ -125,20 +159,34 @@ class Diagonal:
 class Global:
     """G = w, one learned number for all parameters; 1 at the start."""
 
-    def init(self, n: int, key: PRNGKeyArray, dtype: Any = jnp.float32) -> tuple[Any, Any]:
+    def init(
+        self, n: int, key: PRNGKeyArray, dtype: DTypeLike = jnp.float32
+    ) -> tuple[Float[Array, ""], tuple[()]]:
         """One weight."""
         del n, key
         return jnp.ones((), dtype), ()
 
-    def apply(self, theta: Any, wiring: Any, v: Float[Array, " n"]) -> tuple[Float[Array, " n"], Any]:
+    def apply(
+        self, theta: Float[Array, ""], wiring: tuple[()], v: Float[Array, " n"]
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """W v; the trace is v."""
         del wiring
         return theta * v, v
 
-    def gradient(self, theta: Any, wiring: Any, trace_a: Any, trace_b: Any) -> Any:
+    def gradient(
+        self,
+        theta: Float[Array, ""],
+        wiring: tuple[()],
+        trace_a: Float[Array, " n"],
+        trace_b: Float[Array, " n"],
+    ) -> Float[Array, ""]:
         """Inner product."""
         del theta, wiring
         return jnp.vdot(trace_a, trace_b)
+
+
+Hidden = Float[Array, " hidden"]
+Places = Int[Array, " hidden"]
 
 
 class ResidualTheta(NamedTuple):
@@ -166,10 +214,12 @@ class Residual:
 
     num_layers: int = 64
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_size("num_layers", self.num_layers)
 
-    def init(self, n: int, key: PRNGKeyArray, dtype: Any = jnp.float32) -> tuple[Any, Any]:
+    def init(
+        self, n: int, key: PRNGKeyArray, dtype: DTypeLike = jnp.float32
+    ) -> tuple[ResidualTheta, network.StackedWiring]:
         """Weights normal with standard deviation 1/8, u = 1; permutations and their inverses."""
         weights_key, wiring_key = jax.random.split(key)
         layers = jax.random.normal(weights_key, (self.num_layers, 2 * n), dtype) / 8
@@ -177,20 +227,20 @@ class Residual:
             jax.random.split(wiring_key, self.num_layers)
         ).astype(jnp.int32)
         inverse = jnp.argsort(forward, 1).astype(jnp.int32)
-        return ResidualTheta(layers, jnp.ones(2 * n, dtype)), network.Wiring(forward, inverse)
+        return ResidualTheta(layers, jnp.ones(2 * n, dtype)), network.StackedWiring(forward, inverse)
 
     def apply(
-        self, theta: ResidualTheta, wiring: Int[Array, "..."], v: Float[Array, " n"]
+        self, theta: ResidualTheta, wiring: network.StackedWiring, v: Float[Array, " n"]
     ) -> tuple[Float[Array, " n"], ResidualTrace]:
         """G v and the trace; scans over layers, since unrolled ones take minutes to compile."""
         forward, inverse = wiring
 
-        def up(y, layer):
+        def up(y: Hidden, layer: tuple[Hidden, Places]) -> tuple[Hidden, Hidden]:
             w, permutation = layer
             z = y[permutation]
             return y + w * z, z
 
-        def down(y, layer):
+        def down(y: Hidden, layer: tuple[Hidden, Places]) -> tuple[Hidden, Hidden]:
             w, permutation = layer
             return y + (w * y)[permutation], y
 
@@ -200,7 +250,11 @@ class Residual:
         return y[: v.shape[0]], ResidualTrace(inputs, top, outputs)
 
     def gradient(
-        self, theta: ResidualTheta, wiring: Any, trace_a: ResidualTrace, trace_b: ResidualTrace
+        self,
+        theta: ResidualTheta,
+        wiring: network.StackedWiring,
+        trace_a: ResidualTrace,
+        trace_b: ResidualTrace,
     ) -> ResidualTheta:
         """Gradient of <a, G b> by theta."""
         del theta, wiring
@@ -208,14 +262,16 @@ class Residual:
         return ResidualTheta(layers, trace_a.top * trace_b.top)
 
 
-def architecture_of(theta: Any, wiring: Any) -> Architecture:
+def architecture_of(theta: Theta, wiring: Wiring) -> Architecture:
     """The architecture whose weights these are, as far as arrays tell.
 
     Raises: TypeError if no architecture of this module has such weights.
     """
     if isinstance(theta, tuple | list) and not isinstance(theta, ResidualTheta):
         size = theta[0].shape[0] if theta else 1
-        permutation = "identity" if wiring is None else "shuffle" if wiring == () else "random"
+        permutation: network.Permutation = (
+            "identity" if wiring is None else "shuffle" if wiring == () else "random"
+        )
         return BlockNetwork(len(theta), size, permutation)
     if isinstance(theta, ResidualTheta):
         return Residual(theta.layers.shape[0])

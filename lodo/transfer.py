@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from lodo import trees
-from lodo.transform import LodoState, check_state
+from lodo.transform import LodoState, checked_state
 
 
 def warm_start(learned: LodoState, fresh: LodoState, *, keep_meta: bool = False) -> LodoState:
@@ -20,7 +20,7 @@ def warm_start(learned: LodoState, fresh: LodoState, *, keep_meta: bool = False)
     Raises: ValueError if the two states' preconditioners differ in shape.
     """
     for state in (learned, fresh):
-        check_state(state)
+        checked_state(state)
     for name in ("theta", "wiring", *(["meta"] if keep_meta else [])):
         try:
             trees.check_like(name, getattr(learned, name), getattr(fresh, name))

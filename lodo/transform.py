@@ -1,7 +1,9 @@
 """LODO as an optax gradient transformation (Liao et al., TMLR 2023, section "Method")."""
 
-import contextlib
-import contextvars
+from __future__ import annotations
+
+import dataclasses
+import functools
 import math
 import warnings
 from typing import Any, NamedTuple
@@ -9,27 +11,24 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray, PyTree
 
 from lodo import trees
-from lodo.meta_optimizer import reference_adam
-from lodo.preconditioners import Architecture, BlockNetwork, check_size
+from lodo.meta_optimizer import HoldingTransformation, reference_adam
+from lodo.preconditioners import Architecture, BlockNetwork, Theta, Trace, Wiring, check_size
+from lodo.sharding import Sharding
 
 WARN_STATE_BYTES = 4_000_000_000
 MAX_STATE_BYTES = 200_000_000_000
 _SURELY_SMALL = 1_000_000  # parameters
-_measuring = contextvars.ContextVar("measuring", default=False)
 
 
-@contextlib.contextmanager
-def without_size_limit():
-    """For asking what a state would take."""
-    token = _measuring.set(True)
-    try:
-        yield
-    finally:
-        _measuring.reset(token)
+class StateTooLargeError(ValueError):
+    """The state would be larger than any device holds; `state_bytes` says how large."""
+
+    def __init__(self, message: str, state_bytes: int) -> None:
+        super().__init__(message)
+        self.state_bytes = state_bytes
 
 
 class LodoState(NamedTuple):
@@ -38,40 +37,23 @@ class LodoState(NamedTuple):
     count: Int[Array, ""]  # updates made
     rate: Float[Array, ""]  # learning rate of the last update, which the hypergradient needs
     momentum: optax.Updates  # average of gradients, shaped as the parameters; not bias-corrected
-    theta: Any  # weights of the preconditioner
-    wiring: Any  # its fixed permutations
-    trace: Any  # intermediates of preconditioning `momentum` with `theta`
+    theta: Theta  # weights of the preconditioner
+    wiring: Wiring  # its fixed permutations
+    trace: Trace  # intermediates of preconditioning `momentum` with `theta`
     meta: optax.OptState  # of theta's own optimizer
 
 
-def check_state(state: Any) -> None:
-    """Raises TypeError for states of other optimizers, chains of optimizers among them."""
+def checked_state(state: object) -> LodoState:
+    """The state. Raises TypeError for those of other optimizers, chains of optimizers among them."""
     if not isinstance(state, LodoState):
         raise TypeError(
             f"expected a LodoState, got {type(state).__name__}: state of another optimizer, or of a chain "
             "or wrapper, whose part that is a LodoState is meant"
         )
+    return state
 
 
-def _constrain(tree: Any, mesh: Mesh | None, axis: str | None, width: int) -> Any:
-    """Splits arrays whose last axis has `width` entries over a mesh axis, the rest is replicated."""
-    if mesh is None:
-        return tree
-    if width > 0 and width % mesh.shape[axis]:
-        raise ValueError(
-            f"{width} blocks can't be split over {mesh.shape[axis]} devices of mesh axis {axis!r}: give the "
-            f"architecture block_multiple={mesh.shape[axis]}"
-        )
-
-    def place(leaf: Array) -> Array:
-        split = leaf.ndim > 1 and leaf.shape[-1] == width
-        spec = PartitionSpec(*(None,) * (leaf.ndim - 1), axis) if split else PartitionSpec()
-        return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, spec))
-
-    return jax.tree.map(place, tree)
-
-
-def _select(condition: Array, new: Any, old: Any) -> Any:
+def _select(condition: Bool[Array, ""], new: PyTree, old: PyTree) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
@@ -100,106 +82,130 @@ def _is_key(seed: Any) -> bool:
     )
 
 
-class _Settings(NamedTuple):
-    """Arguments of `lodo` and `scale_by_lodo` but the rates' sign."""
+@dataclasses.dataclass(frozen=True)
+class _Settings:
+    """Arguments of `lodo` and `scale_by_lodo`, checked."""
 
-    learning_rate: Any
-    decay: Any
-    seed: Any
+    learning_rate: optax.ScalarOrSchedule
+    meta_learning_rate: optax.ScalarOrSchedule
+    decay: float | Float[Array, ""]
+    seed: int | PRNGKeyArray
     architecture: Architecture
-    meta: optax.GradientTransformationExtraArgs
-    meta_holds: bool  # whether its update takes `hold`
+    meta_optimizer: optax.GradientTransformation | None
     frozen: bool
     normalize_hypergradient: bool
-    clip_hypergradient: Any
+    clip_hypergradient: float | None
     skip_nonfinite: bool
-    mesh: Mesh | None
-    mesh_axis: str | None
-    param_sharding: Any
+    sharding: Sharding | None
 
-
-def _settings(**given: Any) -> _Settings:
-    mesh, axis = given["mesh"], given["mesh_axis"]
-    if mesh is not None:
-        axis = axis or mesh.axis_names[0]
-        if axis not in mesh.axis_names:
-            raise ValueError(f"mesh_axis={axis!r}: the mesh has axes {mesh.axis_names}")
-        if dict(zip(mesh.axis_names, mesh.axis_types, strict=True))[axis] != AxisType.Auto:
-            raise ValueError(
-                f"mesh axis {axis!r} is explicit: split weights need jax.make_mesh(..., axis_types="
-                "(jax.sharding.AxisType.Auto, ...)); parameters on explicit meshes need no mesh argument"
+    def __post_init__(self) -> None:
+        _check_seed(self.seed)
+        _check_range("decay", self.decay, 0, 1)
+        _check_range("clip_hypergradient", self.clip_hypergradient, 0, math.inf)
+        if not isinstance(self.architecture, Architecture):
+            raise TypeError(
+                f"architecture={self.architecture!r}: expected BlockNetwork(...) or another object with "
+                "init, apply and gradient"
             )
-    _check_seed(given["seed"])
-    _check_range("decay", given["decay"], 0, 1)
-    _check_range("clip_hypergradient", given["clip_hypergradient"], 0, math.inf)
-    _check_range("meta_eps", given["meta_eps"], 0, math.inf)
-    architecture = given["architecture"]
-    if architecture is None:
-        architecture = BlockNetwork(
-            given["num_layers"],
-            given["block_size"],
-            given["permutation"],
-            block_multiple=1 if mesh is None else mesh.shape[axis],
+
+    @functools.cached_property
+    def network(self) -> Architecture:
+        """The architecture; a block network's blocks are rounded up to what splits evenly."""
+        if self.sharding is None or not isinstance(self.architecture, BlockNetwork):
+            return self.architecture
+        multiple = math.lcm(self.architecture.block_multiple, self.sharding.parts)
+        return dataclasses.replace(self.architecture, block_multiple=multiple)
+
+    @functools.cached_property
+    def meta(self) -> optax.GradientTransformationExtraArgs:
+        """The optimizer of theta."""
+        given = self.meta_optimizer
+        return optax.with_extra_args_support(
+            reference_adam(self.meta_learning_rate) if given is None else given
         )
-    meta = given["meta_optimizer"]
-    if meta is None:
-        meta = reference_adam(given["meta_learning_rate"], eps=given["meta_eps"])
-    return _Settings(
-        given["learning_rate"],
-        given["decay"],
-        given["seed"],
-        architecture,
-        optax.with_extra_args_support(meta),
-        given["meta_optimizer"] is None,
-        given["frozen"],
-        given["normalize_hypergradient"],
-        given["clip_hypergradient"],
-        given["skip_nonfinite"],
-        mesh,
-        axis,
-        given["param_sharding"],
-    )
+
+    def place(self, tree: Any, theta: Theta) -> Any:
+        """Splits what is like theta over the devices."""
+        if self.sharding is None or self.sharding.mesh is None:
+            return tree
+        leaves = jax.tree.leaves(theta)
+        width = leaves[0].shape[-1] if leaves and leaves[0].ndim > 1 else -1
+        return self.sharding.split(tree, width)
+
+    def like_params(self, tree: optax.Updates) -> optax.Updates:
+        """Lays updates and momentum out as the parameters are."""
+        if self.sharding is None or self.sharding.params is None:
+            return tree
+        return jax.lax.with_sharding_constraint(tree, self.sharding.params)
+
+
+def _first_network(
+    architecture: Architecture, n: int, key: PRNGKeyArray, dtype: DTypeLike
+) -> tuple[Theta, Wiring, Trace]:
+    """Initial weights, permutations, and the trace of a product that was not made yet: zero."""
+    theta, wiring = architecture.init(n, key, dtype)
+    shapes = jax.eval_shape(lambda t, w: architecture.apply(t, w, jnp.zeros(n, dtype))[1], theta, wiring)
+    return theta, wiring, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+
+
+@functools.lru_cache(maxsize=64)
+def _expected_network(architecture: Architecture, n: int, dtype: DTypeLike) -> tuple[Theta, Wiring, Trace]:
+    """Shapes of `_first_network`, which depend on no key. Remembered: un-jitted updates ask every time."""
+    return jax.eval_shape(lambda: _first_network(architecture, n, jax.random.key(0), dtype))
+
+
+def _check_configuration(settings: _Settings, state: LodoState) -> None:
+    """Raises ValueError for a state of another architecture, size or meta-optimizer."""
+    n, dtype = trees.size(state.momentum), jnp.dtype(state.rate.dtype)
+    theta, wiring, trace = _expected_network(settings.network, n, dtype)
+    meta = jax.eval_shape(settings.meta.init, theta)
+    for name, expected in (("theta", theta), ("wiring", wiring), ("trace", trace), ("meta", meta)):
+        trees.check_like(name, getattr(state, name), expected)
 
 
 def _new_state(settings: _Settings, params: optax.Params) -> LodoState:
-    architecture, seed = settings.architecture, settings.seed
-    dtype, n = trees.compute_dtype(params), trees.size(params)
+    seed, dtype = settings.seed, trees.compute_dtype(params)
     key = jax.random.key(seed) if isinstance(seed, int) else seed
-    theta, wiring = architecture.init(n, key, dtype)
-    shapes = jax.eval_shape(lambda t, w: architecture.apply(t, w, jnp.zeros(n, dtype))[1], theta, wiring)
-    trace = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
-    theta = _place(settings, theta, theta)
+    theta, wiring, trace = _first_network(settings.network, trees.size(params), key, dtype)
+    theta = settings.place(theta, theta)
     return LodoState(
         count=jnp.zeros((), jnp.int32),
         rate=jnp.zeros((), dtype),
         momentum=jax.tree.map(lambda p: jnp.zeros_like(p, dtype=dtype), params),
         theta=theta,
         wiring=wiring,
-        trace=_place(settings, trace, theta),
-        meta=_place(settings, settings.meta.init(theta), theta),
+        trace=settings.place(trace, theta),
+        meta=settings.place(settings.meta.init(theta), theta),
     )
 
 
-def _place(settings: _Settings, tree: Any, theta: Any) -> Any:
-    leaves = jax.tree.leaves(theta)
-    width = leaves[0].shape[-1] if leaves and leaves[0].ndim > 1 else -1
-    return _constrain(tree, settings.mesh, settings.mesh_axis, width)
+def _hypergradient(
+    settings: _Settings, state: LodoState, g: Float[Array, " n"], trace: Trace, scale: Float[Array, ""]
+) -> Theta:
+    """d/dtheta of g . (-rate G(theta) m), limited to what the meta-optimizer's squares can hold."""
+    gradient = settings.network.gradient(state.theta, state.wiring, trace, state.trace)
+    gradient = jax.tree.map(lambda d: scale * d, gradient)
+    if settings.skip_nonfinite:
+        # Products of finite numbers can overflow, and their squares have to be finite too.
+        limit = jnp.sqrt(jnp.finfo(g.dtype).max) / 16
+        gradient = jax.tree.map(lambda d: jnp.clip(jnp.where(jnp.isnan(d), 0, d), -limit, limit), gradient)
+    if settings.clip_hypergradient is not None:
+        norm = optax.tree.norm(gradient)
+        limit = jnp.asarray(settings.clip_hypergradient, norm.dtype)
+        factor = jnp.minimum(1, limit / jnp.maximum(norm, jnp.finfo(norm.dtype).tiny))
+        gradient = jax.tree.map(lambda d: factor * d, gradient)
+    return gradient
 
 
-def _like_params(settings: _Settings, tree: Any) -> Any:
-    if settings.param_sharding is None:
-        return tree
-    return jax.lax.with_sharding_constraint(tree, settings.param_sharding)
-
-
-def _learn(settings: _Settings, state: LodoState, g: Array, rate: Array) -> tuple[Any, optax.OptState, Array]:
+def _learn(
+    settings: _Settings, state: LodoState, g: Float[Array, " n"], rate: Float[Array, ""]
+) -> tuple[Theta, optax.OptState, Bool[Array, ""]]:
     """One step of theta's optimizer down the loss, through the last update alone.
 
     Also whether g and the new learning rate were finite, and g went through the network
     without overflow.
     """
-    architecture = settings.architecture
-    product, trace = architecture.apply(state.theta, state.wiring, g)
+    product, trace = settings.network.apply(state.theta, state.wiring, g)
     # Of the end of the chain: theta is then overwritten after its last reader, in place.
     ok = jnp.all(jnp.isfinite(product)) & jnp.all(jnp.isfinite(g)) & jnp.isfinite(rate)
     if settings.skip_nonfinite:
@@ -211,26 +217,19 @@ def _learn(settings: _Settings, state: LodoState, g: Array, rate: Array) -> tupl
         scale = jnp.where(present, scale / jnp.where(present, square, 1), 0)
     if settings.skip_nonfinite:
         scale = jnp.where(ok, scale, 0)
-    gradient = architecture.gradient(state.theta, state.wiring, trace, state.trace)
-    gradient = jax.tree.map(lambda d: scale * d, gradient)
-    if settings.skip_nonfinite:
-        # Products of finite numbers can overflow, and their squares have to be finite too.
-        limit = jnp.sqrt(jnp.finfo(g.dtype).max) / 16
-        gradient = jax.tree.map(lambda d: jnp.clip(jnp.where(jnp.isnan(d), 0, d), -limit, limit), gradient)
-    if settings.clip_hypergradient is not None:
-        norm = optax.tree.norm(gradient)
-        limit = jnp.asarray(settings.clip_hypergradient, norm.dtype)
-        factor = jnp.minimum(1, limit / jnp.maximum(norm, jnp.finfo(norm.dtype).tiny))
-        gradient = jax.tree.map(lambda d: factor * d, gradient)
-    hold = {"hold": ~ok} if settings.skip_nonfinite and settings.meta_holds else {}
+    gradient = _hypergradient(settings, state, g, trace, scale)
+    holds = isinstance(settings.meta, HoldingTransformation)
+    hold = {"hold": ~ok} if settings.skip_nonfinite and holds else {}
     change, meta = settings.meta.update(gradient, state.meta, state.theta, **hold)
     theta = jax.tree.map(lambda t, c: (t + c).astype(t.dtype), state.theta, change)
-    if settings.skip_nonfinite and not settings.meta_holds:
+    if settings.skip_nonfinite and not holds:
         theta, meta = _select(ok, (theta, meta), (state.theta, state.meta))
-    return _place(settings, theta, theta), _place(settings, meta, theta), ok
+    return settings.place(theta, theta), settings.place(meta, theta), ok
 
 
-def _step(settings: _Settings, updates: optax.Updates, state: LodoState) -> tuple[Array, LodoState]:
+def _step(
+    settings: _Settings, updates: optax.Updates, state: LodoState
+) -> tuple[Float[Array, " n"], LodoState]:
     """The preconditioned momentum, as a vector, and the state after it."""
     dtype, decay = state.rate.dtype, settings.decay
     g = trees.ravel(updates, dtype)
@@ -244,51 +243,48 @@ def _step(settings: _Settings, updates: optax.Updates, state: LodoState) -> tupl
     momentum = jax.tree.map(
         lambda m, u: (decay * m + (1 - decay) * u.astype(dtype)).astype(dtype), state.momentum, updates
     )
-    momentum = _like_params(settings, momentum)
+    momentum = settings.like_params(momentum)
     if settings.skip_nonfinite:
         # The last update stays the one to learn from: with momentum and theta as they were,
         # the trace below comes out as it was.
         momentum, rate = _select(ok, (momentum, rate), (state.momentum, state.rate))
-    direction, trace = settings.architecture.apply(theta, state.wiring, trees.ravel(momentum, dtype))
+    direction, trace = settings.network.apply(theta, state.wiring, trees.ravel(momentum, dtype))
     if settings.skip_nonfinite:
         direction = jnp.where(ok & jnp.all(jnp.isfinite(direction)), direction, 0)
-    count = optax.safe_increment(state.count)
-    trace = _place(settings, trace, theta)
+    count = jnp.asarray(optax.safe_increment(state.count))
+    trace = settings.place(trace, theta)
     return direction, LodoState(count, rate, momentum, theta, state.wiring, trace, meta)
 
 
+def _check_memory(settings: _Settings, params: optax.Params) -> None:
+    """Raises StateTooLargeError, or warns, before much is allocated."""
+    n = trees.size(params)
+    if n <= _SURELY_SMALL:
+        return
+    shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), params)
+    needed = trees.num_bytes(jax.eval_shape(lambda p: _new_state(settings, p), shapes))
+    if needed > MAX_STATE_BYTES:
+        raise StateTooLargeError(_advice(n, needed), needed)
+    if needed > WARN_STATE_BYTES:
+        warnings.warn(_advice(n, needed), ResourceWarning, stacklevel=3)
+
+
 def _transformation(settings: _Settings, *, descend: bool) -> optax.GradientTransformationExtraArgs:
-    own_seed = settings._replace(seed=0)  # shapes do not depend on it, and it may be traced
-    expected: dict[Any, Any] = {}  # shapes of the state, by number of parameters and dtype
-
-    def check_configuration(state: LodoState) -> None:
-        key = trees.size(state.momentum), jnp.dtype(state.rate.dtype)
-        if key not in expected:
-            vector = jax.ShapeDtypeStruct((key[0],), key[1])
-            expected[key] = jax.eval_shape(lambda p: _new_state(own_seed, p), vector)
-        for name in ("theta", "wiring", "trace", "meta"):
-            trees.check_like(name, getattr(state, name), getattr(expected[key], name))
-
     def init(params: optax.Params) -> LodoState:
         trees.check_params(params)
-        n = trees.size(params)
-        if n > _SURELY_SMALL and not _measuring.get():
-            shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), params)
-            needed = trees.num_bytes(jax.eval_shape(lambda p: _new_state(settings, p), shapes))
-            if needed > MAX_STATE_BYTES:
-                raise ValueError(_advice(n, needed))
-            if needed > WARN_STATE_BYTES:
-                warnings.warn(_advice(n, needed), ResourceWarning, stacklevel=2)
+        _check_memory(settings, params)
         return _new_state(settings, params)
 
-    def update(updates, state: LodoState, params=None, **extra):
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None, **extra: Any
+    ) -> tuple[optax.Updates, LodoState]:
         del params, extra
-        check_state(state)
+        state = checked_state(state)
         trees.check_updates(updates, state.momentum)
-        check_configuration(state)
+        _check_configuration(settings, state)
         direction, state = _step(settings, updates, state)
         vector = -state.rate * direction if descend else direction
-        return _like_params(settings, trees.unravel(vector, updates)), state
+        return settings.like_params(trees.unravel(vector, updates)), state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -296,22 +292,16 @@ def _transformation(settings: _Settings, *, descend: bool) -> optax.GradientTran
 def scale_by_lodo(
     learning_rate: optax.ScalarOrSchedule = 1.0,
     meta_learning_rate: optax.ScalarOrSchedule = 1e-3,
-    decay: float = 0.9,
+    decay: float | Float[Array, ""] = 0.9,
     *,
-    num_layers: int = 16,
-    block_size: int = 4,
     seed: int | PRNGKeyArray = 0,
-    permutation: str = "random",
-    architecture: Architecture | None = None,
+    architecture: Architecture = BlockNetwork(),  # noqa: B008, frozen
     meta_optimizer: optax.GradientTransformation | None = None,
-    meta_eps: float = 1e-7,
     frozen: bool = False,
     normalize_hypergradient: bool = False,
     clip_hypergradient: float | None = None,
     skip_nonfinite: bool = True,
-    mesh: Mesh | None = None,
-    mesh_axis: str | None = None,
-    param_sharding: Any = None,
+    sharding: Sharding | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Preconditions averaged gradients with a matrix that is learned on the way.
 
@@ -320,28 +310,35 @@ def scale_by_lodo(
     as a function of theta through the step as taken, -learning_rate G(theta) m. Arguments,
     errors and source: see `lodo`.
     """
-    return _transformation(_settings(**locals()), descend=False)
+    settings = _Settings(
+        learning_rate,
+        meta_learning_rate,
+        decay,
+        seed,
+        architecture,
+        meta_optimizer,
+        frozen,
+        normalize_hypergradient,
+        clip_hypergradient,
+        skip_nonfinite,
+        sharding,
+    )
+    return _transformation(settings, descend=False)
 
 
 def lodo(
     learning_rate: optax.ScalarOrSchedule,
     meta_learning_rate: optax.ScalarOrSchedule = 1e-3,
-    decay: float = 0.9,
+    decay: float | Float[Array, ""] = 0.9,
     *,
-    num_layers: int = 16,
-    block_size: int = 4,
     seed: int | PRNGKeyArray = 0,
-    permutation: str = "random",
-    architecture: Architecture | None = None,
+    architecture: Architecture = BlockNetwork(),  # noqa: B008, frozen
     meta_optimizer: optax.GradientTransformation | None = None,
-    meta_eps: float = 1e-7,
     frozen: bool = False,
     normalize_hypergradient: bool = False,
     clip_hypergradient: float | None = None,
     skip_nonfinite: bool = True,
-    mesh: Mesh | None = None,
-    mesh_axis: str | None = None,
-    param_sharding: Any = None,
+    sharding: Sharding | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """LODO: a quasi-Newton optimizer that learns its preconditioner while it optimizes.
 
@@ -365,33 +362,39 @@ def lodo(
         the number of updates made.
       meta_learning_rate: of the preconditioner's weights; number or schedule. 0 learns nothing.
       decay: of the average of gradients, in [0, 1).
-      num_layers, block_size, permutation: of the block network, see `BlockNetwork`.
       seed: an int or a PRNG key; decides initial weights and permutations.
-      architecture: another preconditioner (`BlockNetwork` with further settings, `Diagonal`,
-        `Global`, `Residual`); the three arguments above are then unused.
-      meta_optimizer: any optax transformation in place of `reference_adam`; the meta learning
-        rate and `meta_eps` are then its own.
-      meta_eps: epsilon of `reference_adam`.
+      architecture: the preconditioner: `BlockNetwork(num_layers, block_size, permutation)` as
+        published by default, `Diagonal`, `Global`, `Residual` or your own.
+      meta_optimizer: any optax transformation in place of `reference_adam(meta_learning_rate)`,
+        `reference_adam` with another epsilon among them; the rate is then its own.
       frozen: keep theta as it is; with the state of a learning run, uses what was learned.
       normalize_hypergradient: divide d by |g|^2 (online scaled gradient methods).
       clip_hypergradient: largest norm of d.
       skip_nonfinite: on NaN or infinite gradients, or a learning rate that is, emit zeros and
         keep theta and m (the counter, which schedules read, goes on).
-      mesh, mesh_axis: split theta and all state like it over this axis (the first, if not
-        said), so that state per device falls with the number of devices.
-      param_sharding: sharding, or tree of them, that updates and momentum are to have; for
-        automatic meshes, where the compiler may otherwise replicate them. Under explicit
-        meshes they keep the gradients' shardings.
+      sharding: how state is split over devices, see `Sharding`; by default it is not.
 
     Raises:
-      TypeError: complex or integer parameters, with their path; structural arguments that are
-        not Python ints; a state that is not LODO's.
-      ValueError: sizes below 1 (0 for num_layers), decay outside [0, 1), unknown permutation or
-        mesh axis, a mesh that can't be used; gradients that are missing or do not match the
+      TypeError: complex or integer parameters, with their path; an architecture that is none; a state
+        that is not LODO's.
+      ValueError: decay outside [0, 1); gradients that are missing or do not match the
         parameters' shapes or tree, with their path; state of another configuration; more than
-        200 GB of state.
+        200 GB of state (`StateTooLargeError`).
 
     Source: Liao, Dangovski, Foerster, Soljacic, "Learning to Optimize Quasi-Newton Methods",
     TMLR 2023, arXiv 2210.06171.
     """
-    return _transformation(_settings(**locals()), descend=True)
+    settings = _Settings(
+        learning_rate,
+        meta_learning_rate,
+        decay,
+        seed,
+        architecture,
+        meta_optimizer,
+        frozen,
+        normalize_hypergradient,
+        clip_hypergradient,
+        skip_nonfinite,
+        sharding,
+    )
+    return _transformation(settings, descend=True)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Float
+from jaxtyping import Array, DTypeLike, Float
 
 
 def _named_leaves(tree: Any) -> list[tuple[str, Any]]:
@@ -33,7 +33,7 @@ def check_params(params: Any) -> None:
             )
 
 
-def compute_dtype(params: Any) -> Any:
+def compute_dtype(params: Any) -> DTypeLike:
     """float64 if any leaf is, else float32: what momentum and weights are kept in."""
     wide = any(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(params))
     return jnp.float64 if wide else jnp.float32
@@ -93,7 +93,7 @@ def _sharded(leaf: Any) -> bool:
     return any(axis is not None for axis in jax.typeof(leaf).sharding.spec)
 
 
-def ravel(tree: Any, dtype: Any) -> Float[Array, " n"]:
+def ravel(tree: Any, dtype: DTypeLike) -> Float[Array, " n"]:
     """All leaves, in order, as one vector; leaves split over an explicit mesh are gathered."""
     flat = []
     for leaf in jax.tree.leaves(tree):

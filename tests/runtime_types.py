@@ -2,47 +2,52 @@
 
 `jaxtyping`'s import hook (tests/conftest.py) applies it: arguments, results and fields are checked against
 their annotations, shapes of arrays included. Only the tests pay for it.
+
+Arguments are checked when the function has returned: one that refuses a wrong argument by itself does so with
+its own error, which is what tests of bad input are about; one that takes it without a word fails here.
 """
 
 from __future__ import annotations
 
-import ast
-import functools
 import inspect
-import sys
+import re
+import types
+import typing
 from collections.abc import Callable
+from typing import Annotated, Any, Generic
 
 from beartype import BeartypeConf, beartype
+from beartype.vale import IsInstance
 
-_check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as static checkers have it
-
-
-@functools.cache
-def _names_for_checkers_only(module: str) -> frozenset[str]:
-    """Names that a module imports under `if TYPE_CHECKING`: heavy libraries, absent at run time."""
-    found = set()
-    for node in ast.parse(inspect.getsource(sys.modules[module])).body:
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            for statement in node.body:
-                if isinstance(statement, ast.Import | ast.ImportFrom):
-                    found |= {alias.asname or alias.name for alias in statement.names}
-    return frozenset(found)
+_beartype = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as static checkers have it
 
 
-def _names(annotation: object) -> set[str]:
-    """Names used in an annotation, kept as a string by `from __future__ import annotations`."""
-    try:
-        tree = ast.parse(annotation) if isinstance(annotation, str) else ast.Module([], [])
-    except SyntaxError:
-        return set()
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+def _is_generic_named_tuple(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, tuple) and issubclass(hint, Generic)
 
 
-def _resolvable(function: Callable) -> bool:
-    absent = _names_for_checkers_only(function.__module__)
-    return not absent or not any(absent & _names(a) for a in inspect.get_annotations(function).values())
+def _understood(hint: Any) -> Any:
+    """A hint as beartype takes it: of generic named tuples, which it does not know, the class is checked."""
+    origin, parameters = typing.get_origin(hint), typing.get_args(hint)
+    if _is_generic_named_tuple(origin or hint):
+        return Annotated[object, IsInstance[origin or hint]]
+    if origin in (None, typing.Literal, Annotated) or any(isinstance(p, list) for p in parameters):
+        return hint
+    inner = tuple(_understood(p) for p in parameters)
+    if origin in (typing.Union, types.UnionType):
+        return typing.Union[inner]  # noqa: UP007, of a tuple
+    return origin[inner] if inner else hint
+
+
+def _knows_the_result(function: Callable) -> bool:
+    """Whether this is the check after the call: jaxtyping makes one before it, too, without the result."""
+    names = inspect.signature(function).parameters
+    return any(re.fullmatch(r"ret\d+", name) for name in names)
 
 
 def check(function: Callable) -> Callable:
-    """`beartype`, except for functions whose annotations name what is imported for checkers only."""
-    return _check(function) if _resolvable(function) else function
+    """Beartype, after the call alone."""
+    if not _knows_the_result(function):
+        return function
+    function.__annotations__ = {name: _understood(hint) for name, hint in function.__annotations__.items()}
+    return _beartype(function)

@@ -7,22 +7,22 @@ fits, whatever its sizes, size rules and numbers of train and test pairs.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import DTypeLike, Float
 
 from compressarc.multitensor import Multitensor, Shape
-from compressarc.network.inputs import Grids, Signature, grids, segment_signs, segments, signature
+from compressarc.network.inputs import Grids, Signature, grids_on_host, segment_signs, segments, signature
 from compressarc.network.layers.share import PixelMeans
 from compressarc.network.padding import Padding, latent_masks, noise_places, positions, present
 from compressarc.network.parameters import Params, posterior_shapes
 from compressarc.puzzle import Canvas
 from compressarc.solver.candidates import TestOutputs
-
-if TYPE_CHECKING:
-    from compressarc.solver.step import Run
+from compressarc.solver.step import Run
 
 
 def room_for(statics: Iterable[Signature]) -> Signature:
@@ -60,26 +60,113 @@ def _pad(a: np.ndarray, shape: tuple[int, ...], fill: float = 0) -> np.ndarray:
     return out
 
 
-def _all_grids(a: np.ndarray, static: Signature, room: Signature, shape: tuple[int, ...], fill: float = 0):
-    """[own grids, ...] -> [all inputs, all outputs, ...]; fill where there is no known grid."""
-    e, examples = static.shape.examples, room.shape.examples
-    out = np.full((2 * examples, *shape), fill, a.dtype)
-    corner = tuple(slice(n) for n in a.shape[1:])
-    out[(slice(e), *corner)] = a[:e]
-    out[(slice(examples, examples + static.num_train), *corner)] = a[e:]
-    return out
+class _Segments(NamedTuple):
+    """All segments of a line, with room for those of a longer one."""
+
+    signs: Float[np.ndarray, "S n"]
+    valid: Float[np.ndarray, " S"]  # 0, or -inf where there are no more segments
+
+    @classmethod
+    def of(cls, own: int, room: int) -> _Segments:
+        spans = segments(own)
+        count = len(segments(room))
+        signs = _pad(segment_signs(spans, own), (count, room))
+        return cls(signs, _pad(np.zeros(len(spans)), (count,), -np.inf))
 
 
-def _segments(own: int, room: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Signs, validity and spans of all segments of a line of `own`, with room for those of `room`."""
-    spans = segments(own)
-    count = len(segments(room))
-    signs = _pad(segment_signs(spans, own), (count, room))
-    valid = _pad(np.zeros(len(spans)), (count,), -np.inf)
-    return signs, valid, _pad(spans.astype(float), (count, 2), 1)
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """A puzzle, and the room that it is laid into."""
+
+    static: Signature
+    room: Signature
+
+    def all_grids(self, a: np.ndarray, shape: tuple[int, ...], fill: float = 0) -> np.ndarray:
+        """[own grids, ...] -> [all inputs, all outputs, ...]; fill where there is no known grid."""
+        e, examples = self.static.shape.examples, self.room.shape.examples
+        out = np.full((2 * examples, *shape), fill, a.dtype)
+        corner = tuple(slice(n) for n in a.shape[1:])
+        out[(slice(e), *corner)] = a[:e]
+        out[(slice(examples, examples + self.static.num_train), *corner)] = a[e:]
+        return out
+
+    @functools.cached_property
+    def known(self) -> Float[np.ndarray, " G"]:
+        """1 for the grids that the loss knows."""
+        own, e = self.static, self.room.shape.examples
+        known = np.zeros(2 * e)
+        known[: own.shape.examples] = 1
+        known[e : e + own.num_train] = 1
+        return known
+
+    def crops(self, a: np.ndarray, shape: tuple[int, ...], fill: float) -> np.ndarray:
+        """[own tests, crops, ...] -> [tests of the room, *shape]; tests that are none repeat the first."""
+        laid = _pad(a, (len(a), *shape), fill)
+        return np.concatenate([laid, np.repeat(laid[:1], self.room.num_test - len(a), 0)])
+
+    def target(self, target: Float[np.ndarray, "G CY XP"]) -> Float[np.ndarray, "GG CCYY XXPP"]:
+        """One-hot targets with the room's colors, columns, rows and offsets."""
+        own, s, offsets = self.static.shape, self.room.shape, self.room.placements[1]
+        apart = target.reshape(-1, own.colors + 1, own.y, own.x, self.static.placements[1])
+        laid = self.all_grids(apart, (s.colors + 1, s.y, s.x, offsets))
+        return laid.reshape(len(laid), (s.colors + 1) * s.y, s.x * offsets)
+
+    def padding(self) -> Padding[np.ndarray]:
+        """What belongs to the puzzle."""
+        static, s, tests = self.static, self.room.shape, self.room.num_test
+        share, index = np.zeros(tests), np.full(tests, static.num_train)
+        share[: static.num_test] = 1 / static.num_test
+        index[: static.num_test] += np.arange(static.num_test)
+        uncertain = np.repeat([static.uncertain_inputs, static.uncertain_outputs], s.examples)
+        along_x, along_y = _Segments.of(static.shape.x, s.x), _Segments.of(static.shape.y, s.y)
+        return Padding(
+            **present(static.shape, s),
+            positions=positions(static.shape),
+            color_share=np.array(1 / static.shape.colors),
+            example_share=np.array(1 / static.shape.examples),
+            known=self.known,
+            uncertain=uncertain * self.known,
+            segments_x=along_x.signs,
+            segments_y=along_y.signs,
+            segments_x_valid=along_x.valid,
+            segments_y_valid=along_y.valid,
+            tests=index.astype(np.int32),
+            test_share=share,
+            noise=noise_places(static.shape, s),
+        )
+
+    def grids(self, plain: Grids[np.ndarray]) -> Grids[np.ndarray]:
+        """The puzzle's own arrays in the corners of the room's."""
+        s, offsets = self.room.shape, self.room.placements
+        e, x, y = s.examples, s.x, s.y
+        rows, columns = len(segments(x)), len(segments(y))
+        valid = self.all_grids(plain.valid, offsets, -np.inf)
+        valid[self.known == 0, 0, 0] = 0  # a grid that is none must not make infinities
+        return Grids(
+            union=_pad(plain.union, (x, y, e)),
+            means=PixelMeans(
+                plane_y=_pad(plain.means.plane_y, (x, y, e)),
+                plane_x=_pad(plain.means.plane_x, (x, y, e)),
+                row_x=_pad(plain.means.row_x, (x, e)),
+                column_y=_pad(plain.means.column_y, (y, e)),
+            ),
+            x_offset=_pad(plain.x_offset, (e, x)),
+            y_offset=_pad(plain.y_offset, (e, y)),
+            target=self.target(plain.target),
+            signs_x=self.all_grids(plain.signs_x, (offsets[0], x)),
+            signs_y=self.all_grids(plain.signs_y, (offsets[1], y)),
+            valid=valid,
+            crop_x=self.crops(plain.crop_x, (rows, x), 0),
+            crop_y=self.crops(plain.crop_y, (columns, y), 0),
+            crop_x_valid=self.crops(plain.crop_x_valid, (rows,), -np.inf),
+            crop_y_valid=self.crops(plain.crop_y_valid, (columns,), -np.inf),
+            crop_x_span=self.crops(plain.crop_x_span, (rows, 2), 1),
+            crop_y_span=self.crops(plain.crop_y_span, (columns, 2), 1),
+            padding=self.padding(),
+        )
 
 
-def padded_grids(canvas: Canvas, room: Signature, dtype=np.float32) -> Grids:
+def padded_grids(canvas: Canvas, room: Signature, dtype: DTypeLike = np.float32) -> Grids[np.ndarray]:
     """What the program reads of one puzzle, laid into a room. NumPy arrays.
 
     In a room that is the puzzle's own signature nothing is padded, and `Grids.padding` is None.
@@ -90,88 +177,22 @@ def padded_grids(canvas: Canvas, room: Signature, dtype=np.float32) -> Grids:
     if not fits(static, room):
         raise ValueError(f"a puzzle of {static} does not fit into {room}")
     if static == room:
-        return grids(canvas, dtype, as_numpy=True)
-    own, s = static.shape, room.shape
-    plain = grids(canvas, np.float64, as_numpy=True)
-    e, x, y, c = s.examples, s.x, s.y, s.colors + 1
-    offsets, tests = room.placements, room.num_test
-
-    target = plain.target.reshape(-1, own.colors + 1, own.y, own.x, static.placements[1])
-    target = _all_grids(target, static, room, (c, y, x, offsets[1])).reshape(2 * e, c * y, x * offsets[1])
-    valid = _all_grids(plain.valid, static, room, offsets, -np.inf)
-    known = np.zeros(2 * e)
-    known[: own.examples] = 1
-    known[e : e + static.num_train] = 1
-    valid[known == 0, 0, 0] = 0  # a grid that is none must not make infinities
-    uncertain = np.repeat([static.uncertain_inputs, static.uncertain_outputs], e) * known
-
-    segments_x, segments_y = _segments(own.x, x), _segments(own.y, y)
-
-    def crops(signs: np.ndarray, free: np.ndarray, spans: np.ndarray, count: int, n: int):
-        filler = tests - len(signs)  # test outputs that are none: the first crop of the first one
-        rows = [
-            _pad(a, (len(a), count, *more), f)
-            for a, more, f in ((signs, (n,), 0), (free, (), -np.inf), (spans, (2,), 1))
-        ]
-        return [np.concatenate([a, np.repeat(a[:1], filler, 0)]) for a in rows]
-
-    crop_x, free_x, span_x = crops(plain.crop_x, plain.crop_x_valid, plain.crop_x_span, len(segments_x[0]), x)
-    crop_y, free_y, span_y = crops(plain.crop_y, plain.crop_y_valid, plain.crop_y_span, len(segments_y[0]), y)
-    share = np.zeros(tests)
-    share[: static.num_test] = 1 / static.num_test
-    index = np.full(tests, static.num_train)
-    index[: static.num_test] += np.arange(static.num_test)
-    masks = present(own, s)
-    padding = Padding(
-        plane=masks["plane"],
-        line=masks["line"],
-        point=masks["point"],
-        positions=positions(own),
-        color_share=np.array(1 / own.colors),
-        example_share=np.array(1 / own.examples),
-        known=known,
-        uncertain=uncertain,
-        segments_x=segments_x[0],
-        segments_y=segments_y[0],
-        segments_x_valid=segments_x[1],
-        segments_y_valid=segments_y[1],
-        tests=index.astype(np.int32),
-        test_share=share,
-        noise=noise_places(own, s),
-    )
-    out = Grids(
-        union=_pad(plain.union, (x, y, e)),
-        means=PixelMeans(
-            plane_y=_pad(plain.means.plane_y, (x, y, e)),
-            plane_x=_pad(plain.means.plane_x, (x, y, e)),
-            row_x=_pad(plain.means.row_x, (x, e)),
-            column_y=_pad(plain.means.column_y, (y, e)),
-        ),
-        x_offset=_pad(plain.x_offset, (e, x)),
-        y_offset=_pad(plain.y_offset, (e, y)),
-        target=target,
-        signs_x=_all_grids(plain.signs_x, static, room, (offsets[0], x)),
-        signs_y=_all_grids(plain.signs_y, static, room, (offsets[1], y)),
-        valid=valid,
-        crop_x=crop_x,
-        crop_y=crop_y,
-        crop_x_valid=free_x,
-        crop_y_valid=free_y,
-        crop_x_span=span_x,
-        crop_y_span=span_y,
-        padding=padding,
-    )
-
-    def cast(a: np.ndarray) -> np.ndarray:
-        return a if a.dtype == np.int32 else a.astype(dtype)
-
-    return Grids(*(type(v)(*map(cast, v)) if isinstance(v, tuple) else cast(v) for v in out))
+        return grids_on_host(canvas, dtype)
+    laid = _Layout(static, room).grids(grids_on_host(canvas, np.float64))
+    return jax.tree.map(lambda a: a if a.dtype == np.int32 else a.astype(dtype), laid)
 
 
-def _map_shaped(run: Any, latent: Callable[[Multitensor], Multitensor], ema: Callable[[Any], Any]) -> Any:
+HostRun = Run[np.ndarray]
+Latents = Multitensor[np.ndarray]
+Averages = TestOutputs[np.ndarray]
+
+
+def _map_shaped(
+    run: HostRun, latent: Callable[[Latents], Latents], ema: Callable[[Averages], Averages]
+) -> HostRun:
     """Applies functions to what depends on the puzzle's shape: latents (moments included), averages."""
 
-    def params(p: Params) -> Params:
+    def params(p: Params[np.ndarray]) -> Params[np.ndarray]:
         posterior = p.posterior
         return p._replace(
             posterior=posterior._replace(mean=latent(posterior.mean), local=latent(posterior.local))
@@ -184,32 +205,32 @@ def _map_shaped(run: Any, latent: Callable[[Multitensor], Multitensor], ema: Cal
     return run._replace(params=params(run.params), optimizer=optimizer, ema=ema(run.ema))
 
 
-def without_padding(run: Run, static: Signature, room: Signature) -> Run:
+def without_padding(run: HostRun, static: Signature, room: Signature) -> HostRun:
     """A run's state (host arrays) as it would be without padding; `with_padding` is its inverse."""
     if static == room:
         return run
     masks, shapes = latent_masks(static.shape, room.shape), posterior_shapes(static.shape)
 
-    def latent(packed: Multitensor) -> Multitensor:
+    def latent(packed: Latents) -> Latents:
         parts = zip(packed, masks, shapes, strict=True)
         return Multitensor(*(np.asarray(a)[m].reshape(s) for a, m, s in parts))
 
     own, tests = static.shape, static.num_test
 
-    def ema(average: TestOutputs) -> TestOutputs:
+    def ema(average: Averages) -> Averages:
         logits = average.logits[: own.colors + 1, : own.x, : own.y, :tests]
         return TestOutputs(logits, average.x_mask[:tests, : own.x], average.y_mask[:tests, : own.y])
 
     return _map_shaped(run, latent, ema)
 
 
-def with_padding(run: Run, static: Signature, room: Signature) -> Run:
+def with_padding(run: HostRun, static: Signature, room: Signature) -> HostRun:
     """A run's state laid into a room: host arrays, zeros beyond the puzzle."""
     if static == room:
         return run
     masks, s = latent_masks(static.shape, room.shape), room.shape
 
-    def latent(packed: Multitensor) -> Multitensor:
+    def latent(packed: Latents) -> Latents:
         out = []
         for a, mask in zip(packed, masks, strict=True):
             laid = np.zeros(mask.shape, np.asarray(a).dtype)
@@ -217,7 +238,7 @@ def with_padding(run: Run, static: Signature, room: Signature) -> Run:
             out.append(laid)
         return Multitensor(*out)
 
-    def ema(average: TestOutputs) -> TestOutputs:
+    def ema(average: Averages) -> Averages:
         logits, x_mask, y_mask = (np.asarray(a) for a in average)
         t = room.num_test
         return TestOutputs(

@@ -11,19 +11,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Bool, Int, PRNGKeyArray, Shaped, UInt32
 
 from compressarc.config import Program
 from compressarc.network.inputs import Grids, Signature
 from compressarc.solver.program_cache import CompiledProgram, OnCompile, Spread, compiled_program
-from compressarc.solver.step import Run, StepInfo, _empty_infos, compiler_options, init, step
+from compressarc.solver.step import Run, StepInfo, compiler_options, empty_reports, init, loop, step
 
 AXIS = "run"
 _LANES = PartitionSpec(AXIS)
@@ -35,34 +35,47 @@ def lane_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     return Mesh(np.array(jax.devices() if devices is None else devices), (AXIS,))
 
 
-def lanes_of_steps(
-    runs: Run, data: Grids, count: Array, keys: Array, static: Signature, program: Program
-) -> tuple[Run, StepInfo]:
-    """Takes `count` steps of every lane: leading axis of runs, data and keys (uint32 key data).
+LaneKeys = UInt32[Array, "lanes 2"]
+"""The noise key of each lane, as data."""
+LaneStep = Callable[[Run[Array], Grids[Array], Array], tuple[Run[Array], StepInfo[Array]]]
+
+
+def steps_of_lanes(
+    runs: Run[Array],
+    data: Grids[Array],
+    count: Int[Array, ""],
+    keys: LaneKeys,
+    static: Signature,
+    program: Program,
+) -> tuple[Run[Array], StepInfo[Array]]:
+    """Takes `count` steps of every lane: leading axis of runs, data and keys.
 
     Returns the runs and what the steps report, [chunk, lane, ...].
     """
-    lanes = keys.shape[0]
-    empty = _empty_infos(static, program.chunk, runs.ema.logits.dtype)
-    room = jax.tree.map(lambda a: jnp.zeros((a.shape[0], lanes, *a.shape[1:]), a.dtype), empty)
+    one_lane = empty_reports(static, program.chunk, runs.ema.logits.dtype)
+    reports = jax.tree.map(lambda a: jnp.zeros((a.shape[0], len(keys), *a.shape[1:]), a.dtype), one_lane)
 
-    def one(run: Run, data: Grids, key: Array) -> tuple[Run, StepInfo]:
+    def one(
+        run: Run[Array], data: Grids[Array], key: UInt32[Array, "2"]
+    ) -> tuple[Run[Array], StepInfo[Array]]:
         return step(run, data, static, program, key=jax.random.wrap_key_data(key))
 
-    def body(i, carry):
-        runs, infos = carry
-        runs, info = jax.vmap(one)(runs, data, keys)
-        infos = jax.tree.map(
-            lambda all_, new: jax.lax.dynamic_update_index_in_dim(all_, new, i, 0), infos, info
-        )
-        return runs, infos
-
-    return jax.lax.fori_loop(0, count, body, (runs, room))
+    every = jax.vmap(one)
+    return loop(lambda runs: every(runs, data, keys), runs, count, reports)
 
 
-def _first_state(key: Array, places: Array | None, static: Signature, program: Program) -> Run:
+def _first_state(
+    key: UInt32[Array, "2"], places: Int[Array, " N"] | None, static: Signature, program: Program
+) -> Run[Array]:
     """One lane's state before the first step; places: `Padding.noise`, None without padding."""
     return init(static, program, key=jax.random.wrap_key_data(key), places=places)
+
+
+class _Loaded(NamedTuple):
+    """What the lanes work on, on the devices, lanes leading."""
+
+    data: Grids[Array]
+    keys: LaneKeys
 
 
 @dataclasses.dataclass
@@ -73,7 +86,7 @@ class Lanes:
     program: Program
     mesh: Mesh
     per_device: int
-    example: Grids  # of any puzzle in the room: only its shapes matter
+    example: Grids[np.ndarray]  # of any puzzle in the room: only its shapes matter
 
     def __post_init__(self) -> None:
         self.total = self.mesh.size * self.per_device
@@ -86,14 +99,18 @@ class Lanes:
         ]
         """The lanes that this process holds, ascending."""
         self._shapes = jax.eval_shape(lambda: init(self.static, self.program, key=jax.random.key(0)))
-        self._hosts: dict[int, tuple[Grids, np.ndarray]] = {}
+        self._hosts: dict[int, tuple[Grids[np.ndarray], UInt32[np.ndarray, "2"]]] = {}
         self._advance: CompiledProgram | None = None
         self._compiling = threading.Lock()
         self._known = threading.Event()  # whether it is in the cache, or compiled already
         self._cached = False
-        self._runs: Any = None
-        self._data: Any = None
-        self._keys: Any = None
+        self._runs: Run[Array] | None = None
+        self._loaded: _Loaded | None = None
+
+    @property
+    def program_key(self) -> Hashable:
+        """What the compiled step is known by in `program_cache`."""
+        return ("lanes", self.static, self.program, self.per_device)
 
     @property
     def compiled(self) -> bool:
@@ -105,27 +122,27 @@ class Lanes:
         """Whether any of this process's lanes has something to work on."""
         return bool(self._hosts)
 
-    def fill(self, lane: int, grids: Grids, key: PRNGKeyArray) -> None:
+    def fill(self, lane: int, grids: Grids[np.ndarray], key: PRNGKeyArray) -> None:
         """Sets what a lane of this process works on (NumPy arrays of the room's shapes)."""
         self._hosts[lane] = (grids, np.asarray(jax.random.key_data(key)))
-        self._data = None
+        self._loaded = None
 
-    def start(self, fresh: Mapping[int, PRNGKeyArray], restored: Mapping[int, Run] | None = None) -> None:
+    def start(
+        self, fresh: Mapping[int, PRNGKeyArray], restored: Mapping[int, Run[np.ndarray]] | None = None
+    ) -> None:
         """Gives lanes new states. All processes call it together, each with its own lanes.
 
         fresh: keys of the initial draw, for lanes that begin. restored: states of the room's
         shapes (host arrays), for lanes that go on; they must have been filled, all lanes once.
         """
-        self._upload()
+        data = self._upload().data
         zero = np.zeros(2, np.uint32)
         keys = {lane: np.asarray(jax.random.key_data(fresh[lane])) for lane in fresh}
         chosen = self._global({lane: np.array(lane in fresh) for lane in self.local})
         key_array = self._global({lane: keys.get(lane, zero) for lane in self.local})
-        if self._runs is None:
-            self._runs = self._zeros()
-        padding = self._data.padding
-        places = None if padding is None else padding.noise
-        self._runs = self._starter(self._runs, chosen, key_array, places)
+        places = None if data.padding is None else data.padding.noise
+        runs = self._zeros() if self._runs is None else self._runs
+        self._runs = self._starter(runs, chosen, key_array, places)
         if jax.process_count() > 1 or restored:
             restored = restored or {}
             blank = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), self._shapes)
@@ -133,10 +150,12 @@ class Lanes:
             chosen = self._global({lane: np.array(lane in restored) for lane in self.local})
             self._runs = self._replacer(self._runs, chosen, incoming)
 
-    def _chunk(self, runs: Run, rest: tuple[Grids, Array, Array]) -> tuple[Run, StepInfo]:
+    def _chunk(
+        self, runs: Run[Array], rest: tuple[Grids[Array], Int[Array, ""], LaneKeys]
+    ) -> tuple[Run[Array], StepInfo[Array]]:
         """One device's part of the step."""
         data, count, keys = rest
-        return lanes_of_steps(runs, data, count, keys, self.static, self.program)
+        return steps_of_lanes(runs, data, count, keys, self.static, self.program)
 
     def _local_shapes(self) -> tuple[Any, Any]:
         """Shapes of one device's arguments of `_chunk`."""
@@ -176,7 +195,7 @@ class Lanes:
 
     def _compile(self, on_compile: OnCompile | None) -> CompiledProgram:
         runs, (data, count, keys) = self._local_shapes()
-        infos = jax.eval_shape(lambda: _empty_infos(self.static, self.program.chunk, np.float32))
+        reports = jax.eval_shape(lambda: empty_reports(self.static, self.program.chunk, np.float32))
         everywhere = NamedSharding(self.mesh, PartitionSpec())
 
         def whole(tree: Any) -> Any:
@@ -190,7 +209,7 @@ class Lanes:
                 (_LANES,) * len(jax.tree.leaves(runs)),
                 (*(_LANES,) * len(jax.tree.leaves(data)), PartitionSpec(), _LANES),
             )
-            outs = (_LANES,) * len(jax.tree.leaves(runs)) + (_AFTER_STEPS,) * len(jax.tree.leaves(infos))
+            outs = (_LANES,) * len(jax.tree.leaves(runs)) + (_AFTER_STEPS,) * len(jax.tree.leaves(reports))
             return jax.shard_map(call, mesh=self.mesh, in_specs=ins, out_specs=outs, check_vma=False)
 
         number = jax.ShapeDtypeStruct((), np.int32, sharding=everywhere)
@@ -198,8 +217,8 @@ class Lanes:
             self._chunk,
             runs,
             (data, count, keys),
-            (runs, infos),
-            static=("lanes", self.static, self.program, self.per_device),
+            (runs, reports),
+            static=self.program_key,
             compiler_options=compiler_options(),
             spread=Spread(
                 name=repr([d.id for d in self.mesh.devices.flat]),
@@ -212,27 +231,31 @@ class Lanes:
     @property
     def text(self) -> str:
         """The compiled step, as the compiler prints it."""
+        return self._compiled().executable.as_text() or ""
+
+    def _compiled(self) -> CompiledProgram:
         self.compile()
         assert self._advance is not None
-        return self._advance.executable.as_text()
+        return self._advance
 
-    def advance(self, count: int) -> StepInfo:
+    def advance(self, count: int) -> StepInfo[Array]:
         """Takes `count` steps of all lanes; returns without waiting for them."""
-        self.compile()
-        assert self._advance is not None
+        advance, loaded = self._compiled(), self._loaded
+        if loaded is None:
+            raise ValueError("no lane has been started")
         number = jax.device_put(np.int32(count), NamedSharding(self.mesh, PartitionSpec()))
-        self._runs, infos = self._advance(self._runs, (self._data, number, self._keys))
-        return infos
+        self._runs, reports = advance(self._runs, (loaded.data, number, loaded.keys))
+        return reports
 
-    def infos(self, infos: StepInfo) -> dict[int, StepInfo]:
+    def reports(self, reports: StepInfo[Array]) -> dict[int, StepInfo[np.ndarray]]:
         """What this process's lanes reported, on the host: lane -> [chunk, ...]."""
-        parts = jax.tree.map(lambda a: self._on_host(a, 1), infos)
+        parts = jax.tree.map(lambda a: self._on_host(a, 1), reports)
         return {lane: jax.tree.map(lambda a, i=i: a[:, i], parts) for i, lane in enumerate(self.local)}
 
-    def state(self, lane: int) -> Run:
+    def state(self, lane: int) -> Run[np.ndarray]:
         """One of this process's lanes, on the host, in the room's shapes."""
 
-        def pick(a: Array) -> np.ndarray:
+        def pick(a: Shaped[Array, " lanes *rest"]) -> Shaped[np.ndarray, " *rest"]:
             for shard in a.addressable_shards:
                 span = shard.index[0]
                 low = span.start or 0
@@ -242,7 +265,7 @@ class Lanes:
 
         return jax.tree.map(pick, self._runs)
 
-    def _on_host(self, a: Array, axis: int) -> np.ndarray:
+    def _on_host(self, a: Shaped[Array, "..."], axis: int) -> Shaped[np.ndarray, "..."]:
         shards = sorted(a.addressable_shards, key=lambda s: s.index[axis].start or 0)
         return np.concatenate([np.asarray(s.data) for s in shards], axis)
 
@@ -250,11 +273,12 @@ class Lanes:
         """Arrays over all lanes from this process's lanes."""
         trees = [per_lane[lane] for lane in self.local]
 
-        def build(*leaves: Any) -> Array:
+        def build(*leaves: ArrayLike) -> Shaped[Array, "lanes ..."]:
             stacked = np.stack([np.asarray(leaf) for leaf in leaves])
             place = {lane: i for i, lane in enumerate(self.local)}
 
-            def part(index: tuple[slice, ...]) -> np.ndarray:
+            def part(index: tuple[slice, ...] | None) -> Shaped[np.ndarray, "lanes ..."]:
+                assert index is not None
                 low = index[0].start or 0
                 stop = self.total if index[0].stop is None else index[0].stop
                 return stacked[place[low] : place[low] + stop - low]
@@ -264,18 +288,21 @@ class Lanes:
 
         return jax.tree.map(build, *trees)
 
-    def _upload(self) -> None:
-        if self._data is not None:
-            return
+    def _upload(self) -> _Loaded:
+        if self._loaded is not None:
+            return self._loaded
         if not self._hosts:
             raise ValueError("no lane has been filled")
         spare = self._hosts[min(self._hosts)]  # lanes without a run repeat another's; nobody looks at them
         for lane in self.local:
             self._hosts.setdefault(lane, spare)
-        self._data = self._global({lane: self._hosts[lane][0] for lane in self.local})
-        self._keys = self._global({lane: self._hosts[lane][1] for lane in self.local})
+        self._loaded = _Loaded(
+            self._global({lane: self._hosts[lane][0] for lane in self.local}),
+            self._global({lane: self._hosts[lane][1] for lane in self.local}),
+        )
+        return self._loaded
 
-    def _zeros(self) -> Run:
+    def _zeros(self) -> Run[Array]:
         make = jax.jit(
             lambda: jax.tree.map(lambda s: jnp.zeros((self.total, *s.shape), s.dtype), self._shapes),
             out_shardings=self._sharding,
@@ -283,21 +310,26 @@ class Lanes:
         return make()
 
     @functools.cached_property
-    def _starter(self) -> Callable[..., Run]:
-        def one(run: Run, chosen: Array, key: Array, places: Array | None) -> Run:
+    def _starter(self) -> Callable[..., Run[Array]]:
+        def one(
+            run: Run[Array],
+            chosen: Bool[Array, ""],
+            key: UInt32[Array, "2"],
+            places: Int[Array, " N"] | None,
+        ) -> Run[Array]:
             new = _first_state(key, places, self.static, self.program)
             return jax.tree.map(lambda a, b: jnp.where(chosen, b, a), run, new)
 
         return self._elementwise(jax.vmap(one), 4)
 
     @functools.cached_property
-    def _replacer(self) -> Callable[..., Run]:
-        def one(run: Run, chosen: Array, new: Run) -> Run:
+    def _replacer(self) -> Callable[..., Run[Array]]:
+        def one(run: Run[Array], chosen: Bool[Array, ""], new: Run[Array]) -> Run[Array]:
             return jax.tree.map(lambda a, b: jnp.where(chosen, b, a), run, new)
 
         return self._elementwise(jax.vmap(one), 3)
 
-    def _elementwise(self, function: Callable[..., Run], arguments: int) -> Callable[..., Run]:
+    def _elementwise(self, function: Callable[..., Run[Array]], arguments: int) -> Callable[..., Run[Array]]:
         spread = jax.shard_map(
             function, mesh=self.mesh, in_specs=(_LANES,) * arguments, out_specs=_LANES, check_vma=False
         )

@@ -11,19 +11,21 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from compressarc.batch.bucket_shapes import padded_grids, with_padding, without_padding
+from compressarc.batch.bucket_shapes import HostRun, padded_grids, with_padding, without_padding
 from compressarc.batch.compile_ahead import CompileAhead, programs_ahead
 from compressarc.batch.lanes import Lanes, lane_mesh
 from compressarc.batch.plan import Bucket, Plan
-from compressarc.batch.records import Record
+from compressarc.batch.records import Record, RunStatus
+from compressarc.batch.schedule import Agreement, Item, Schedule, flags
 from compressarc.batch.store import RunFolder
 from compressarc.network.components import leading_components
 from compressarc.network.inputs import Signature, signature
@@ -31,12 +33,7 @@ from compressarc.solver.candidates import BURN_IN_STEPS
 from compressarc.solver.checkpoints import Saved
 from compressarc.solver.history import History
 from compressarc.solver.program_cache import forget
-from compressarc.solver.step import Run, StepInfo
-
-Item = tuple[str, int]
-"""A run: puzzle and seed."""
-
-_ENDED, _STOP, _BUSY = 1, 2, 4
+from compressarc.solver.step import StepInfo
 
 BURN_IN_END = BURN_IN_STEPS
 """Steps whose votes hardly count; none can settle before."""
@@ -49,7 +46,7 @@ class Standing:
     best: tuple[int, ...] = ()  # numbers of the answers, in order
     since: int = 0  # steps
 
-    def judge(self, scores: np.ndarray, step: int) -> None:
+    def judge(self, scores: Float[np.ndarray, " answers"], step: int) -> None:
         """Takes the score table after so many steps; equal scores rank by first appearance."""
         best = tuple(np.lexsort((np.arange(len(scores)), -scores))[:2].tolist())
         if best != self.best:
@@ -62,14 +59,11 @@ class Standing:
 
 def standings(history: History, chunk: int) -> Iterator[tuple[int, Standing]]:
     """The standing at the end of each chunk of a run: what it was judged by, or would have been."""
-    scores, now = np.full(len(history.ranking), -np.inf), Standing()
-    for step in range(history.steps):
-        for number, weight in zip(history.proposals[step], history.weights[step], strict=True):
-            if weight > -np.inf:  # not of a skipped step
-                scores[number] = np.logaddexp(scores[number], float(weight))
-        if (step + 1) % chunk == 0:
-            now.judge(scores, step + 1)
-            yield step + 1, now
+    now = Standing()
+    for step, scores in enumerate(history.scores_over_time(), 1):
+        if step % chunk == 0:
+            now.judge(scores, step)
+            yield step, now
 
 
 @dataclasses.dataclass
@@ -121,71 +115,83 @@ class _Bucket:
         checkpoint_every: int,
         deadline: float | None,
         tell: Tell,
-    ):
+    ) -> None:
         self.folder, self.bucket, self.settings = folder, bucket, folder.settings
         self.config = folder.settings.config
         self.lanes = lanes
         self.checkpoint_every, self.deadline, self.tell = checkpoint_every, deadline, tell
         self.mine: dict[int, _Active] = {}  # by lane
         self.first = jax.process_index() == 0
+        self._chunks = 0
+        self._pending: StepInfo[Array] | None = (
+            None  # reports of a chunk under way, whose votes are not counted yet
+        )
+        self._counted = time.perf_counter()  # until when the lanes' time has been counted
         self._refreshed = time.monotonic()
         self._busy_elsewhere = 0  # lanes of other processes that had a run, when last heard of
 
     def run(self, items: Sequence[Item]) -> bool:
         """Works through the items. Returns whether it got to the end (and was not stopped)."""
-        if any(flag & _STOP for flag in self._exchange((), self._out_of_time())):
+        schedule = Schedule.of(items)
+        if self._agree((), self._out_of_time()).stop:
             return False
-        queue = list(items)
-        owner: dict[int, Item] = {}  # every lane of every process
-        pending: StepInfo | None = None
-        boundary = 0
-        spent = time.perf_counter()
         while True:
-            free = [lane for lane in range(self.lanes.total) if lane not in owner]
-            arrivals = dict(zip(free, queue, strict=False))
-            del queue[: len(arrivals)]
-            owner |= arrivals
-            if not owner:
-                break
-            if arrivals:
-                if pending is not None:  # what the lanes' former runs did belongs to nobody else
-                    self._absorb(pending, spent)
-                    pending = None
-                self._begin({k: v for k, v in arrivals.items() if k in self.lanes.local})
-                if boundary == 0:  # compilation takes so long that a stop may have been asked for
-                    stop = self._event("begun") or self._out_of_time()
-                    if any(flag & _STOP for flag in self._exchange((), stop)):
-                        self._save(final=True)
-                        return False
-                spent = time.perf_counter()
-            infos = self.lanes.advance(self.config.chunk)
-            boundary += 1
-            if pending is not None:
-                spent = self._absorb(pending, spent)
-            due = boundary % self.checkpoint_every == 0
-            # Wait for the last steps of a run, rather than take a chunk for nothing.
-            last = any(a.steps + self.config.chunk >= self.config.steps for a in self.mine.values())
-            pending = infos
-            if due or last or self._out_of_time():
-                spent = self._absorb(pending, spent)
-                pending = None
-            over = self._retire()
-            if due and pending is None:
-                self._save()
-            stop = self._event("chunk") or self._out_of_time()
-            flags = self._exchange(over, stop)
-            for lane, flag in enumerate(flags):
-                if flag & _ENDED:
-                    owner.pop(lane, None)
-            if self.first and (due or any(flag & _ENDED for flag in flags)):
+            schedule, arrivals = schedule.filled(self.lanes.total)
+            if not schedule.owners:
+                return True
+            if arrivals and not self._admit(arrivals):
+                return False
+            ended = self._take_chunk()
+            agreed = self._agree(ended, self._event("chunk") or self._out_of_time())
+            schedule = schedule.without(agreed.ended)
+            if self.first and (self._due or agreed.ended):
                 self.folder.write_submission()
-            if any(flag & _STOP for flag in flags):
-                if pending is not None:
-                    self._absorb(pending, spent)
+            if agreed.stop:
+                if self._pending is not None:
+                    self._absorb_pending()
                     self._retire()
                 self._save(final=True)
                 return False
+
+    @property
+    def _due(self) -> bool:
+        """Whether checkpoints are due after the chunk just taken."""
+        return self._chunks % self.checkpoint_every == 0
+
+    def _admit(self, arrivals: Mapping[int, Item]) -> bool:
+        """Puts runs into free lanes; False if a stop was asked for before the first chunk."""
+        self._absorb_pending()  # what the lanes' former runs did belongs to nobody else
+        self._begin({lane: item for lane, item in arrivals.items() if lane in self.lanes.local})
+        if self._chunks == 0:  # compilation takes so long that a stop may have been asked for
+            stop = self._event("begun") or self._out_of_time()
+            if self._agree((), stop).stop:
+                self._save(final=True)
+                return False
+        self._counted = time.perf_counter()
         return True
+
+    def _take_chunk(self) -> list[int]:
+        """Takes a chunk of steps in all lanes; returns those of this process's whose runs have ended.
+
+        The votes of a chunk are counted while the next one runs, except where something waits for them.
+        """
+        reports = self.lanes.advance(self.config.chunk)
+        self._chunks += 1
+        self._absorb_pending()
+        self._pending = reports
+        # Wait for the last steps of a run, rather than take a chunk for nothing.
+        last = any(a.steps + self.config.chunk >= self.config.steps for a in self.mine.values())
+        if self._due or last or self._out_of_time():
+            self._absorb_pending()
+        ended = self._retire()
+        if self._due:
+            self._save()
+        return ended
+
+    def _absorb_pending(self) -> None:
+        if self._pending is not None:
+            self._counted = self._absorb(self._pending, self._counted)
+            self._pending = None
 
     def _event(self, kind: Literal["compiling", "begun", "chunk"], *, cached: bool = False) -> bool:
         active = tuple((a.name, a.seed, a.steps) for a in self.mine.values())
@@ -197,15 +203,21 @@ class _Bucket:
 
     def _begin(self, arrivals: dict[int, Item]) -> None:
         """Puts runs into lanes; all processes together, each with its own."""
-        fresh: dict[int, Any] = {}
-        restored: dict[int, Run] = {}
+        fresh: dict[int, PRNGKeyArray] = {}
+        restored: dict[int, HostRun] = {}
         for lane, item in arrivals.items():
             self._take(lane, item, fresh, restored)
         self._fill_first()
         self.lanes.start(fresh, restored)
-        self.lanes.compile(lambda cached: self._event("compiling", cached=cached) and None)
 
-    def _take(self, lane: int, item: Item, fresh: dict[int, Any], restored: dict[int, Any]) -> None:
+        def told(cached: bool) -> None:
+            self._event("compiling", cached=cached)
+
+        self.lanes.compile(told)
+
+    def _take(
+        self, lane: int, item: Item, fresh: dict[int, PRNGKeyArray], restored: dict[int, HostRun]
+    ) -> None:
         """Puts a run into one of this process's lanes, from its checkpoint if there is one."""
         name, seed = item
         puzzle = self.folder.puzzles[name]
@@ -215,12 +227,12 @@ class _Bucket:
         saved = self._restored(name, seed)
         if saved is None:
             fresh[lane] = init_key
-            record = Record(History.empty(), "running", 0.0)
+            record = Record(History.empty(), RunStatus.RUNNING, 0.0)
         else:
             run, history = saved
             restored[lane] = with_padding(jax.tree.map(np.asarray, run), static, self.bucket.room)
             before = self.folder.record(name, seed)
-            record = Record(history, "running", 0.0 if before is None else before.seconds)
+            record = Record(history, RunStatus.RUNNING, 0.0 if before is None else before.seconds)
         standing = Standing()
         if self.settings.settle is not None:
             for _, standing in standings(record.history, self.config.chunk):  # noqa: B007, the last one
@@ -230,7 +242,10 @@ class _Bucket:
 
     def _restored(self, name: str, seed: int) -> Saved | None:
         """What a run goes on from; where all its checkpoints are damaged it begins anew, and that is said."""
-        note = lambda text: self.tell(Event("note", (), 0, text=text)) and None  # noqa: E731
+
+        def note(text: str) -> None:
+            self.tell(Event("note", (), 0, text=text))
+
         try:
             return self.folder.checkpoints(name, seed).restore(note)
         except ValueError as error:
@@ -247,9 +262,9 @@ class _Bucket:
                 self.lanes.local[0], padded_grids(puzzle.canvas, self.bucket.room), jax.random.key(0)
             )
 
-    def _absorb(self, infos: StepInfo, since: float) -> float:
+    def _absorb(self, reports: StepInfo[Array], since: float) -> float:
         """Votes of a chunk; returns the time at which it was done."""
-        per_lane = self.lanes.infos(infos)
+        per_lane = self.lanes.reports(reports)
         now = time.perf_counter()
         devices = len(self.lanes.local) / self.lanes.per_device
         for lane, active in self.mine.items():
@@ -267,11 +282,11 @@ class _Bucket:
             count = min(config.chunk, config.steps - history.steps)
             colors = self.folder.puzzles[active.name].canvas.colors
             if not history.append(info, count, colors):
-                active.record.status = "non_finite"
+                active.record.status = RunStatus.NON_FINITE
             elif history.steps >= config.steps:
-                active.record.status = "finished"
+                active.record.status = RunStatus.FINISHED
             elif self._settled(active):
-                active.record.status = "settled"
+                active.record.status = RunStatus.SETTLED
             self.folder.log("steps", active.name, active.seed, history.steps)
         return now
 
@@ -289,7 +304,7 @@ class _Bucket:
         for lane in over:
             active = self.mine.pop(lane)
             record = active.record
-            if record.status == "finished":
+            if record.status == RunStatus.FINISHED:
                 run = without_padding(self.lanes.state(lane), active.static, self.bucket.room)
                 record.components = leading_components(run.params, active.static)
             self.folder.save_record(active.name, active.seed, record, result=False)
@@ -318,17 +333,13 @@ class _Bucket:
         for name in sorted({active.name for active in self.mine.values()} if refresh else ()):
             self.folder.write_result(name)
 
-    def _exchange(self, over: Iterable[int], stop: bool) -> list[int]:
-        """What every lane's process says of it: ended, or that all should stop."""
-        own = np.zeros(self.lanes.total, np.int32)
-        own[list(over)] = _ENDED
-        own[self.lanes.local] |= _STOP * stop
-        own[list(self.mine)] |= _BUSY
-        if jax.process_count() == 1:
-            return own.tolist()
-        flags = np.asarray(multihost_utils.process_allgather(own)).max(0).tolist()
-        self._busy_elsewhere = sum(bool(flag & _BUSY) for flag in flags) - len(self.mine)
-        return flags
+    def _agree(self, ended: Iterable[int], stop: bool) -> Agreement:
+        """Tells all processes which of this one's lanes have ended and whether it asks for a stop."""
+        own = flags(self.lanes.total, local=self.lanes.local, ended=ended, busy=self.mine, stop=stop)
+        several = jax.process_count() > 1
+        agreed = Agreement.of(np.asarray(multihost_utils.process_allgather(own)) if several else own[None])
+        self._busy_elsewhere = agreed.busy - len(self.mine)
+        return agreed
 
 
 PARTIAL_RESULTS_EVERY = 60.0
@@ -406,20 +417,17 @@ def run_batch(
     """
     plan = folder.plan if plan is None else plan
     deadline = None if budget is None else time.monotonic() + budget
-    first, several = jax.process_index() == 0, jax.process_count() > 1
-    whole = True
     buckets = [(number, bucket) for number, bucket in enumerate(plan.buckets) if unfinished(folder, bucket)]
     programs = CompileAhead(
         [functools.partial(lanes_of, folder, bucket, mesh) for _, bucket in buckets], programs_ahead()
     )
+    first, whole = jax.process_index() == 0, True
     if first:
         folder.write_missing_results()
-    if several:  # nobody may begin to write while others read what is left
-        multihost_utils.sync_global_devices("begin of batch")
+    _together("begin of batch")
     for place, (number, bucket) in enumerate(buckets):
         items = unfinished(folder, bucket)
-        if several:  # nobody may begin to write while others read what is left
-            multihost_utils.sync_global_devices(f"bucket {number}")
+        _together(f"bucket {number}")
 
         def told(event: Event, number: int = number) -> bool:
             return bool(tell(event._replace(bucket=number)))
@@ -433,16 +441,21 @@ def run_batch(
             deadline=deadline,
             tell=told,
         )
-        if several:
-            multihost_utils.sync_global_devices(f"end of bucket {number}")
-            if first:  # two processes may have counted one puzzle's votes at once, each without the other's
-                folder.recount_seeds(bucket.puzzles)
+        _together(f"end of bucket {number}")
+        if first and jax.process_count() > 1:
+            # Two processes may have counted one puzzle's votes at once, each without the other's.
+            folder.recount_seeds(bucket.puzzles)
         if len(plan.buckets) > 1:
             forget()
         if not whole:
             break
-    if several:
-        multihost_utils.sync_global_devices("end of batch")
+    _together("end of batch")
     if first:
         folder.write_submission()
     return whole
+
+
+def _together(name: str) -> None:
+    """Waits for all processes: none may begin to write while others read what is left."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

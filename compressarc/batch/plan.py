@@ -14,11 +14,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int, Shaped
 
 from compressarc.batch.bucket_shapes import common_room, room_for
 from compressarc.batch.device_model import DeviceModel
 from compressarc.multitensor import Shape
 from compressarc.network.inputs import Signature
+
+Members = Int[np.ndarray, "_"]
+"""Indices of the shapes of one group."""
+Shapes = Float[np.ndarray, "*groups 4"]
+"""Numbers of examples, colors, rows and columns."""
+Works = Float[np.ndarray, "*groups"]
 
 
 def work(shape: Shape) -> int:
@@ -26,36 +33,38 @@ def work(shape: Shape) -> int:
     return shape.examples * (shape.colors + 1) * (shape.x + 1) * (shape.y + 1)
 
 
-def _work_of(rows: np.ndarray) -> np.ndarray:
-    return rows[..., 0] * (rows[..., 1] + 1) * (rows[..., 2] + 1) * (rows[..., 3] + 1)
+def _work_of(rows: Shapes) -> Works:
+    return np.asarray(rows[..., 0] * (rows[..., 1] + 1) * (rows[..., 2] + 1) * (rows[..., 3] + 1))
 
 
-def _rows(statics: Sequence[Signature]) -> np.ndarray:
+def _rows(statics: Sequence[Signature]) -> Float[np.ndarray, "shapes 4"]:
     return np.array([[s.shape.examples, s.shape.colors, s.shape.x, s.shape.y] for s in statics], float)
 
 
 class _Groups:
     """A partition of shapes, with the cost of each group; merging, moving, splitting."""
 
-    def __init__(self, rows: np.ndarray, counts: np.ndarray, slots: int):
+    def __init__(
+        self, rows: Float[np.ndarray, "shapes 4"], counts: Shaped[np.ndarray, " shapes"], slots: int
+    ) -> None:
         self.rows, self.counts, self.slots = rows, counts, slots
 
-    def cost(self, largest: np.ndarray, number: np.ndarray) -> np.ndarray:
+    def cost(self, largest: Shapes, number: Shaped[np.ndarray, "*groups"]) -> Works:
         """Work of `number` runs in rooms of this shape: whole waves of `slots` lanes."""
-        return np.ceil(number / self.slots) * self.slots * _work_of(largest)
+        return np.asarray(np.ceil(number / self.slots) * self.slots * _work_of(largest))
 
-    def total(self, groups: list[np.ndarray]) -> float:
+    def total(self, groups: list[Members]) -> float:
         tops = np.array([self.rows[g].max(0) for g in groups])
         return float(self.cost(tops, np.array([self.counts[g].sum() for g in groups])).sum())
 
-    def merged(self, groups: list[np.ndarray], number: int) -> list[np.ndarray]:
+    def merged(self, groups: list[Members], number: int) -> list[Members]:
         """Merges the cheapest pair until `number` groups are left."""
         groups = list(groups)
         tops = np.array([self.rows[g].max(0) for g in groups])
         sizes = np.array([self.counts[g].sum() for g in groups], float)
         costs = self.cost(tops, sizes)
 
-        def extra(i: int) -> np.ndarray:
+        def extra(i: int) -> Float[np.ndarray, " groups"]:
             joint = np.maximum(tops[i], tops)
             row = self.cost(joint, sizes[i] + sizes) - costs[i] - costs
             row[i] = np.inf
@@ -66,14 +75,14 @@ class _Groups:
             i, j = sorted(divmod(int(table.argmin()), len(groups)))
             groups[i] = np.concatenate([groups[i], groups[j]])
             tops[i], sizes[i] = np.maximum(tops[i], tops[j]), sizes[i] + sizes[j]
-            costs[i] = self.cost(tops[i], sizes[i])
+            costs[i] = self.cost(tops[i], np.asarray(sizes[i]))
             del groups[j]
             tops, sizes, costs = (np.delete(a, j, 0) for a in (tops, sizes, costs))
             table = np.delete(np.delete(table, j, 0), j, 1)
             table[i] = table[:, i] = extra(i)
         return groups
 
-    def settled(self, groups: list[np.ndarray]) -> list[np.ndarray]:
+    def settled(self, groups: list[Members]) -> list[Members]:
         """Moves single shapes to where they cost least, until no move helps."""
         members = [list(g) for g in groups]
         improved = True
@@ -87,7 +96,7 @@ class _Groups:
                 sizes = np.array([self.counts[g].sum() for g in members], float)
                 rest = [j for j in members[home] if j != i]
                 costs = self.cost(tops, sizes)
-                less = costs[home] - self.cost(self.rows[rest].max(0), self.counts[rest].sum())
+                less = costs[home] - self.cost(self.rows[rest].max(0), np.asarray(self.counts[rest].sum()))
                 more = self.cost(np.maximum(tops, self.rows[i]), sizes + self.counts[i]) - costs
                 more[home] = np.inf
                 best = int(more.argmin())
@@ -97,7 +106,7 @@ class _Groups:
                     improved = True
         return [np.array(g) for g in members]
 
-    def refined(self, groups: list[np.ndarray], rounds: int, rng: np.random.Generator) -> list[np.ndarray]:
+    def refined(self, groups: list[Members], rounds: int, rng: np.random.Generator) -> list[Members]:
         """Dissolves a few neighboring groups at a time and merges their shapes anew; keeps what is better."""
         best = self.settled(groups)
         value, number = self.total(best), len(groups)
@@ -118,7 +127,7 @@ class _Groups:
                 best, value = trial, cost
         return self.settled(best)
 
-    def settled_within(self, kept: list[np.ndarray], fresh: list[np.ndarray]) -> list[np.ndarray]:
+    def settled_within(self, kept: list[Members], fresh: list[Members]) -> list[Members]:
         """As `settled`, for the fresh groups alone."""
         index = np.concatenate(fresh)
         place = {int(i): k for k, i in enumerate(index)}

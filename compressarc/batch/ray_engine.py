@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from compressarc.batch.mesh_engine import Event, Item, Tell, lanes_of, run_bucket, silent, unfinished
+from compressarc.batch.mesh_engine import Event, Tell, lanes_of, run_bucket, silent, unfinished
+from compressarc.batch.schedule import Item
 from compressarc.batch.store import RunFolder
 from compressarc.solver.program_cache import forget
 
@@ -30,10 +31,6 @@ def require_ray() -> Any:
     return ray
 
 
-_last_bucket: list[int] = []
-"""What this worker has compiled for."""
-
-
 def _work(
     folder: str, number: int, items: Sequence[Item], checkpoint_every: int, until: float | None, cache: str
 ) -> list[Item]:
@@ -46,9 +43,8 @@ def _work(
         jax.config.update("jax_compilation_cache_dir", cache)
     run = RunFolder(folder)
     bucket = run.plan.buckets[number]
-    if _last_bucket != [number]:
-        forget()
-        _last_bucket[:] = [number]
+    lanes = lanes_of(run, bucket, lane_mesh(jax.local_devices()[:1]))
+    forget(but_for=lanes.program_key)  # the worker's former tasks may have been of other buckets
     left = [item for item in items if not run.ended(*item)]
     remaining = None if until is None else until - time.time()
     if remaining is not None and remaining <= 0:
@@ -58,7 +54,7 @@ def _work(
         run,
         bucket,
         left,
-        lanes=lanes_of(run, bucket, lane_mesh(jax.local_devices()[:1])),
+        lanes=lanes,
         checkpoint_every=checkpoint_every,
         deadline=deadline,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,15 +71,24 @@ class WholeSplit:
         return cls(tests, tuple(map(str, data["unknown"])))
 
 
+class RunStatus(enum.StrEnum):
+    """How far one run of a batch is."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    SETTLED = "settled"  # its two best answers stood still for `BatchSettings.settle` steps
+    NON_FINITE = "non_finite"  # ten steps in a row were not finite; answers are those until then
+
+
 @dataclasses.dataclass
 class Record:
     """What one run (a puzzle with one seed) has done so far."""
 
     history: History
-    status: str  # running, or how it ended
+    status: RunStatus
     seconds: float  # share of the batch's time in steps
     components: dict[str, np.ndarray] | None = None  # `latents.leading_components`, when it finished
 
     @property
     def ended(self) -> bool:
-        return self.status != "running"
+        return self.status is not RunStatus.RUNNING

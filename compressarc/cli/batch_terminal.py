@@ -12,6 +12,7 @@ from rich.table import Table
 
 from compressarc.batch.device_model import DeviceModel
 from compressarc.batch.plan import Plan, estimate, work
+from compressarc.batch.records import RunStatus
 from compressarc.files import printable
 from compressarc.score import describe_split
 
@@ -189,7 +190,7 @@ def show_summary(
     def line(text: str) -> None:
         console.print(printable(text, 2000), markup=False, highlight=False, soft_wrap=True)
 
-    running = sum(r["status"] == "running" for r in results.values())
+    running = sum(r["status"] == RunStatus.RUNNING for r in results.values())
     puzzles = f"{len(run.names)} puzzle{'' if len(run.names) == 1 else 's'}"
     line(
         f"{run.folder}: {len(results) - running} of {puzzles} done"

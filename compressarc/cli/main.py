@@ -132,7 +132,7 @@ def _run_score(command: Score) -> int:
 def _run_batch(command: Batch) -> int:
     from compressarc.cli.batch import run_batch_command
 
-    return run_batch_command(command, make_console(), _use_cache, _given)
+    return run_batch_command(command, make_console(), _use_cache)
 
 
 def _run_report(command: Report) -> int:
@@ -191,9 +191,6 @@ def _run_compare(command: Compare) -> int:
     return 0
 
 
-_given: set[str] = set()
-"""Options that were typed, as far as a default could mean something else."""
-
 _COMMANDS = {
     Solve: _run_solve,
     Analyze: _run_analyze,
@@ -243,22 +240,30 @@ def _one_line(message: Warning | str, *_: object, **__: object) -> None:
     say(f"warning: {text.splitlines()[0] if text else type(message).__name__}")
 
 
-def _parsed(arguments: Sequence[str] | None) -> Any:
+def _parse(arguments: Sequence[str] | None, batch: Batch | None = None) -> Any:
+    """The command; batch: where the defaults of `batch` come from, if not from its class."""
     Command = (
         Annotated[Solve, tyro.conf.subcommand("solve")]
         | Annotated[Show, tyro.conf.subcommand("show")]
         | Annotated[List, tyro.conf.subcommand("list")]
         | Annotated[Analyze, tyro.conf.subcommand("analyze")]
         | Annotated[Score, tyro.conf.subcommand("score")]
-        | Annotated[Batch, tyro.conf.subcommand("batch")]
+        | Annotated[Batch, tyro.conf.subcommand("batch", default=Batch() if batch is None else batch)]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Compare, tyro.conf.subcommand("compare")]
         | Annotated[Submission, tyro.conf.subcommand("submission")]
     )
-    typed = sys.argv[1:] if arguments is None else arguments
-    _given.clear()
-    _given.update(a.split("=")[0].replace("_", "-") for a in typed if a.startswith("--"))
     return tyro.cli(Command, prog="compressarc", args=arguments, description=__doc__)
+
+
+def _parsed(arguments: Sequence[str] | None) -> Any:
+    """The command; what is not said of a batch to be resumed is as its folder has it."""
+    command = _parse(arguments)
+    if not isinstance(command, Batch) or not command.resume:
+        return command
+    from compressarc.cli.batch import resumed
+
+    return _parse(arguments, resumed(command))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -101,7 +101,7 @@ class _Scorer:
         split = self.splits.setdefault(title, _Split(title, {}, {}, unknown, touched=True))
         split.truth |= run.puzzles
         split.outputs |= run.split_outputs()
-        answers = {
+        answers: dict[str, list[Attempt]] = {
             name: [tuple(as_grid(g, f"{path}: {name}") for g in a["grids"]) for a in result["answers"]]
             for name, result in run.results().items()
         }

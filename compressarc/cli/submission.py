@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,7 @@ class _Merge:
     splits: dict[tuple[str, str], dict[str, int]] = dataclasses.field(default_factory=dict)
     """(data set, split) that batches are of -> test inputs of its puzzles"""
 
-    def add(self, path: Path, tell) -> None:
+    def add(self, path: Path, tell: Callable[[str], None]) -> None:
         """Adds a share. Where two hold one puzzle, the one with more steps counts, and that is said."""
         for name, entry in self._share(path).items():
             before = self.entries.get(name)
@@ -144,7 +144,7 @@ def run_submission_command(command: Submission, console: Console) -> int:
     return 1 if missing or blank or merge.problems else 0
 
 
-def _name(line, names: Sequence[str], what: str) -> None:
+def _name(line: Callable[[str], None], names: Sequence[str], what: str) -> None:
     if names:
         more = ", ..." if len(names) > _NAMED else ""
         line(f"{len(names)} {what}: {', '.join(names[:_NAMED])}{more}")

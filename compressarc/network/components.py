@@ -1,37 +1,39 @@
 """What a run's surviving tensors say at its end, on the host: for the report page.
 
-The decoder's mean output (noise left out, where `analyze.components` averages 100 samples),
-in NumPy, type by type: no program is compiled for it.
+`leading_components` takes the decoder's mean output (noise left out) in NumPy, type by type: no
+program is compiled for it. `components` averages 100 samples.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from compressarc.multitensor import TYPES, Multitensor, unpack
+from compressarc.multitensor import (
+    DIRECTED_SETS,
+    LATENT_WIDTH,
+    PLAIN_SETS,
+    TYPES,
+    Multitensor,
+    tied_to,
+    unpack,
+)
 from compressarc.network.inputs import Signature
-from compressarc.network.layers.decode import decode
-from compressarc.network.parameters import Params, standard_normal
-
-if TYPE_CHECKING:
-    pass
-
-
-from compressarc.multitensor import DIRECTED_SETS, LATENT_WIDTH, PLAIN_SETS, tied_to
-from compressarc.network.layers.decode import CAPACITY_FLOOR, CAPACITY_SCALE, TARGET_RATE
+from compressarc.network.layers.decode import CAPACITY_FLOOR, CAPACITY_SCALE, TARGET_RATE, decode
 from compressarc.network.layers.normalize import EPSILON
+from compressarc.network.parameters import Params, standard_normal
 
 SURVIVING_NATS = 1.0
 
 
-def mean_decoded(params: Params, static: Signature) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def mean_decoded(
+    params: Params[np.ndarray], static: Signature
+) -> tuple[dict[str, Float[np.ndarray, "..."]], Float[np.ndarray, "18"]]:
     """Each type's mean decoder output without bias, axes of the type and channel; KL in nats (18,).
 
     params: of a run without padding, host arrays.
@@ -60,7 +62,7 @@ def mean_decoded(params: Params, static: Signature) -> tuple[dict[str, np.ndarra
     return out, kl
 
 
-def leading_components(params: Params, static: Signature) -> dict[str, np.ndarray]:
+def leading_components(params: Params[np.ndarray], static: Signature) -> dict[str, Float[np.ndarray, "..."]]:
     """The strongest component of every tensor of more than 1 nat, largest KL first.
 
     Returns: type code -> values on the type's axes, scaled to max |value| = 1.
@@ -96,16 +98,16 @@ class Component:
 
 @functools.partial(jax.jit, static_argnames=("static", "samples"))
 def mean_decoder_output(
-    params: Params, key: PRNGKeyArray, *, static: Signature, samples: int = SAMPLES
-) -> tuple[Multitensor, Array]:
+    params: Params[Array], key: PRNGKeyArray, *, static: Signature, samples: int = SAMPLES
+) -> tuple[Multitensor[Array], Float[Array, "18"]]:
     """Decoder outputs averaged over latent samples, and the KL per type in nats."""
 
-    def one(key: PRNGKeyArray):
+    def one(key: PRNGKeyArray) -> tuple[Multitensor[Array], Float[Array, "18"]]:
         noise = standard_normal(key, static.shape, params.heads.color_bias.dtype)
         weight, bias = params.decode_weight.by_group(), params.decode_bias.by_group()
         return decode(params.posterior, noise, weight, bias, static.shape)
 
-    def add(total, key):
+    def add(total: Multitensor[Array], key: PRNGKeyArray) -> tuple[Multitensor[Array], Float[Array, "18"]]:
         stream, kl = one(key)
         return jax.tree.map(jnp.add, total, stream), kl
 
@@ -115,7 +117,7 @@ def mean_decoder_output(
 
 
 def components(
-    params: Params, static: Signature, *, key: PRNGKeyArray, top: int = 3, samples: int = SAMPLES
+    params: Params[Array], static: Signature, *, key: PRNGKeyArray, top: int = 3, samples: int = SAMPLES
 ) -> list[Component]:
     """Leading components of every tensor with more than 1 nat, strongest tensor first.
 

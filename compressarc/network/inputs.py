@@ -6,14 +6,14 @@ Puzzles with equal signatures share one compiled program, whatever their pixels 
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, DTypeLike, Float, Int, Shaped
 
-from compressarc.multitensor import Shape
+from compressarc.multitensor import ArrayT, Shape
 from compressarc.network.layers.share import PixelMeans
 from compressarc.network.padding import Padding
 from compressarc.puzzle import Canvas
@@ -39,24 +39,26 @@ class Signature:
         return self.shape.examples - self.num_train if self.tests is None else self.tests
 
 
-class Grids(NamedTuple):
+class Grids(NamedTuple, Generic[ArrayT]):
     """The puzzle's pixels and sizes as arrays. G known grids: all inputs, then train outputs."""
 
-    union: Float[Array, "X Y E"]  # 1 inside the input or output rectangle
-    means: PixelMeans
-    x_offset: Float[Array, "E X"]  # -1000 beyond the taller of input and output, else 0
-    y_offset: Float[Array, "E Y"]
-    target: Float[Array, "G CY XP"]  # one-hot target: [(color, y), (row, y offset)]
-    signs_x: Float[Array, "G O X"]  # +1 in each placement of the grid along x, -1 elsewhere
-    signs_y: Float[Array, "G P Y"]
-    valid: Float[Array, "G O P"]  # 0 where the placement fits on the canvas, else -inf
-    crop_x: Float[Array, "T L X"]  # as signs_x, for the candidates' crops of the test outputs
-    crop_y: Float[Array, "T M Y"]
-    crop_x_valid: Float[Array, "T L"]
-    crop_y_valid: Float[Array, "T M"]
-    crop_x_span: Float[Array, "T L 2"]  # [offset, length] of each crop
-    crop_y_span: Float[Array, "T M 2"]
-    padding: Padding | None = None  # where the arrays are larger than the puzzle (`room.padded_grids`)
+    union: Float[ArrayT, "X Y E"]  # 1 inside the input or output rectangle
+    means: PixelMeans[ArrayT]
+    x_offset: Float[ArrayT, "E X"]  # -1000 beyond the taller of input and output, else 0
+    y_offset: Float[ArrayT, "E Y"]
+    target: Float[ArrayT, "G CY XP"]  # one-hot target: [(color, y), (row, y offset)]
+    signs_x: Float[ArrayT, "G O X"]  # +1 in each placement of the grid along x, -1 elsewhere
+    signs_y: Float[ArrayT, "G P Y"]
+    valid: Float[ArrayT, "G O P"]  # 0 where the placement fits on the canvas, else -inf
+    crop_x: Float[ArrayT, "T L X"]  # as signs_x, for the candidates' crops of the test outputs
+    crop_y: Float[ArrayT, "T M Y"]
+    crop_x_valid: Float[ArrayT, "T L"]
+    crop_y_valid: Float[ArrayT, "T M"]
+    crop_x_span: Float[ArrayT, "T L 2"]  # [offset, length] of each crop
+    crop_y_span: Float[ArrayT, "T M 2"]
+    padding: Padding[ArrayT] | None = (
+        None  # where the arrays are larger than the puzzle (`room.padded_grids`)
+    )
 
 
 def signature(canvas: Canvas) -> Signature:
@@ -74,25 +76,27 @@ def signature(canvas: Canvas) -> Signature:
     )
 
 
-def segments(n: int) -> np.ndarray:
+def segments(n: int) -> Int[np.ndarray, "S 2"]:
     """[offset, length] of all segments of a line of n, by length, then offset."""
     return np.array([(o, length) for length in range(1, n + 1) for o in range(n - length + 1)])
 
 
-def segment_signs(spans: np.ndarray, n: int) -> np.ndarray:
+def segment_signs(spans: Shaped[np.ndarray, "S 2"], n: int) -> Float[np.ndarray, "S n"]:
     """+1 inside each segment, -1 outside: [segments, n]."""
     place = np.arange(n)
     inside = (place >= spans[:, :1]) & (place < spans[:, :1] + spans[:, 1:])
     return np.where(inside, 1.0, -1.0)
 
 
-def _fixed_length(length: int, count: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+def _fixed_length(length: int, count: int, n: int) -> tuple[Int[np.ndarray, "O 2"], Float[np.ndarray, " O"]]:
     """The first `count` offsets of a segment of given length, and 0 / -inf for which fit."""
     spans = np.stack([np.arange(count), np.full(count, length)], -1)
     return spans, np.where(spans.sum(-1) <= n, 0.0, -np.inf)
 
 
-def _crops(canvas: Canvas, axis: int, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _crops(
+    canvas: Canvas, axis: int, n: int
+) -> tuple[Float[np.ndarray, "T L n"], Float[np.ndarray, "T L"], Int[np.ndarray, "T L 2"]]:
     """Signs, validity and spans of the crops to choose from, per test output."""
     if canvas.size_known:
         lengths = canvas.sizes[canvas.num_train :, 1, axis]
@@ -103,7 +107,7 @@ def _crops(canvas: Canvas, axis: int, n: int) -> tuple[np.ndarray, np.ndarray, n
     return signs, np.stack([v for _, v in parts]), np.stack([s for s, _ in parts])
 
 
-def _targets(canvas: Canvas, num_offsets: int) -> np.ndarray:
+def _targets(canvas: Canvas, num_offsets: int) -> Float[np.ndarray, "G CY XP"]:
     """One-hot known grids, moved right by every y offset: [G, (C+1) Y, X P]."""
     shape = canvas.shape
     grids = [(e, 0) for e in range(shape.examples)] + [(e, 1) for e in range(canvas.num_train)]
@@ -117,14 +121,19 @@ def _targets(canvas: Canvas, num_offsets: int) -> np.ndarray:
     return out.reshape(len(grids), -1, shape.x * num_offsets)
 
 
-def _weights(mask: np.ndarray, axis: int, masked: bool) -> np.ndarray:
+def _weights(mask: Float[np.ndarray, "..."], axis: int, masked: bool) -> Float[np.ndarray, "..."]:
     if not masked:
         return np.full(mask.shape, 1 / mask.shape[axis])
     return mask / (mask.sum(axis, keepdims=True) + MEAN_EPSILON)
 
 
-def grids(canvas: Canvas, dtype=jnp.float32, *, as_numpy: bool = False) -> Grids:
-    """The arrays the program reads, for one puzzle; as_numpy: leave them on the host."""
+def grids(canvas: Canvas, dtype: DTypeLike = jnp.float32) -> Grids[Array]:
+    """The arrays the program reads, for one puzzle."""
+    return jax.tree.map(jnp.asarray, grids_on_host(canvas, dtype))
+
+
+def grids_on_host(canvas: Canvas, dtype: DTypeLike = np.float32) -> Grids[np.ndarray]:
+    """As `grids`, left on the host."""
     shape = canvas.shape
     static = signature(canvas)
     union = np.asarray(canvas.masks.any(-1)).transpose(1, 2, 0).astype(float)
@@ -156,8 +165,4 @@ def grids(canvas: Canvas, dtype=jnp.float32, *, as_numpy: bool = False) -> Grids
         crop_x_span=crop_x[2],
         crop_y_span=crop_y[2],
     )
-
-    def cast(a: np.ndarray) -> Array:
-        return np.asarray(a, dtype) if as_numpy else jnp.asarray(a, dtype)
-
-    return jax.tree.map(cast, out)
+    return jax.tree.map(lambda a: np.asarray(a, dtype), out)

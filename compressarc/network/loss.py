@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, DTypeLike, Float, Int, Shaped
 
 from compressarc.network.inputs import Grids, Signature, segment_signs, segments
 from compressarc.network.model import Output
@@ -28,31 +28,33 @@ class Loss(NamedTuple):
     per_grid: Float[Array, " G"]  # negative log-likelihood of each known grid
 
     @property
-    def total_kl(self) -> Array:
+    def total_kl(self) -> Float[Array, ""]:
         return self.kl.sum()
 
     @property
-    def reconstruction(self) -> Array:
+    def reconstruction(self) -> Float[Array, ""]:
         return self.per_grid.sum()
 
     @property
-    def total(self) -> Array:
+    def total(self) -> Float[Array, ""]:
         return self.total_kl + RECONSTRUCTION_WEIGHT * self.reconstruction
 
 
-def _coefficients(step: Array, uncertain: np.ndarray | Array, dtype) -> tuple[Array, Array]:
+def _coefficients(
+    step: Int[Array, ""], uncertain: Shaped[np.ndarray | Array, " G"], dtype: DTypeLike
+) -> tuple[Float[Array, " G"], Float[Array, " G"]]:
     """c1 and c2 for each grid: 0.01^r and 0.1^r, r falling from 1 to 0 over 100 steps."""
     r = jnp.maximum(0, 1 - step.astype(dtype) / WARMUP_STEPS)
     r = r * jnp.asarray(uncertain, dtype)
     return 0.01**r, 0.1**r
 
 
-def _known(output: Array, num_train: int) -> Array:
+def _known(output: Float[Array, "*axes E 2"], num_train: int) -> Float[Array, "*axes G"]:
     """[..., E, 2] -> [..., G]: all inputs, then the train outputs."""
     return jnp.concatenate([output[..., 0], output[..., :num_train, 1]], axis=-1)
 
 
-def _pixel_scores(output: Output, grids: Grids, static: Signature) -> Float[Array, "G O P"]:
+def _pixel_scores(output: Output, grids: Grids[Array], static: Signature) -> Float[Array, "G O P"]:
     """K(o, p): log-probability of each known grid's pixels at every placement."""
     shape = static.shape
     c, x, y = shape.colors + 1, shape.x, shape.y
@@ -70,7 +72,7 @@ def _pixel_scores(output: Output, grids: Grids, static: Signature) -> Float[Arra
     return jnp.asarray(diagonal.reshape(offsets_x, x * x), score.dtype) @ score
 
 
-def _all_segments(n: int) -> tuple[np.ndarray, float]:
+def _all_segments(n: int) -> tuple[Float[np.ndarray, "S n"], float]:
     """Signs of all segments of a line, and nothing that forbids one."""
     return segment_signs(segments(n), n), 0.0
 
@@ -78,21 +80,22 @@ def _all_segments(n: int) -> tuple[np.ndarray, float]:
 def _mask_scores(
     mask: Float[Array, "G n"],
     signs: Float[Array, "G O n"],
-    valid: Array,
-    uncertain: np.ndarray | Array,
-    every: tuple[np.ndarray | Array, float | Array],
-):
+    valid: Float[Array, "G O"],
+    uncertain: Shaped[np.ndarray | Array, " G"],
+    every: tuple[Float[np.ndarray | Array, "S n"], float | Float[Array, " S"]],
+) -> Float[Array, "G O"]:
     """Log-probability of each placement along one axis: A(o) - log Z, [G, O]."""
     scores = jnp.einsum("gon,gn->go", signs, mask)
     log_z = jax.nn.logsumexp(scores + valid, axis=1)
     if isinstance(uncertain, jax.Array) or uncertain.any():
         all_signs, all_valid = every
-        log_z_any = jax.nn.logsumexp(mask @ jnp.asarray(all_signs, mask.dtype).T + all_valid, axis=1)
+        valid_any = jnp.reshape(jnp.asarray(all_valid, mask.dtype), (1, -1))
+        log_z_any = jax.nn.logsumexp(mask @ jnp.asarray(all_signs, mask.dtype).T + valid_any, axis=1)
         log_z = jnp.where(jnp.asarray(uncertain) > 0, log_z_any, log_z)
     return scores - log_z[:, None]
 
 
-def loss_terms(output: Output, grids: Grids, static: Signature, step: Array) -> Loss:
+def loss_terms(output: Output, grids: Grids[Array], static: Signature, step: Int[Array, ""]) -> Loss:
     """All terms of the loss at a (0-based) training step.
 
     Where the size is certain, a placement that leaves the grid's own rectangle still

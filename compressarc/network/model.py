@@ -39,7 +39,9 @@ class Output(NamedTuple):
     kl: Float[Array, "18"]  # nats per type, in the order of TYPES
 
 
-def block(x: Multitensor, layer: Layer, grids: Grids, static: Signature, variant: Variant) -> Multitensor:
+def block(
+    x: Multitensor[Array], layer: Layer[Array], grids: Grids[Array], static: Signature, variant: Variant
+) -> Multitensor[Array]:
     """One of the four blocks."""
     shape, pad = static.shape, grids.padding
     up, down, hidden = layer.share_up, layer.share_down, layer.nonlinear
@@ -72,9 +74,9 @@ def block(x: Multitensor, layer: Layer, grids: Grids, static: Signature, variant
 
 
 def forward(
-    params: Params,
-    noise: Multitensor,
-    grids: Grids,
+    params: Params[Array],
+    noise: Multitensor[Array],
+    grids: Grids[Array],
     static: Signature,
     variant: Variant = Variant(),  # noqa: B008, frozen
 ) -> Output:
@@ -86,7 +88,7 @@ def forward(
     weight, bias = params.decode_weight.by_group(), params.decode_bias.by_group()
     x, kl = decode(params.posterior, noise, weight, bias, shape, grids.padding)
 
-    def one(x: Multitensor, layer: Layer) -> tuple[Multitensor, None]:
+    def one(x: Multitensor[Array], layer: Layer[Array]) -> tuple[Multitensor[Array], None]:
         return block(x, layer, grids, static, variant), None
 
     if x.plane_directed.size > KEPT_ELEMENTS:
@@ -95,13 +97,16 @@ def forward(
     return Output(*heads(x, params, grids, shape), kl)
 
 
-def heads(x: Multitensor, params: Params, grids: Grids, shape: Shape) -> tuple[Array, Array, Array]:
+def heads(
+    x: Multitensor[Array], params: Params[Array], grids: Grids[Array], shape: Shape
+) -> tuple[Float[Array, "C1 X Y E 2"], Float[Array, "E X 2"], Float[Array, "E Y 2"]]:
     """Color logits from type 11011, row and column masks from 10010 and 10001."""
     head = params.heads
-    colors = x.plane[1:] @ head.color_weight + HEAD_BIAS_SCALE * head.color_bias
+    bias = head.color_bias[None, None, None, None]
+    colors = x.plane[1:] @ head.color_weight + HEAD_BIAS_SCALE * bias
     logits = jnp.concatenate([jnp.zeros_like(colors[:1]), colors], axis=0)
     logits = without_colors_beyond(logits, grids.padding)
-    lines = (x.line[0] @ head.mask_weight + head.mask_bias).transpose(1, 0, 2)
+    lines = (x.line[0] @ head.mask_weight + head.mask_bias[None, None]).transpose(1, 0, 2)
     x_mask = lines[:, : shape.x] + grids.x_offset[..., None]
     y_mask = lines[:, shape.x :] + grids.y_offset[..., None]
     return logits, x_mask, y_mask

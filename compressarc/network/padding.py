@@ -14,14 +14,14 @@ A program without padding has `None` in place of all this and pays nothing for i
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from compressarc.multitensor import GROUPS, LATENT_WIDTH, TYPES, Group, Shape, norm_types
+from compressarc.multitensor import GROUPS, LATENT_WIDTH, TYPES, ArrayT, Group, Shape, norm_types
 
 NEVER = -1e9
 """Logit of a color that the puzzle has not: no infinity, whose product with zero is no number."""
@@ -34,34 +34,32 @@ class Part(NamedTuple):
     inverse: Float[Array, " types"]  # 1 / positions of each type, directions included
 
 
-class Padding(NamedTuple):
+class Padding(NamedTuple, Generic[ArrayT]):
     """One puzzle's own part of larger arrays."""
 
-    plane: Float[Array, "C+1 X Y E"]
-    line: Float[Array, "C+1 X+Y E"]
-    point: Float[Array, "C+1 E+1"]
-    positions: Float[Array, "18"]  # elements of each type, without channels
-    color_share: Float[Array, ""]  # 1 / number of colors
-    example_share: Float[Array, ""]  # 1 / number of examples
-    known: Float[Array, " G"]  # 1 for grids the loss knows; G: all inputs, then all outputs
-    uncertain: Float[Array, " G"]  # 1 where the loss treats the grid's size as unknown
-    segments_x: Float[Array, "S X"]  # signs of all segments of the puzzle's rows
-    segments_y: Float[Array, "R Y"]
-    segments_x_valid: Float[Array, " S"]  # 0, or -inf where there are no more segments
-    segments_y_valid: Float[Array, " R"]
-    tests: Int[Array, " T"]  # which examples are tests
-    test_share: Float[Array, " T"]  # 1 / number of tests, 0 beyond
-    noise: Int[Array, " N"]  # place of each latent in the unpadded posterior, -1 beyond
-
-    def part(self, group: Group) -> Part:
-        """What concerns one packed array."""
-        index = np.array([TYPES.index(code) for code in norm_types(group)])
-        return Part(getattr(self, group.space), 1 / self.positions[index])
+    plane: Float[ArrayT, "C+1 X Y E"]
+    line: Float[ArrayT, "C+1 X+Y E"]
+    point: Float[ArrayT, "C+1 E+1"]
+    positions: Float[ArrayT, "18"]  # elements of each type, without channels
+    color_share: Float[ArrayT, ""]  # 1 / number of colors
+    example_share: Float[ArrayT, ""]  # 1 / number of examples
+    known: Float[ArrayT, " G"]  # 1 for grids the loss knows; G: all inputs, then all outputs
+    uncertain: Float[ArrayT, " G"]  # 1 where the loss treats the grid's size as unknown
+    segments_x: Float[ArrayT, "S X"]  # signs of all segments of the puzzle's rows
+    segments_y: Float[ArrayT, "R Y"]
+    segments_x_valid: Float[ArrayT, " S"]  # 0, or -inf where there are no more segments
+    segments_y_valid: Float[ArrayT, " R"]
+    tests: Int[ArrayT, " T"]  # which examples are tests
+    test_share: Float[ArrayT, " T"]  # 1 / number of tests, 0 beyond
+    noise: Int[ArrayT, " N"]  # place of each latent in the unpadded posterior, -1 beyond
 
 
-def part(padding: Padding | None, group: Group) -> Part | None:
-    """`padding.part(group)`, or None if there is no padding."""
-    return None if padding is None else padding.part(group)
+def part(padding: Padding[Array] | None, group: Group) -> Part | None:
+    """What concerns one packed array, None if there is no padding."""
+    if padding is None:
+        return None
+    index = np.array([TYPES.index(code) for code in norm_types(group)])
+    return Part(getattr(padding, group.space), 1 / padding.positions[index])
 
 
 def no_gradient(where: Part | None) -> Part | None:
@@ -72,21 +70,21 @@ def no_gradient(where: Part | None) -> Part | None:
 _LEADING = {"plane": 4, "line": 3, "point": 2}
 
 
-def _shaped(where: Part, x: Array, group: Group) -> Array:
+def _shaped(where: Part, x: Float[Array, "..."], group: Group) -> Float[Array, "..."]:
     return where.mask[(..., *(None,) * (x.ndim - _LEADING[group.space]))]
 
 
-def inside(where: Part, x: Array, group: Group) -> Array:
+def inside(where: Part, x: Float[Array, "..."], group: Group) -> Bool[Array, "..."]:
     """Bool, broadcasts against x, a packed array of `group` in any layout behind the leading axes."""
     return _shaped(where, x, group) > 0
 
 
-def masked(x: Array, where: Part | None, group: Group) -> Array:
+def masked(x: Float[Array, "*axes"], where: Part | None, group: Group) -> Float[Array, "*axes"]:
     """X, a packed array of `group` in any layout behind the leading axes, zero beyond the puzzle."""
     return x if where is None else x * _shaped(where, x, group)
 
 
-def present(own: Shape, room: Shape) -> dict[str, np.ndarray]:
+def present(own: Shape, room: Shape) -> dict[str, Bool[np.ndarray, "..."]]:
     """Masks of planes, lines and points: bool, the puzzle's own entries in the room."""
     color = np.arange(room.colors + 1) <= own.colors
     x, y = np.arange(room.x) < own.x, np.arange(room.y) < own.y
@@ -99,7 +97,7 @@ def present(own: Shape, room: Shape) -> dict[str, np.ndarray]:
     }
 
 
-def latent_masks(own: Shape, room: Shape) -> list[np.ndarray]:
+def latent_masks(own: Shape, room: Shape) -> list[Bool[np.ndarray, "..."]]:
     """Masks of the packed posterior arrays, in the order of `GROUPS`, channels included."""
     masks, out = present(own, room), []
     for group in GROUPS:
@@ -111,18 +109,20 @@ def latent_masks(own: Shape, room: Shape) -> list[np.ndarray]:
     return out
 
 
-def noise_places(own: Shape, room: Shape) -> np.ndarray:
+def noise_places(own: Shape, room: Shape) -> Int[np.ndarray, " N"]:
     """For each latent of the room, in storage order, its place in the unpadded posterior, or -1."""
     inside = np.concatenate([mask.ravel() for mask in latent_masks(own, room)])
     return np.where(inside, np.cumsum(inside) - 1, -1).astype(np.int32)
 
 
-def positions(shape: Shape) -> np.ndarray:
+def positions(shape: Shape) -> Float[np.ndarray, "18"]:
     """Elements of each type, without channels."""
     return np.array([np.prod(shape.axes(code)) for code in TYPES], float)
 
 
-def without_colors_beyond(logits: Array, padding: Padding | None) -> Array:
+def without_colors_beyond(
+    logits: Float[Array, "C1 X Y E 2"], padding: Padding[Array] | None
+) -> Float[Array, "C1 X Y E 2"]:
     """Color logits [C+1, X, Y, E, 2] with colors the puzzle has not out of the question."""
     if padding is None:
         return logits

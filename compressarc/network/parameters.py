@@ -9,11 +9,11 @@ forward pass, whatever the puzzle; the posterior comes on top.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, DTypeLike, Float, Int, PRNGKeyArray, Shaped
 
 from compressarc.multitensor import (
     DIRECTED_SETS,
@@ -24,6 +24,8 @@ from compressarc.multitensor import (
     PLAIN_SETS,
     PLAIN_WIDTH,
     TYPES,
+    ArrayT,
+    Group,
     Multitensor,
     Shape,
     map_groups,
@@ -40,61 +42,62 @@ POSTERIOR_STD = 0.01
 HEAD_BIAS_SCALE = 100.0
 
 
-class Sets(NamedTuple):
+class Sets(NamedTuple, Generic[ArrayT]):
     """One weight per tied set of types: plain and directed types differ in width."""
 
-    plain: Array  # [..., 6, inputs, outputs], sets in the order of PLAIN_SETS
-    directed: Array  # [..., 8, inputs, outputs], sets in the order of DIRECTED_SETS
+    plain: Shaped[ArrayT, "*layers 6 inputs outputs"]  # sets in the order of PLAIN_SETS
+    directed: Shaped[ArrayT, "*layers 8 inputs outputs"]  # sets in the order of DIRECTED_SETS
 
-    def by_group(self) -> Multitensor:
-        """The slice of sets that belongs to each packed array (after any layer axis)."""
-        return Multitensor(*((self.directed if g.directed else self.plain)[g.sets] for g in GROUPS))
+    def by_group(self) -> Multitensor[ArrayT]:
+        """The slice of sets that belongs to each packed array; without layer axes."""
+        arrays: tuple[Any, Any] = self.plain, self.directed
+        return Multitensor(*(arrays[g.directed][g.sets] for g in GROUPS))
 
 
-class Linear(NamedTuple):
+class Linear(NamedTuple, Generic[ArrayT]):
     """Reads from the residual stream and writes back to it."""
 
-    into: Sets
-    out: Sets
+    into: Sets[ArrayT]
+    out: Sets[ArrayT]
 
 
-class SweepLinear(NamedTuple):
+class SweepLinear(NamedTuple, Generic[ArrayT]):
     """As `Linear`, for the directional layers (types 10111 and 11111 only)."""
 
-    into: Float[Array, "*layers 2 8 4"]
-    out: Float[Array, "*layers 2 4 8"]
+    into: Float[ArrayT, "*layers 2 8 4"]
+    out: Float[ArrayT, "*layers 2 4 8"]
 
 
-class Layer(NamedTuple):
+class Layer(NamedTuple, Generic[ArrayT]):
     """Weights of one block; stacked over the four blocks in `Params`."""
 
-    share_up: Linear
-    softmax: Linear  # out: the types' [2 (2^k - 1), C] weights one below the other
-    cummax: SweepLinear
-    shift: SweepLinear
-    direction_symmetric: Float[Array, "*layers 6 10 8 8"]
-    direction_line: Float[Array, "*layers 2 18 8 8"]
-    nonlinear: Linear
-    share_down: Linear
+    share_up: Linear[ArrayT]
+    softmax: Linear[ArrayT]  # out: the types' [2 (2^k - 1), C] weights one below the other
+    cummax: SweepLinear[ArrayT]
+    shift: SweepLinear[ArrayT]
+    direction_symmetric: Float[ArrayT, "*layers 6 10 8 8"]
+    direction_line: Float[ArrayT, "*layers 2 18 8 8"]
+    nonlinear: Linear[ArrayT]
+    share_down: Linear[ArrayT]
 
 
-class Heads(NamedTuple):
+class Heads(NamedTuple, Generic[ArrayT]):
     """Readings of the final stream: colors from 11011, masks from 10010 and 10001."""
 
-    color_weight: Float[Array, "16 2"]
-    color_bias: Float[Array, "2"]  # used times 100
-    mask_weight: Float[Array, "16 2"]
-    mask_bias: Float[Array, "2"]
+    color_weight: Float[ArrayT, "16 2"]
+    color_bias: Float[ArrayT, "2"]  # used times 100
+    mask_weight: Float[ArrayT, "16 2"]
+    mask_bias: Float[ArrayT, "2"]
 
 
-class Params(NamedTuple):
+class Params(NamedTuple, Generic[ArrayT]):
     """Everything that is trained for one puzzle."""
 
-    posterior: Posterior
-    decode_weight: Sets
-    decode_bias: Sets
-    layers: Layer
-    heads: Heads
+    posterior: Posterior[ArrayT]
+    decode_weight: Sets[ArrayT]
+    decode_bias: Sets[ArrayT]
+    layers: Layer[ArrayT]
+    heads: Heads[ArrayT]
 
 
 class _Normal(NamedTuple):
@@ -104,7 +107,7 @@ class _Normal(NamedTuple):
     inputs: int
 
 
-def _sets(inputs: tuple[int, int], outputs: tuple[int, int], *lead: int) -> Sets:
+def _sets(inputs: tuple[int, int], outputs: tuple[int, int], *lead: int) -> Sets[_Normal]:
     """Weights of plain and directed types, with these numbers of inputs and outputs."""
     return Sets(
         _Normal((*lead, len(PLAIN_SETS), inputs[0], outputs[0]), inputs[0]),
@@ -115,12 +118,12 @@ def _sets(inputs: tuple[int, int], outputs: tuple[int, int], *lead: int) -> Sets
 _STREAM = (PLAIN_WIDTH, DIRECTED_WIDTH)
 
 
-def _linear(width: int) -> Linear:
+def _linear(width: int) -> Linear[_Normal]:
     both = (width, width)
     return Linear(_sets(_STREAM, both, NUM_LAYERS), _sets(both, _STREAM, NUM_LAYERS))
 
 
-def _sweep() -> SweepLinear:
+def _sweep() -> SweepLinear[_Normal]:
     n, width = DIRECTED_WIDTH, sweep.WIDTH
     return SweepLinear(_Normal((NUM_LAYERS, 2, n, width), n), _Normal((NUM_LAYERS, 2, width, n), width))
 
@@ -157,22 +160,22 @@ def _weights() -> dict[str, Any]:
     }
 
 
-def softmax_out_by_group(out: Sets) -> Multitensor:
+def softmax_out_by_group(out: Sets[ArrayT]) -> Multitensor[ArrayT]:
     """The softmax layer's output weights (one block, no layer axis) per packed array."""
 
-    def part(group):
+    def part(group: Group) -> ArrayT:
         types = DIRECTED_SETS if group.directed else PLAIN_SETS
         rows = softmax_layer.out_rows(types)
-        weight = out.directed if group.directed else out.plain
+        weight: Any = out.directed if group.directed else out.plain
         return weight[rows[group.sets.start].start : rows[group.sets.stop - 1].stop]
 
     return Multitensor(*(part(group) for group in GROUPS))
 
 
-def posterior_shapes(shape: Shape) -> Multitensor:
+def posterior_shapes(shape: Shape) -> Multitensor[tuple[int, ...]]:
     """Shapes of the packed posterior arrays (plain points without the slot no type owns)."""
 
-    def one(group):
+    def one(group: Group) -> tuple[int, ...]:
         axes = group.axes(shape)
         if group.space == "point" and not group.directed:
             axes = (axes[0] - 1, *axes[1:])
@@ -181,7 +184,9 @@ def posterior_shapes(shape: Shape) -> Multitensor:
     return Multitensor(*(one(group) for group in GROUPS))
 
 
-def standard_normal(key: PRNGKeyArray, shape: Shape, dtype, places: Array | None = None) -> Multitensor:
+def standard_normal(
+    key: PRNGKeyArray, shape: Shape, dtype: DTypeLike, places: Int[Array, " N"] | None = None
+) -> Multitensor[Array]:
     """One standard-normal draw for the whole posterior, cut into its packed arrays.
 
     places: for each latent its place in the draw, -1 for none (`Padding.noise`). With
@@ -199,7 +204,7 @@ def standard_normal(key: PRNGKeyArray, shape: Shape, dtype, places: Array | None
     return Multitensor(*out)
 
 
-def init_params(shape: Shape, *, key: PRNGKeyArray, places: Array | None = None) -> Params:
+def init_params(shape: Shape, *, key: PRNGKeyArray, places: Int[Array, " N"] | None = None) -> Params[Array]:
     """Draws the initial parameters for a puzzle of the given shape, float32.
 
     The decoder's weights depend on the key alone, not on the puzzle's shape. places: see

@@ -8,7 +8,7 @@ says about the puzzle.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from jaxtyping import PRNGKeyArray
@@ -29,7 +29,7 @@ SURVIVING_NATS = 1.0
 _ARROWS = ("↓", "↘", "→", "↗", "↑", "↖", "←", "↙")
 
 
-def _axis_labels(axes: Axes, which: str, letter: str, length: int, canvas: Canvas) -> None:
+def _axis_labels(axes: Axes, which: Literal["x", "y"], letter: str, length: int, canvas: Canvas) -> None:
     """Colors by name and swatch, directions by arrow, positions by number."""
     names = [str(i) for i in range(length)]
     if letter == "c":
@@ -41,7 +41,7 @@ def _axis_labels(axes: Axes, which: str, letter: str, length: int, canvas: Canva
     axis.set_label_text(
         {"e": "example", "c": "color", "d": "direction", "x": "row", "y": "column"}[letter], fontsize=8
     )
-    axes.tick_params(which, labelsize=6, rotation=90 if which == "x" and letter == "c" else 0)
+    axes.tick_params(axis=which, labelsize=6, rotation=90 if which == "x" and letter == "c" else 0)
     if letter == "c":
         for label, color in zip(axis.get_ticklabels(), canvas.colors[1:], strict=True):
             label.set_color(tuple(PALETTE[color] / 255))

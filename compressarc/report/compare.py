@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from compressarc.batch.records import RunStatus
 from compressarc.report.published import published_outcomes
 from compressarc.score import Score
 
@@ -79,7 +80,7 @@ def scores_of(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Score]:
     return {
         name: Score(r["rank_of_solution"], r["official_score"])
         for name, r in results.items()
-        if "official_score" in r and r["status"] != "running"
+        if "official_score" in r and r["status"] != RunStatus.RUNNING
     }
 
 

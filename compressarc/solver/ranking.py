@@ -7,9 +7,11 @@ probabilities do: score <- logaddexp(score, weight). The key is the grids' own b
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
 
 from compressarc.grid import Grid
 
@@ -17,12 +19,39 @@ Answer = tuple[Grid, ...]
 """One grid of color values per test output."""
 
 
-def answer_key(answer: Sequence[np.ndarray]) -> bytes:
+def answer_key(answer: Sequence[ArrayLike]) -> bytes:
     """Bytes that two answers share exactly if all their grids are equal."""
     parts = []
     for grid in (np.asarray(g, np.int8) for g in answer):
         parts.append(bytes(grid.shape) + grid.tobytes())
     return b"".join(parts)
+
+
+def added(score: float, weight: float | np.floating) -> float:
+    """An answer's score after one more vote: scores are logs of summed weights, in double precision."""
+    return float(np.logaddexp(score, float(weight)))  # a float32 would make the sum one
+
+
+Votes = Iterable[tuple[Int[np.ndarray, " votes"], Float[np.ndarray, " votes"]]]
+"""Numbers of the answers proposed and their log-weights, step by step; -inf for no vote."""
+
+
+def scores_over_time(answers: int, votes: Votes) -> Iterator[Float[np.ndarray, " answers"]]:
+    """Every answer's score after each step, -inf where not yet proposed: one array, which changes."""
+    scores = np.full(answers, -np.inf)
+    for numbers, weights in votes:
+        for number, weight in zip(numbers, weights, strict=True):
+            if weight > -np.inf:  # not of a skipped step
+                scores[number] = added(float(scores[number]), weight)
+        yield scores
+
+
+def rank_among(scores: Float[np.ndarray, " answers"], number: int) -> int:
+    """1-based rank of an answer, equal scores ranking by first appearance; 0 if not yet proposed."""
+    own = scores[number]
+    if not np.isfinite(own):
+        return 0
+    return 1 + int((scores > own).sum() + (scores[:number] == own).sum())
 
 
 @dataclasses.dataclass
@@ -49,20 +78,20 @@ class Ranking:
         """Entries by first appearance."""
         return iter(self._entries.values())
 
-    def vote(self, answer: Sequence[np.ndarray], weight: float, step: int) -> Entry:
+    def vote(self, answer: Sequence[ArrayLike], weight: float | np.floating, step: int) -> Entry:
         """Adds one candidate; returns its entry."""
-        key, weight = answer_key(answer), float(weight)  # a float32 would make the sum one
+        key = answer_key(answer)
         entry = self._entries.get(key)
         if entry is None:
             grids = tuple(np.array(g, np.int8) for g in answer)
-            entry = Entry(grids, weight, step, 1, len(self._entries))
+            entry = Entry(grids, float(weight), step, 1, len(self._entries))
             self._entries[key] = entry
         else:
-            entry.score = float(np.logaddexp(entry.score, weight))
+            entry.score = added(entry.score, weight)
             entry.votes += 1
         return entry
 
-    def find(self, answer: Sequence[np.ndarray]) -> Entry | None:
+    def find(self, answer: Sequence[ArrayLike]) -> Entry | None:
         """The entry of an answer, or None if it was never proposed."""
         return self._entries.get(answer_key(answer))
 
@@ -70,7 +99,7 @@ class Ranking:
         """All entries, best first."""
         return sorted(self._entries.values(), key=lambda e: (-e.score, e.order))
 
-    def rank(self, answer: Sequence[np.ndarray]) -> int | None:
+    def rank(self, answer: Sequence[ArrayLike]) -> int | None:
         """1-based rank of an answer, or None if it was never proposed."""
         found = self.find(answer)
         if found is None:
@@ -86,7 +115,9 @@ class Ranking:
         return best[0].answer, best[-1].answer
 
 
-def crop_answer(colors: np.ndarray, crop: np.ndarray, values: np.ndarray) -> Answer:
+def crop_answer(
+    colors: Int[np.ndarray, "T X Y"], crop: Int[np.ndarray, "T 2 2"], values: Int[np.ndarray, " C1"]
+) -> Answer:
     """Cuts a candidate's canvases [T, X, Y] to its crops [T, 2, 2], in color values."""
     answer = []
     for canvas, ((x, h), (y, w)) in zip(colors, crop, strict=True):

@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray, UInt32
 
 from compressarc.config import Program
-from compressarc.multitensor import TYPES
+from compressarc.multitensor import TYPES, ArrayT
 from compressarc.network.inputs import Grids, Signature
-from compressarc.network.loss import loss_terms
-from compressarc.network.model import forward
+from compressarc.network.loss import Loss, loss_terms
+from compressarc.network.model import Output, forward
 from compressarc.network.parameters import Params, init_params, standard_normal
 from compressarc.solver.candidates import (
     Candidates,
@@ -34,24 +34,26 @@ def optimizer(program: Program) -> optax.GradientTransformation:
     return optax.adam(program.learning_rate, b1=program.b1, b2=program.b2, eps=program.eps)
 
 
-class Run(NamedTuple):
+class Run(NamedTuple, Generic[ArrayT]):
     """Everything that training carries from step to step."""
 
-    params: Params
+    params: Params[ArrayT]
     optimizer: optax.OptState
-    ema: TestOutputs  # moving average of the test outputs' logits and masks
-    step: Int[Array, ""]  # steps taken
+    ema: TestOutputs[ArrayT]  # moving average of the test outputs' logits and masks
+    step: Int[ArrayT, ""]  # steps taken
 
 
-class StepInfo(NamedTuple):
+class StepInfo(NamedTuple, Generic[ArrayT]):
     """What one step reports. A skipped step votes with weight -inf."""
 
-    kl: Float[Array, "18"]  # nats per tensor type, in the order of TYPES
-    reconstruction: Float[Array, ""]  # nats, all known grids
-    candidates: Candidates
+    kl: Float[ArrayT, "18"]  # nats per tensor type, in the order of TYPES
+    reconstruction: Float[ArrayT, ""]  # nats, all known grids
+    candidates: Candidates[ArrayT]
 
 
-def init(static: Signature, program: Program, *, key: PRNGKeyArray, places: Array | None = None) -> Run:
+def init(
+    static: Signature, program: Program, *, key: PRNGKeyArray, places: Int[Array, " N"] | None = None
+) -> Run[Array]:
     """The state before the first step; places: `Padding.noise`, for a padded puzzle."""
     params = init_params(static.shape, key=key, places=places)
     return Run(params, optimizer(program).init(params), init_ema(static), jnp.zeros((), jnp.int32))
@@ -61,8 +63,8 @@ compiled_init = jax.jit(init, static_argnames=("static", "program"))
 
 
 def step(
-    run: Run, data: Grids, static: Signature, program: Program, *, key: PRNGKeyArray
-) -> tuple[Run, StepInfo]:
+    run: Run[Array], data: Grids[Array], static: Signature, program: Program, *, key: PRNGKeyArray
+) -> tuple[Run[Array], StepInfo[Array]]:
     """One training step: forward, loss, backward, Adam, and the step's two candidates.
 
     A step whose loss, gradient or candidates are not finite is skipped: parameters, moments and
@@ -74,7 +76,7 @@ def step(
     places = None if padding is None else padding.noise
     noise = standard_normal(jax.random.fold_in(key, run.step), static.shape, dtype, places)
 
-    def objective(params: Params):
+    def objective(params: Params[Array]) -> tuple[Float[Array, ""], tuple[Output, Loss]]:
         output = forward(params, noise, data, static, program.variant)
         terms = loss_terms(output, data, static, run.step)
         return terms.total, (output, terms)
@@ -93,13 +95,13 @@ def step(
     return Run(params, opt_state, ema, run.step + 1), info
 
 
-def _finite(grads: Params) -> Array:
+def _finite(grads: Params[Array]) -> Bool[Array, ""]:
     """Whether all entries are finite, and their squares, which Adam averages."""
     each = [jnp.isfinite(jnp.square(g)).all() for g in jax.tree.leaves(grads)]
     return functools.reduce(jnp.logical_and, each)
 
 
-def _empty_infos(static: Signature, chunk: int, dtype) -> StepInfo:
+def empty_reports(static: Signature, chunk: int, dtype: DTypeLike) -> StepInfo[Array]:
     """Zero-filled buffers for the per-step reports of a chunk."""
     tests, shape = static.num_test, static.shape
     return StepInfo(
@@ -113,21 +115,41 @@ def _empty_infos(static: Signature, chunk: int, dtype) -> StepInfo:
     )
 
 
-def chunk_of_steps(
-    run: Run, data: Grids, count: Array, key: PRNGKeyArray, static: Signature, program: Program
-) -> tuple[Run, StepInfo]:
-    """As `run_chunk`, not jitted."""
-    empty = _empty_infos(static, program.chunk, run.ema.logits.dtype)
+def loop(
+    take_step: Callable[[Run[Array]], tuple[Run[Array], StepInfo[Array]]],
+    run: Run[Array],
+    count: Int[Array, ""],
+    reports: StepInfo[Array],
+) -> tuple[Run[Array], StepInfo[Array]]:
+    """Takes `count` steps on the device, of one run or of many at once.
 
-    def body(i, carry):
-        run, infos = carry
-        run, info = step(run, data, static, program, key=key)
-        infos = jax.tree.map(
-            lambda all_, one: jax.lax.dynamic_update_index_in_dim(all_, one, i, 0), infos, info
+    reports: buffers for what each step reports, steps leading; entries from `count` on stay.
+    """
+
+    def body(
+        i: Int[Array, ""], carry: tuple[Run[Array], StepInfo[Array]]
+    ) -> tuple[Run[Array], StepInfo[Array]]:
+        run, reports = carry
+        run, report = take_step(run)
+        reports = jax.tree.map(
+            lambda all_, one: jax.lax.dynamic_update_index_in_dim(all_, one, i, 0), reports, report
         )
-        return run, infos
+        return run, reports
 
-    return jax.lax.fori_loop(0, count, body, (run, empty))
+    return jax.lax.fori_loop(0, count, body, (run, reports))
+
+
+def _chunk(
+    run: Run[Array],
+    data: Grids[Array],
+    count: Int[Array, ""],
+    key: PRNGKeyArray,
+    static: Signature,
+    program: Program,
+) -> tuple[Run[Array], StepInfo[Array]]:
+    """As `run_chunk`, not jitted."""
+    reports = empty_reports(static, program.chunk, run.ema.logits.dtype)
+    return loop(lambda run: step(run, data, static, program, key=key), run, count, reports)
 
 
 @functools.cache
@@ -148,20 +170,27 @@ def compiler_options() -> dict[str, str]:
 
 
 def run_chunk(
-    run: Run, data: Grids, count: Array, key: PRNGKeyArray, *, static: Signature, program: Program
-) -> tuple[Run, StepInfo]:
+    run: Run[Array],
+    data: Grids[Array],
+    count: Int[Array, ""],
+    key: PRNGKeyArray,
+    *,
+    static: Signature,
+    program: Program,
+) -> tuple[Run[Array], StepInfo[Array]]:
     """Takes `count` <= program.chunk steps on the device, without the host.
 
-    The state is donated: copy what you keep. Entries of the infos from `count` on are
+    The state is donated: copy what you keep. Entries of the reports from `count` on are
     zero. One compilation serves all puzzles with this signature, all seeds and counts.
     """
-    return _compiled_chunk()(run, data, count, key, static=static, program=program)
+    return _jitted_chunk()(run, data, count, key, static=static, program=program)
 
 
 @functools.cache
-def _compiled_chunk() -> Callable[..., tuple[Run, StepInfo]]:
+def _jitted_chunk() -> Callable[..., tuple[Run[Array], StepInfo[Array]]]:
+    """Made at the first call: which options the compiler knows is found out by compiling."""
     return jax.jit(
-        chunk_of_steps,
+        _chunk,
         static_argnames=("static", "program"),
         donate_argnames="run",
         compiler_options=compiler_options(),
@@ -174,14 +203,16 @@ class ChunkProgram:
 
     program: CompiledProgram
 
-    def __call__(self, run: Run, data: Grids, count: Array, key: PRNGKeyArray) -> tuple[Run, StepInfo]:
+    def __call__(
+        self, run: Run, data: Grids, count: Int[Array, ""], key: PRNGKeyArray
+    ) -> tuple[Run[Array], StepInfo[Array]]:
         """Takes `count` steps; the state is donated."""
         return self.program(run, (data, count, jax.random.key_data(key)))
 
 
 def chunk_program(
-    run: Run,
-    data: Grids,
+    run: Run[Array],
+    data: Grids[Array],
     key: PRNGKeyArray,
     static: Signature,
     program: Program,
@@ -193,17 +224,19 @@ def chunk_program(
     """
     implementation = str(jax.random.key_impl(key))
 
-    def chunk(run: Run, rest: tuple[Grids, Array, Array]) -> tuple[Run, StepInfo]:
+    def chunk(
+        run: Run[Array], rest: tuple[Grids[Array], Int[Array, ""], UInt32[Array, "..."]]
+    ) -> tuple[Run[Array], StepInfo[Array]]:
         data, count, key_data = rest
         key = jax.random.wrap_key_data(key_data, impl=implementation)
-        return chunk_of_steps(run, data, count, key, static, program)
+        return _chunk(run, data, count, key, static, program)
 
-    infos = jax.eval_shape(lambda: _empty_infos(static, program.chunk, run.ema.logits.dtype))
+    reports = jax.eval_shape(lambda: empty_reports(static, program.chunk, run.ema.logits.dtype))
     compiled = compiled_program(
         chunk,
         run,
         (data, jnp.int32(0), jax.random.key_data(key)),
-        (run, infos),
+        (run, reports),
         static=("chunk", static, program, implementation),
         compiler_options=compiler_options(),
         on_compile=on_compile,

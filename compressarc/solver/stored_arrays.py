@@ -25,7 +25,8 @@ class ArraysHandler(ocp.CheckpointHandler):
     def save(self, directory: Any, args: ArraysSave) -> None:
         """Writes them; errors of the system are let through."""
         with (Path(directory) / FILE).open("wb") as file:
-            np.savez(file, **args.arrays)
+            arrays: dict[str, Any] = args.arrays
+            np.savez(file, **arrays)
 
     def restore(self, directory: Any, args: ArraysRestore | None = None) -> dict[str, np.ndarray]:
         """Reads them."""

@@ -6,27 +6,30 @@ proposals a step with their log-weights, and the description length at that step
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
 
 from compressarc.config import unknown
 from compressarc.network.loss import RECONSTRUCTION_WEIGHT
 from compressarc.solver.candidates import BURN_IN_PENALTY, BURN_IN_STEPS
 from compressarc.solver.history import History
-from compressarc.solver.ranking import Ranking
+from compressarc.solver.ranking import Ranking, rank_among, scores_over_time
 
-Weights = Callable[[History], np.ndarray]
+LogWeights = Float[np.ndarray, "steps 2"]
+Weights = Callable[[History], LogWeights]
 
 
-def _paper(history: History) -> np.ndarray:
+def _paper(history: History) -> LogWeights:
     return history.weights
 
 
 def _decayed(half_life: float) -> Weights:
     """Newer votes weigh more: the log-weight grows by ln 2 every `half_life` steps."""
 
-    def weights(history: History) -> np.ndarray:
+    def weights(history: History) -> LogWeights:
         age = np.arange(history.steps)[:, None]
         return history.weights + np.log(2) / half_life * age
 
@@ -36,7 +39,7 @@ def _decayed(half_life: float) -> Weights:
 def _description(scale: float) -> Weights:
     """As the paper's, times exp(-length / scale), the length (KL + 10 nll) averaged over 25 steps."""
 
-    def weights(history: History) -> np.ndarray:
+    def weights(history: History) -> LogWeights:
         length = np.nan_to_num(history.kl.sum(1) + RECONSTRUCTION_WEIGHT * history.reconstruction)
         total = np.cumsum(np.concatenate([[0.0], length]))
         low = np.maximum(0, np.arange(1, len(length) + 1) - 25)
@@ -46,7 +49,7 @@ def _description(scale: float) -> Weights:
     return weights
 
 
-def _counted(history: History) -> np.ndarray:
+def _counted(history: History) -> LogWeights:
     """One proposal, one vote, whatever its certainty; none in the first 150 steps."""
     early = np.arange(history.steps)[:, None] < BURN_IN_STEPS
     counted = np.where(early, -BURN_IN_PENALTY, np.zeros_like(history.weights))
@@ -87,30 +90,29 @@ def count_votes(histories: Sequence[History], vote: str = "paper") -> Ranking:
 
 
 def ranks_over_time(
-    histories: Sequence[History], answer: Sequence[np.ndarray], vote: str = "paper"
-) -> np.ndarray:
+    histories: Sequence[History], answer: Sequence[ArrayLike], vote: str = "paper"
+) -> Int[np.ndarray, " steps"]:
     """Rank of an answer after each step of all seeds, (most steps of any,); 0 where not yet proposed."""
-    weigh = vote_weights(vote)
-    table = count_votes(histories, vote)
+    weigh, table = vote_weights(vote), count_votes(histories, vote)
     found, steps = table.find(answer), max((h.steps for h in histories), default=0)
-    ranks = np.zeros(steps, np.int32)
     if found is None:
-        return ranks
-    numbers = [np.array([_place(table, e.answer) for e in h.ranking], np.int32) for h in histories]
+        return np.zeros(steps, np.int32)
+    numbers = [_numbers_in(table, h) for h in histories]
     weights = [weigh(h) for h in histories]
-    scores = np.full(len(table), -np.inf)
-    for step in range(steps):
-        for history, names, values in zip(histories, numbers, weights, strict=True):
-            if step < history.steps and len(names):
-                for number, weight in zip(names[history.proposals[step]], values[step], strict=True):
-                    scores[number] = np.logaddexp(scores[number], weight)
-        own = scores[found.order]
-        if np.isfinite(own):
-            ranks[step] = 1 + (scores > own).sum() + (scores[: found.order] == own).sum()
-    return ranks
+
+    def votes() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for step in range(steps):
+            going = [i for i, history in enumerate(histories) if step < history.steps]
+            yield (
+                np.concatenate([numbers[i][step] for i in going]),
+                np.concatenate([weights[i][step] for i in going]),
+            )
+
+    return np.array([rank_among(s, found.order) for s in scores_over_time(len(table), votes())], np.int32)
 
 
-def _place(table: Ranking, answer: Sequence[np.ndarray]) -> int:
-    entry = table.find(answer)
-    assert entry is not None
-    return entry.order
+def _numbers_in(table: Ranking, history: History) -> Int[np.ndarray, "steps 2"]:
+    """A history's proposals by their places in a table of several histories' votes."""
+    entries = [table.find(entry.answer) for entry in history.ranking]
+    places = np.array([-1 if entry is None else entry.order for entry in entries] + [-1], np.int32)
+    return places[history.proposals]  # of steps without a proposal: -1

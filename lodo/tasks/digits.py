@@ -177,6 +177,7 @@ def train_steps(
             state.network, images, batch, key=jax.random.fold_in(key, t)
         )
         updates, inner = optimizer.update(gradient, state.optimizer, state.network)
-        return TrainState(optax.apply_updates(state.network, updates), inner), value
+        network: Any = optax.apply_updates(state.network, updates)
+        return TrainState(network, inner), value
 
     return jax.lax.scan(body, state, first + jnp.arange(steps))

@@ -60,7 +60,8 @@ def step(
     gradient = bowl.hessian @ moved
     value = 0.5 * moved @ gradient
     update, state = optimizer.update(gradient, walk.optimizer, moved)
-    return Walk(optax.apply_updates(moved, update), state), value
+    offset: Any = optax.apply_updates(moved, update)
+    return Walk(offset, state), value
 
 
 def run(

@@ -15,7 +15,7 @@ def lowered():
     static, data = compressarc.signature(zoo.UNKNOWN.canvas), compressarc.grids(zoo.UNKNOWN.canvas)
 
     def chunk(run, data, count, key):
-        return solver.chunk_of_steps(run, data, count, jax.random.wrap_key_data(key), static, program)
+        return solver._chunk(run, data, count, jax.random.wrap_key_data(key), static, program)
 
     run = jax.eval_shape(lambda: solver.init(static, program, key=jax.random.key(0)))
     arguments = (run, data, jnp.int32(5), jax.random.key_data(jax.random.key(0)))

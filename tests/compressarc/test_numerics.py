@@ -130,7 +130,7 @@ def sweeping(doubled):
     union = jnp.asarray(CANVAS.masks.any(-1).transpose(1, 2, 0), jnp.float64 if doubled else jnp.float32)
 
     def both(v, g):
-        masked = lambda v: cummax_layer._all_directions(v * union[..., None], union)  # noqa: E731
+        masked = lambda v: cummax_layer._all_directions(v * union[None, ..., None], union)  # noqa: E731
         result, back = jax.vjp(masked, v)
         return result, back(g)[0]
 

@@ -15,8 +15,8 @@ from jax.sharding import PartitionSpec as P
 import lodo
 from tests.lodo import problems
 
-STATIC = ("num_layers", "block_size", "seed")
-small = functools.partial(lodo.lodo, num_layers=2)
+STATIC = ("seed",)
+small = functools.partial(lodo.lodo, architecture=lodo.BlockNetwork(num_layers=2))
 
 
 def tree_equal(a, b):
@@ -53,7 +53,7 @@ def test_row_2_converges(problem, num_layers):
     @jax.jit
     @jax.vmap
     def final(setting):
-        optimizer = lodo.lodo(setting[0], setting[1], num_layers=num_layers)
+        optimizer = lodo.lodo(setting[0], setting[1], architecture=lodo.BlockNetwork(num_layers=num_layers))
         return problems.run(optimizer, loss, start, 30_000)[0]
 
     for leaf, aim in zip(jax.tree.leaves(final(settings)), jax.tree.leaves(goal), strict=True):
@@ -110,8 +110,10 @@ def test_row_4_multi_steps(dtype):
 
 def test_row_5_inject_hyperparams():
     params, gradients = params_and_gradients()
-    plain = lodo.lodo(0.1, num_layers=4)
-    injected = optax.inject_hyperparams(lodo.lodo, static_args=STATIC)(0.1, num_layers=4)
+    plain = lodo.lodo(0.1, architecture=lodo.BlockNetwork(num_layers=4))
+    injected = optax.inject_hyperparams(lodo.lodo, static_args=STATIC)(
+        0.1, architecture=lodo.BlockNetwork(num_layers=4)
+    )
     state, inner = plain.init(params), injected.init(params)
     update = jax.jit(injected.update)
     for _ in range(3):
@@ -126,17 +128,17 @@ def test_row_5_inject_hyperparams():
 
 
 def test_row_6_traced_structure_says_what_to_do():
-    optimizer = optax.inject_hyperparams(lodo.lodo)(0.1, num_layers=4)
-    with pytest.raises(TypeError, match=r"static_args=.*num_layers"):
+    optimizer = optax.inject_hyperparams(lodo.lodo)(0.1)
+    with pytest.raises(TypeError, match=r"static_args=.*seed"):
         jax.jit(optimizer.init)(jnp.ones(3))
 
 
 @pytest.mark.parametrize("arguments", [{"num_layers": -1}, {"block_size": 0}, {"permutation": "rolled"}])
 def test_bad_structure(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
-        lodo.lodo(0.1, **arguments)
+        lodo.BlockNetwork(**arguments)
     with pytest.raises(TypeError, match="expected an int"):
-        lodo.lodo(0.1, num_layers=2.5)
+        lodo.lodo(0.1, architecture=lodo.BlockNetwork(num_layers=2.5))
 
 
 def test_row_7_map_params():
@@ -309,7 +311,7 @@ def test_schedules_are_seen_by_the_hypergradient():
     schedule = lambda t: 0.2 * 0.7 ** jnp.asarray(t, jnp.float64)  # noqa: E731
     with jax.enable_x64(True):
         x, theta = literal_loop(schedule, steps=12)
-        optimizer = lodo.lodo(schedule, 0.03, 0.9, num_layers=3)
+        optimizer = lodo.lodo(schedule, 0.03, 0.9, architecture=lodo.BlockNetwork(num_layers=3))
         ours = problems.run(optimizer, lambda p: jnp.sum(jnp.cosh(p) * jnp.arange(1.0, 6)), jnp.ones(5), 12)
         np.testing.assert_allclose(ours[0], x, atol=1e-13)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-13), ours[1].theta, theta)
@@ -317,7 +319,10 @@ def test_schedules_are_seen_by_the_hypergradient():
 
 def test_scale_by_lodo_ascends_and_lodo_descends():
     params, gradients = params_and_gradients()
-    chain = optax.chain(lodo.scale_by_lodo(0.1, num_layers=2), optax.scale_by_learning_rate(0.1))
+    chain = optax.chain(
+        lodo.scale_by_lodo(0.1, architecture=lodo.BlockNetwork(num_layers=2)),
+        optax.scale_by_learning_rate(0.1),
+    )
     state, other = chain.init(params), small(0.1).init(params)
     update, plain = jax.jit(chain.update), jax.jit(small(0.1).update)
     for _ in range(4):
@@ -335,10 +340,10 @@ for axis_type in (AxisType.Explicit, AxisType.Auto):
     with jax.set_mesh(mesh):
         sharding = NamedSharding(mesh, P(None, "x"))
         params = jax.device_put(jnp.ones((2, 8, 4), jnp.float16), sharding)
-        for kwargs in ({}, {"mesh": mesh, "param_sharding": sharding}):
+        for kwargs in ({}, {"sharding": lodo.Sharding(mesh, params=sharding)}):
             if kwargs and axis_type is AxisType.Explicit:
                 continue  # split theta belongs to automatic meshes
-            optimizer = lodo.lodo(0.1, num_layers=2, **kwargs)
+            optimizer = lodo.lodo(0.1, **kwargs, architecture=lodo.BlockNetwork(num_layers=2))
             for wrap in (lambda f: f, jax.jit):
                 state = wrap(optimizer.init)(params)
                 types = jax.tree.map(jax.typeof, state)
@@ -366,7 +371,7 @@ import lodo
 mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
 n = 1000
 params = jnp.ones(n)
-split = lodo.lodo(0.1, num_layers=4, mesh=mesh)
+split = lodo.lodo(0.1, sharding=lodo.Sharding(mesh), architecture=lodo.BlockNetwork(num_layers=4))
 like = lodo.lodo(0.1, architecture=lodo.BlockNetwork(4, block_multiple=8))
 a, b = jax.jit(split.init)(params), jax.jit(like.init)(params)
 update, other = jax.jit(split.update, donate_argnums=1), jax.jit(like.update)
@@ -396,7 +401,7 @@ import lodo
 assert jax.process_count() == 2 and jax.device_count() == 4
 mesh = jax.make_mesh((4,), ("x",), axis_types=(AxisType.Auto,))
 n = 200
-split = lodo.lodo(0.1, num_layers=3, mesh=mesh)
+split = lodo.lodo(0.1, sharding=lodo.Sharding(mesh), architecture=lodo.BlockNetwork(num_layers=3))
 like = lodo.lodo(0.1, architecture=lodo.BlockNetwork(3, block_multiple=4))
 params = np.ones(n, np.float32)
 whole = jax.device_put(params, NamedSharding(mesh, P()))
@@ -420,8 +425,8 @@ def test_theta_is_split_over_processes(two_processes):
 def test_mesh_axis_must_exist():
     mesh = jax.make_mesh((1,), ("x",), axis_types=(AxisType.Auto,))
     assert NamedSharding(mesh, P("x"))
-    with pytest.raises(ValueError, match=r"mesh_axis='y'.*'x'"):
-        lodo.lodo(0.1, mesh=mesh, mesh_axis="y")
+    with pytest.raises(ValueError, match=r"axis='y'.*'x'"):
+        lodo.Sharding(mesh, "y")
 
 
 def test_nonfinite_gradients_change_nothing():
@@ -453,7 +458,11 @@ POISONS = {
 }
 
 
-@pytest.mark.parametrize("options", [{}, {"normalize_hypergradient": True}, {"meta_eps": 0.0}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"normalize_hypergradient": True}, {"meta_optimizer": lodo.reference_adam(1e-3, eps=0.0)}],
+    ids=["plain", "normalized", "no epsilon"],
+)
 @pytest.mark.parametrize("factors", POISONS.values(), ids=POISONS)
 def test_finite_gradients_never_poison_the_state(factors, options):
     optimizer = small(5.0, **options)
@@ -479,10 +488,10 @@ def test_a_rate_that_is_not_a_number_changes_nothing():
 
 
 OTHERS = {
-    "layers": {"num_layers": 3},
-    "blocks": {"block_size": 3},
-    "shuffle": {"permutation": "shuffle"},
-    "identity": {"permutation": "identity"},
+    "layers": {"architecture": lodo.BlockNetwork(3)},
+    "blocks": {"architecture": lodo.BlockNetwork(2, 3)},
+    "shuffle": {"architecture": lodo.BlockNetwork(2, permutation="shuffle")},
+    "identity": {"architecture": lodo.BlockNetwork(2, permutation="identity")},
     "diagonal": {"architecture": lodo.Diagonal()},
     "meta": {"meta_optimizer": optax.adam(1e-3)},
 }
@@ -492,9 +501,9 @@ OTHERS = {
 def test_state_of_another_configuration(options):
     params = jnp.ones(3)
     with pytest.raises(ValueError, match=r"state\.\w+.*another configuration"):
-        small(0.1).update(params, lodo.lodo(0.1, **({"num_layers": 2} | options)).init(params))
+        small(0.1).update(params, small(0.1, **options).init(params))
     with pytest.raises(ValueError, match=r"state\.\w+.*another configuration"):
-        lodo.lodo(0.1, **({"num_layers": 2} | options)).update(params, small(0.1).init(params))
+        small(0.1, **options).update(params, small(0.1).init(params))
 
 
 def test_gradients_of_another_type():
@@ -508,7 +517,7 @@ def test_gradients_of_another_type():
 
 @pytest.mark.parametrize(
     "options",
-    [{"decay": 1.5}, {"decay": float("nan")}, {"clip_hypergradient": -1.0}, {"meta_eps": -1e-7}],
+    [{"decay": 1.5}, {"decay": float("nan")}, {"clip_hypergradient": -1.0}],
     ids=str,
 )
 def test_numbers_out_of_range(options):
@@ -518,4 +527,14 @@ def test_numbers_out_of_range(options):
 
 def test_meshes_that_cannot_be_used():
     with pytest.raises(ValueError, match="axis 'x' is explicit"):
-        lodo.lodo(0.1, mesh=jax.make_mesh((1,), ("x",), axis_types=(AxisType.Explicit,)))
+        lodo.Sharding(jax.make_mesh((1,), ("x",), axis_types=(AxisType.Explicit,)))
+
+
+def test_an_epsilon_out_of_range():
+    with pytest.raises(ValueError, match="eps=-1e-07"):
+        lodo.reference_adam(1e-3, eps=-1e-7)
+
+
+def test_what_is_no_architecture():
+    with pytest.raises(TypeError, match="architecture='deep': expected BlockNetwork"):
+        lodo.lodo(0.1, architecture="deep")

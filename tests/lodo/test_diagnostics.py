@@ -13,7 +13,7 @@ from tests.lodo import problems
 @pytest.fixture(scope="module", params=["random", "shuffle"])
 def run(request):
     start, _, loss = problems.mixed()
-    optimizer = lodo.lodo(0.05, 1e-2, num_layers=4, permutation=request.param)
+    optimizer = lodo.lodo(0.05, 1e-2, architecture=lodo.BlockNetwork(num_layers=4, permutation=request.param))
     params, state, _ = problems.run(optimizer, loss, start, 100)
     return params, state, loss, optimizer
 
@@ -49,7 +49,7 @@ def test_top_eigenvalues(run):
 
 def test_top_eigenvalues_of_many_parameters():
     params = jnp.ones(400)
-    optimizer = lodo.lodo(0.1, 1e-2, num_layers=4)
+    optimizer = lodo.lodo(0.1, 1e-2, architecture=lodo.BlockNetwork(num_layers=4))
     _, state, _ = problems.run(optimizer, lambda x: jnp.sum(jnp.arange(1, 401) * x**2) / 400, params, 50)
     dense = jax.vmap(lambda v: lodo.apply_preconditioner(state, v))(jnp.eye(400))
     expected = np.linalg.eigvalsh(np.asarray(dense))[::-1][:2]
@@ -77,7 +77,9 @@ def test_unknown_weights_need_an_architecture(run):
     with pytest.raises(TypeError, match="architecture="):
         lodo.dense_preconditioner(state._replace(theta={"mine": jnp.ones(3)}))
     with pytest.raises(ValueError, match="at most 4096"):
-        lodo.dense_preconditioner(lodo.lodo(0.1, num_layers=1).init(jnp.ones(5000)))
+        lodo.dense_preconditioner(
+            lodo.lodo(0.1, architecture=lodo.BlockNetwork(num_layers=1)).init(jnp.ones(5000))
+        )
 
 
 def test_tools_check_what_they_are_given(run):

@@ -13,7 +13,7 @@ Y = 2 * X + 0.5
 
 
 def optimizer():
-    return lodo.lodo(learning_rate=0.05, num_layers=4)
+    return lodo.lodo(learning_rate=0.05, architecture=lodo.BlockNetwork(num_layers=4))
 
 
 def test_plain_optax_loop():

@@ -98,7 +98,9 @@ def test_pooling_leaves_padding_out():
 
 def test_digits_can_be_trained_and_evaluated():
     pictures = jnp.asarray(np.random.default_rng(0).integers(0, 2, (20, 4, 4)), jnp.uint8)
-    optimizer = lodo.lodo(0.08, 1e-4, 0.9, num_layers=2, permutation="shuffle")
+    optimizer = lodo.lodo(
+        0.08, 1e-4, 0.9, architecture=lodo.BlockNetwork(num_layers=2, permutation="shuffle")
+    )
     network = digits.init(key=jax.random.key(0))
     state = digits.TrainState(network, optimizer.init(network))
     train = jax.jit(

@@ -73,7 +73,9 @@ def test_c3_without_noise_nothing_more_is_learned():
     np.testing.assert_allclose(means[-1], np.eye(4) - 0.5 * np.diag(EIGENVALUES), rtol=1e-6)
     # LODO itself on a bowl that stands still: G freezes where it is, far from the inverse.
     hessian = jnp.diag(jnp.asarray(EIGENVALUES))
-    optimizer = lodo.lodo(0.5, 1e-3, 0.0, num_layers=4, meta_optimizer=optax.sgd(1e-3))
+    optimizer = lodo.lodo(
+        0.5, 1e-3, 0.0, meta_optimizer=optax.sgd(1e-3), architecture=lodo.BlockNetwork(num_layers=4)
+    )
 
     @jax.jit
     def run(x, state):

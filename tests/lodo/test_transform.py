@@ -126,16 +126,22 @@ def test_orthogonal_blocks():
 
 def test_frozen_is_momentum_descent_and_keeps_what_was_learned():
     start, _, loss = problems.mixed()
-    frozen = problems.run(lodo.lodo(0.05, decay=0.9, num_layers=3, frozen=True), loss, start, 40)[0]
+    frozen = problems.run(
+        lodo.lodo(0.05, decay=0.9, frozen=True, architecture=lodo.BlockNetwork(num_layers=3)), loss, start, 40
+    )[0]
     momentum = optax.chain(optax.ema(0.9, debias=False), optax.scale_by_learning_rate(0.05))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
         frozen,
         problems.run(momentum, loss, start, 40)[0],
     )
-    still = problems.run(lodo.lodo(0.05, 0.0, num_layers=3), loss, start, 40)[0]
+    still = problems.run(lodo.lodo(0.05, 0.0, architecture=lodo.BlockNetwork(num_layers=3)), loss, start, 40)[
+        0
+    ]
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b), frozen, still)
-    learning, thawed = (lodo.lodo(0.05, 1e-2, num_layers=3, frozen=f) for f in (False, True))
+    learning, thawed = (
+        lodo.lodo(0.05, 1e-2, frozen=f, architecture=lodo.BlockNetwork(num_layers=3)) for f in (False, True)
+    )
     _, state, _ = problems.run(learning, loss, start, 40)
     _, after, _ = problems.run(thawed, loss, start, 40, state)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b), after.theta, state.theta)
@@ -145,7 +151,7 @@ def test_frozen_is_momentum_descent_and_keeps_what_was_learned():
 
 def test_warm_start():
     start, _, loss = problems.mixed()
-    optimizer = lodo.lodo(0.05, 1e-2, num_layers=3)
+    optimizer = lodo.lodo(0.05, 1e-2, architecture=lodo.BlockNetwork(num_layers=3))
     _, learned, _ = problems.run(optimizer, loss, start, 60)
     warm = lodo.warm_start(learned, optimizer.init(start))
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b), warm.theta, learned.theta)
@@ -153,7 +159,7 @@ def test_warm_start():
     assert warm.theta[0].unsafe_buffer_pointer() != learned.theta[0].unsafe_buffer_pointer()
     problems.run(optimizer, loss, start, 5, warm)
     with pytest.raises(ValueError, match="theta of the learned state"):
-        lodo.warm_start(learned, lodo.lodo(0.05, num_layers=4).init(start))
+        lodo.warm_start(learned, lodo.lodo(0.05, architecture=lodo.BlockNetwork(num_layers=4)).init(start))
     with pytest.raises(ValueError, match="theta of the learned state"):
         lodo.warm_start(learned, optimizer.init(jnp.ones(30)))
 
@@ -189,7 +195,12 @@ def test_loss_scale_does_not_change_the_course():
     losses = []
     for noise in (0.5, 1.0, 2.0):
         bowl = quadratic.noisy_bowl(jax.random.key(0), 20, noise=noise)
-        optimizer = lodo.lodo(0.27, 9.6e-4, 0.195, meta_eps=0.0, num_layers=4)
+        optimizer = lodo.lodo(
+            0.27,
+            decay=0.195,
+            architecture=lodo.BlockNetwork(num_layers=4),
+            meta_optimizer=lodo.reference_adam(9.6e-4, eps=0.0),
+        )
         losses.append(
             jax.jit(lambda b=bowl, o=optimizer: quadratic.run(b, o, 300, key=jax.random.key(1))[0])()
         )
@@ -212,7 +223,7 @@ def test_state_size_and_warning():
 
 @pytest.mark.parametrize("permutation", ["random", "shuffle"])
 def test_lowers_for_cuda_and_tpu(permutation):
-    optimizer = lodo.lodo(0.1, permutation=permutation)
+    optimizer = lodo.lodo(0.1, architecture=lodo.BlockNetwork(permutation=permutation))
     params = jax.ShapeDtypeStruct((1000,), jnp.float32)
     state = jax.eval_shape(optimizer.init, params)
     leaves, tree = jax.tree.flatten(state)

@@ -11,15 +11,30 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
+
+ResultT = TypeVar("ResultT")
+
+
+def custom_vjp(
+    nondiff_argnums: tuple[int, ...],
+) -> Callable[[Callable[..., ResultT]], jax.custom_vjp[ResultT]]:
+    """`jax.custom_vjp` with arguments, as a decorator that keeps the result's type."""
+
+    def decorated(function: Callable[..., ResultT]) -> jax.custom_vjp[ResultT]:
+        # jax chooses between two classes of that name
+        return jax.custom_vjp(function, nondiff_argnums=nondiff_argnums)  # pyright: ignore[reportReturnType]
+
+    return decorated
 
 
 @jax.custom_vjp
-def settle(x: Array) -> Array:
+def settle(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """The identity, where a value is to be computed once and stored.
 
     XLA's CPU backend repeats a chain of cheap operations inside every loop that reads it,
@@ -30,7 +45,7 @@ def settle(x: Array) -> Array:
     return jax.lax.platform_dependent(x, cpu=_stored, default=jax.lax.optimization_barrier)
 
 
-def _stored(x: Array) -> Array:
+def _stored(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.maximum(x, jnp.minimum(x, 3e38))
 
 
@@ -38,7 +53,7 @@ settle.defvjp(lambda x: (settle(x), None), lambda _, g: (settle(g),))
 
 
 @jax.custom_vjp
-def keep(x: Array) -> Array:
+def keep(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """As `settle`, for a small array whose readers are all loops: a product with one.
 
     Nothing is fused into or across a matrix product; exact, since it adds only zeros.
@@ -49,7 +64,7 @@ def keep(x: Array) -> Array:
     return jax.lax.platform_dependent(x, cpu=_through_product, default=jax.lax.optimization_barrier)
 
 
-def _through_product(x: Array) -> Array:
+def _through_product(x: Float[Array, "..."]) -> Float[Array, "..."]:
     n = x.shape[-1]
     return (x.reshape(-1, n) @ jnp.eye(n, dtype=x.dtype)).reshape(x.shape)
 
@@ -60,17 +75,17 @@ _CHEAP = 64
 _UNROLLED = 32  # the longest axis of a grid is 30
 
 
-def _three(x: Array, axis: int) -> Array:
+def _three(x: Float[Array, "..."], axis: int) -> Float[Array, "outer axis inner"]:
     shape = x.shape
     return x.reshape(math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
 
 
-def _slices(x: Array, axis: int) -> Sequence[Array]:
+def _slices(x: Float[Array, "..."], axis: int) -> Sequence[Float[Array, "..."]]:
     """The entries along one axis, kept as length 1; one operation, which is quick to trace."""
     return jax.lax.split(x, (1,) * x.shape[axis], axis=axis)
 
 
-def _add_slices(x: Array, axis: int, start: int) -> Array:
+def _add_slices(x: Float[Array, "..."], axis: int, start: int) -> Float[Array, "..."]:
     """Sum over `axis` from index `start` on; keeps the axis with length 1."""
     n = x.shape[axis]
     if n - start > _UNROLLED:
@@ -83,8 +98,8 @@ def _add_slices(x: Array, axis: int, start: int) -> Array:
     return terms[0]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def sum_axis(x: Array, axis: int, n: int, start: int = 0) -> Array:
+@custom_vjp((1, 2, 3))
+def sum_axis(x: Float[Array, "..."], axis: int, n: int, start: int = 0) -> Float[Array, "..."]:
     """Sum of `x` over one axis of length `n`, from index `start` on, keeping the axis.
 
     The gradient reaches entries before `start` as zero.
@@ -92,8 +107,8 @@ def sum_axis(x: Array, axis: int, n: int, start: int = 0) -> Array:
     return _add_slices(x, axis, start)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def spread(x: Array, axis: int, n: int, start: int = 0) -> Array:
+@custom_vjp((1, 2, 3))
+def spread(x: Float[Array, "..."], axis: int, n: int, start: int = 0) -> Float[Array, "..."]:
     """Repeats a length-1 axis `n` times; entries before `start` are zero."""
     out = jnp.broadcast_to(x, (*x.shape[:axis], n, *x.shape[axis + 1 :]))
     if start:
@@ -112,7 +127,7 @@ spread.defvjp(
 )
 
 
-def max_axis(x: Array, axis: int) -> Array:
+def max_axis(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
     """Largest entry along one short axis, keeping the axis. Differentiate elsewhere."""
     terms = _slices(x, axis)
     while len(terms) > 1:

@@ -11,8 +11,6 @@ maximum serves all directions.
 
 from __future__ import annotations
 
-# custom_vjp hides what a function returns
-# pyright: reportOperatorIssue=false
 import functools
 import math
 from typing import NamedTuple
@@ -20,10 +18,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Bool, Float
 
 from compressarc.multitensor import Multitensor, Shape
-from compressarc.network.layers.axes import keep, max_axis, settle, sum_axis
+from compressarc.network.layers.axes import custom_vjp, keep, max_axis, settle, sum_axis
 from compressarc.network.layers.sweep import HALF, PER_AXIS, axis_columns, directional
 from compressarc.network.padding import Padding
 
@@ -44,7 +42,9 @@ def _passes(n: int) -> list[range]:
     return [range(0, step * count, step) for step, count in steps if count > 1]
 
 
-def _behind(x: Array, distances: range, axis: int, backwards: np.ndarray, fill: float) -> list[Array]:
+def _behind(
+    x: Float[Array, "..."], distances: range, axis: int, backwards: Bool[np.ndarray, "..."], fill: float
+) -> list[Float[Array, "..."]]:
     """X as seen `distance` entries further back along the sweep of each column.
 
     backwards: bool, broadcasts against x; columns that sweep toward lower indices.
@@ -55,7 +55,7 @@ def _behind(x: Array, distances: range, axis: int, backwards: np.ndarray, fill: 
     padded = jax.lax.pad(x, jnp.asarray(fill, x.dtype), widths)
     n = x.shape[axis]
 
-    def at(offset: int) -> Array:
+    def at(offset: int) -> Float[Array, "..."]:
         return jax.lax.slice_in_dim(padded, reach + offset, reach + offset + n, axis=axis)
 
     return [x if d == 0 else jnp.where(backwards, at(d), at(-d)) for d in distances]
@@ -69,16 +69,16 @@ class _Sweep(NamedTuple):
     shape: tuple[int, ...]
 
     @classmethod
-    def of(cls, axis: int, backwards: np.ndarray) -> _Sweep:
+    def of(cls, axis: int, backwards: Bool[np.ndarray, "..."]) -> _Sweep:
         return cls(axis, backwards.astype(bool).tobytes(), backwards.shape)
 
     @property
-    def backwards(self) -> np.ndarray:
+    def backwards(self) -> Bool[np.ndarray, "..."]:
         return np.frombuffer(self.mask, bool).reshape(self.shape)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def running_max(x: Array, sweep: _Sweep) -> Array:
+@custom_vjp((1,))
+def running_max(x: Float[Array, "*axes"], sweep: _Sweep) -> Float[Array, "*axes"]:
     """Cumulative maximum along each column's sweep; ties give the gradient to the first.
 
     Two passes over windows of about sqrt(n) instead of log2(n) doubling steps.
@@ -88,12 +88,16 @@ def running_max(x: Array, sweep: _Sweep) -> Array:
     return keep(x)
 
 
-def _running_max_forward(x: Array, sweep: _Sweep):
+def _running_max_forward(
+    x: Float[Array, "*axes"], sweep: _Sweep
+) -> tuple[Float[Array, "*axes"], tuple[Float[Array, "*axes"], Float[Array, "*axes"]]]:
     out = running_max(x, sweep)
     return out, (x, out)
 
 
-def _running_max_backward(sweep: _Sweep, saved, g: Array):
+def _running_max_backward(
+    sweep: _Sweep, saved: tuple[Float[Array, "*axes"], Float[Array, "*axes"]], g: Float[Array, "*axes"]
+) -> tuple[Float[Array, "*axes"]]:
     x, out = saved
     axis, ahead = sweep.axis, ~sweep.backwards
     for distances in _passes(x.shape[axis]):
@@ -108,18 +112,22 @@ def _running_max_backward(sweep: _Sweep, saved, g: Array):
 running_max.defvjp(_running_max_forward, _running_max_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def line_max(x: Array, axis: int) -> Array:
+@custom_vjp((1,))
+def line_max(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
     """Maximum along one axis, kept as length 1; ties share the gradient."""
     return keep(max_axis(x, axis))
 
 
-def _line_max_forward(x: Array, axis: int):
+def _line_max_forward(
+    x: Float[Array, "..."], axis: int
+) -> tuple[Float[Array, "..."], tuple[Float[Array, "..."], Float[Array, "..."]]]:
     out = line_max(x, axis)
     return out, (x, out)
 
 
-def _line_max_backward(axis: int, saved, g: Array):
+def _line_max_backward(
+    axis: int, saved: tuple[Float[Array, "..."], Float[Array, "..."]], g: Float[Array, "..."]
+) -> tuple[Float[Array, "..."]]:
     x, out = saved
     largest = (x == out).astype(x.dtype)
     return (largest * (g / keep(sum_axis(largest, axis, x.shape[axis]))),)
@@ -128,7 +136,9 @@ def _line_max_backward(axis: int, saved, g: Array):
 line_max.defvjp(_line_max_forward, _line_max_backward)
 
 
-def _extremes(v: Array, outside: Array, sweep: _Sweep) -> tuple[Array, Array, Array]:
+def _extremes(
+    v: Float[Array, "*axes"], outside: Float[Array, "..."], sweep: _Sweep
+) -> tuple[Float[Array, "*axes"], Float[Array, "..."], Float[Array, "..."]]:
     """Cumulative maximum, and largest and smallest value of each line."""
     inside = settle(v - outside)
     high = line_max(inside, sweep.axis)
@@ -140,10 +150,16 @@ _HALVES = np.arange(PER_AXIS) >= HALF
 """Of the 8 columns of an axis, the last four sweep backwards."""
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+@custom_vjp((4, 5, 6))
 def _rescaled(
-    run: Array, top: Array, low: Array, outside: Array, margin: float, epsilon: float, axis: int
-) -> Array:
+    run: Float[Array, "*axes"],
+    top: Float[Array, "..."],
+    low: Float[Array, "..."],
+    outside: Float[Array, "..."],
+    margin: float,
+    epsilon: float,
+    axis: int,
+) -> Float[Array, "*axes"]:
     """2 (c - m) / (M - m + epsilon) - 1; top and low have length 1 along the axis.
 
     Margins are added last: in single precision they are lost beside values above 10^4, or
@@ -152,16 +168,41 @@ def _rescaled(
     return 2 * (run - low + 2 * outside + margin) / _width(top, low, outside, margin, epsilon) - 1
 
 
-def _width(top: Array, low: Array, outside: Array, margin: float, epsilon: float) -> Array:
+def _width(
+    top: Float[Array, "..."],
+    low: Float[Array, "..."],
+    outside: Float[Array, "..."],
+    margin: float,
+    epsilon: float,
+) -> Float[Array, "..."]:
     return top - low + 2 * outside + (2 * margin + epsilon)
 
 
-def _rescaled_forward(run, top, low, outside, margin, epsilon, axis):
+class _Saved(NamedTuple):
+    """What the backward pass of `_rescaled` reads; top and low have length 1 along the axis."""
+
+    top: Float[Array, "..."]
+    low: Float[Array, "..."]
+    outside: Float[Array, "..."]
+    out: Float[Array, "..."]
+
+
+def _rescaled_forward(
+    run: Float[Array, "*axes"],
+    top: Float[Array, "..."],
+    low: Float[Array, "..."],
+    outside: Float[Array, "..."],
+    margin: float,
+    epsilon: float,
+    axis: int,
+) -> tuple[Float[Array, "*axes"], _Saved]:
     out = _rescaled(run, top, low, outside, margin, epsilon, axis)
-    return out, (top, low, outside, out)
+    return out, _Saved(top, low, outside, out)
 
 
-def _rescaled_backward(margin: float, epsilon: float, axis: int, saved, g: Array):
+def _rescaled_backward(
+    margin: float, epsilon: float, axis: int, saved: _Saved, g: Float[Array, "*axes"]
+) -> tuple[Float[Array, "*axes"], Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]:
     top, low, outside, out = saved
     width = _width(top, low, outside, margin, epsilon)
     # Stored, since both sums over the line read it and its chain is long.
@@ -175,14 +216,16 @@ def _rescaled_backward(margin: float, epsilon: float, axis: int, saved, g: Array
 _rescaled.defvjp(_rescaled_forward, _rescaled_backward)
 
 
-def _cardinal(v: Array, outside: Array, axis: int) -> Array:
+def _cardinal(
+    v: Float[Array, "C1 X Y E columns"], outside: Float[Array, "X Y E"], axis: int
+) -> Float[Array, "C1 X Y E columns"]:
     """V [C+1, X, Y, E, 8] along x (axis 1) or y (axis 2)."""
     p = outside[None, ..., None]
     run, top, low = _extremes(v, p, _Sweep.of(axis, _HALVES))
     return _rescaled(run, top, low, p, CARDINAL_MARGIN, 0.0, axis)
 
 
-def _shear(v: Array, anti: bool) -> Array:
+def _shear(v: Float[Array, "B X Y R"], anti: bool) -> Float[Array, "B X XY R"]:
     """[B, X, Y, R] -> [B, X, X + Y, R]: diagonals (+x, +y) become columns; zeros enter.
 
     anti: antidiagonals (-x, +y) instead.
@@ -195,7 +238,7 @@ def _shear(v: Array, anti: bool) -> Array:
     return jnp.pad(v, ((0, 0), (x - 1, 1), (0, 0))).reshape(b, x, x + y, r)
 
 
-def _unshear(v: Array, y: int, anti: bool) -> Array:
+def _unshear(v: Float[Array, "B X XY R"], y: int, anti: bool) -> Float[Array, "B X Y R"]:
     b, x, w, r = v.shape
     v = v.reshape(b, x * w, r)
     if anti:
@@ -205,7 +248,11 @@ def _unshear(v: Array, y: int, anti: bool) -> Array:
     return v[:, :, :y]
 
 
-def _diagonal(main: Array, anti: Array, union: Array) -> tuple[Array, Array]:
+def _diagonal(
+    main: Float[Array, "C1 X Y E columns"],
+    anti: Float[Array, "C1 X Y E columns"],
+    union: Float[Array, "X Y E"],
+) -> tuple[Float[Array, "C1 X Y E columns"], Float[Array, "C1 X Y E columns"]]:
     """Both diagonals, [C+1, X, Y, E, 8] each, side by side in one sheared array."""
     _, x, y, e, columns = main.shape
     width = x + y
@@ -216,12 +263,14 @@ def _diagonal(main: Array, anti: Array, union: Array) -> tuple[Array, Array]:
     p = OUTSIDE * (1 - both(mask, mask))
     run, top, low = _extremes(settle(both(main, anti)), p, _Sweep.of(1, backwards))
     out = settle(_rescaled(run, top, low, p, 0.0, DIAGONAL_EPSILON, 1))
-    inside = union[..., None]
+    inside = union[None, ..., None]
     parts = _unshear(out[:, :, :width], y, False), _unshear(out[:, :, width:], y, True)
     return parts[0].reshape(main.shape) * inside, parts[1].reshape(main.shape) * inside
 
 
-def _all_directions(v: Array, union: Array) -> Array:
+def _all_directions(
+    v: Float[Array, "C1 X Y E columns"], union: Float[Array, "X Y E"]
+) -> Float[Array, "C1 X Y E columns"]:
     outside = OUTSIDE * (1 - union)
     along = [keep(axis_columns(v, j)) for j in range(4)]
     main, anti = _diagonal(along[1], along[3], union)
@@ -230,8 +279,13 @@ def _all_directions(v: Array, union: Array) -> Array:
 
 
 def cummax(
-    x: Multitensor, into: Array, out: Array, union: Array, shape: Shape, padding: Padding | None = None
-) -> Multitensor:
+    x: Multitensor[Array],
+    into: Float[Array, "2 8 4"],
+    out: Float[Array, "2 4 8"],
+    union: Float[Array, "X Y E"],
+    shape: Shape,
+    padding: Padding[Array] | None = None,
+) -> Multitensor[Array]:
     """Adds the normalized cumulative maxima of a 4-channel reading of the directed planes.
 
     into [2, 8, 4], out [2, 4, 8] (types 10111, 11111); union [X, Y, E].

@@ -7,18 +7,17 @@ normal prior is what the tensor costs.
 
 from __future__ import annotations
 
-# custom_vjp hides what a function returns
-# pyright: reportOperatorIssue=false, reportAttributeAccessIssue=false, reportIndexIssue=false
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, DTypeLike, Float
 
 from compressarc.multitensor import (
     LATENT_WIDTH,
     TYPES,
+    ArrayT,
     Group,
     Multitensor,
     Shape,
@@ -37,30 +36,31 @@ TARGET_RATE = 10.0
 NOISELESS = 20.0
 
 
-class Posterior(NamedTuple):
+class Posterior(NamedTuple, Generic[ArrayT]):
     """The latent posterior of one puzzle."""
 
-    mean: Multitensor  # packed, [..., 4]; plain points without their unused slot 0
-    local: Multitensor  # local capacity adjustments, packed like `mean`
-    target: Float[Array, "18 4"]  # target capacity per type and latent channel
+    mean: Multitensor[ArrayT]  # packed, [..., 4]; plain points without their unused slot 0
+    local: Multitensor[ArrayT]  # local capacity adjustments, packed like `mean`
+    target: Float[ArrayT, "18 4"]  # target capacity per type and latent channel
 
 
-def with_unused_slot(group: Group, a: Array) -> Array:
+def with_unused_slot(group: Group, a: Float[Array, "slots *axes k"]) -> Float[Array, "with_unused *axes k"]:
     """Plain points are stored without slot 0, which no type owns; packed arrays have it."""
     if group.space == "point" and not group.directed:
         return jnp.concatenate([jnp.zeros_like(a[:1]), a], axis=0)
     return a
 
 
-def _elements(group: Group, shape: Shape, where: Part | None) -> Any:
-    """Elements per type, the four latent channels included, [types, 1]."""
+def _elements(group: Group, shape: Shape, where: Part | None, dtype: DTypeLike) -> Float[Array, "types 1"]:
+    """Elements per type, the four latent channels included."""
     if where is not None:
-        return LATENT_WIDTH / where.inverse[:, None]
-    return np.array([[np.prod(shape.axes(code)) * LATENT_WIDTH] for code in norm_types(group)], float)
+        return jnp.asarray(LATENT_WIDTH / where.inverse[:, None], dtype)
+    counts = [[np.prod(shape.axes(code)) * LATENT_WIDTH] for code in norm_types(group)]
+    return jnp.asarray(np.array(counts, float), dtype)
 
 
 @jax.custom_jvp
-def _variance_lost(c: Array) -> Array:
+def _variance_lost(c: Float[Array, "*axes"]) -> Float[Array, "*axes"]:
     """exp(-2 c) - 1, precise for small c, with a derivative that is precise for large c.
 
     The derivative of expm1 as jax takes it, expm1 + 1, keeps no digit of exp(-2 c) there,
@@ -70,7 +70,9 @@ def _variance_lost(c: Array) -> Array:
 
 
 @_variance_lost.defjvp
-def _variance_lost_jvp(primals, tangents):
+def _variance_lost_jvp(
+    primals: tuple[Float[Array, "*axes"]], tangents: tuple[Float[Array, "*axes"]]
+) -> tuple[Float[Array, "*axes"], Float[Array, "*axes"]]:
     (c,), (dc,) = primals, tangents
     return jnp.expm1(-2 * c), -2 * jnp.exp(-2 * c) * dc
 
@@ -78,17 +80,17 @@ def _variance_lost_jvp(primals, tangents):
 def _decode_group(
     group: Group,
     shape: Shape,
-    mean: Array,
-    local: Array,
-    target: Array,
-    noise: Array,
+    mean: Float[Array, "*axes 4"],
+    local: Float[Array, "*axes 4"],
+    target: Float[Array, "18 4"],
+    noise: Float[Array, "*axes 4"],
     where: Part | None,
-):
+) -> tuple[Float[Array, "*positions 4"], Float[Array, " types"]]:
     """Latents z and KL in nats per type of the group."""
     mean, local, noise = (masked(with_unused_slot(group, a), where, group) for a in (mean, local, noise))
     rows = lambda values: to_rows(values, mean, group, shape)  # noqa: E731
     index = np.array([TYPES.index(code) for code in norm_types(group)])
-    elements = jnp.asarray(_elements(group, shape, where), mean.dtype)
+    elements = _elements(group, shape, where, mean.dtype)
     t = TARGET_RATE * target[index]
     capacity = CAPACITY_SCALE * jnp.exp(t) + CAPACITY_FLOOR
     scale = -jnp.expm1(-2 * capacity / elements)
@@ -110,13 +112,13 @@ def _decode_group(
 
 
 def decode(
-    posterior: Posterior,
-    noise: Multitensor,
-    weight: Multitensor,
-    bias: Multitensor,
+    posterior: Posterior[Array],
+    noise: Multitensor[Array],
+    weight: Multitensor[Array],
+    bias: Multitensor[Array],
     shape: Shape,
-    padding: Padding | None = None,
-) -> tuple[Multitensor, Float[Array, "18"]]:
+    padding: Padding[Array] | None = None,
+) -> tuple[Multitensor[Array], Float[Array, "18"]]:
     """Samples the latents and maps them to the residual stream.
 
     noise: standard normal, packed like `posterior.mean`; weight [sets, 4, C] and bias
@@ -125,7 +127,14 @@ def decode(
     """
     kl: dict[str, Array] = {}
 
-    def group_stream(group: Group, mean: Array, local: Array, eps: Array, w: Array, b: Array) -> Array:
+    def group_stream(
+        group: Group,
+        mean: Float[Array, "*axes 4"],
+        local: Float[Array, "*axes 4"],
+        eps: Float[Array, "*axes 4"],
+        w: Float[Array, "sets 4 k"],
+        b: Float[Array, "sets k"],
+    ) -> Float[Array, "*positions k"]:
         where = part(padding, group)
         z, per_type = _decode_group(group, shape, mean, local, posterior.target, eps, where)
         kl.update(zip(norm_types(group), per_type, strict=True))

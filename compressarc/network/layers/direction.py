@@ -10,7 +10,7 @@ import functools
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
 from compressarc.multitensor import (
     DIRECTED_WIDTH,
@@ -55,7 +55,7 @@ def _line_representative(to: int, source: int, columns: bool) -> tuple[int, int]
 
 
 @functools.lru_cache(maxsize=4)
-def tying_table(kind: str) -> np.ndarray:
+def tying_table(kind: str) -> Int[np.ndarray, "8 8"]:
     """(8, 8) index of the free map used for [to, from]; kind: "symmetric", "row", "column"."""
     pairs = [(to, source) for to in range(8) for source in range(8)]
     if kind == "symmetric":
@@ -67,7 +67,7 @@ def tying_table(kind: str) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=4)
-def _expansion(kind: str) -> np.ndarray:
+def _expansion(kind: str) -> Float[np.ndarray, "8 8 maps"]:
     """[from, to, free map]: the strength where that map is used, else 0."""
     table = tying_table(kind)
     out = np.zeros((8, 8, table.max() + 1))
@@ -77,7 +77,7 @@ def _expansion(kind: str) -> np.ndarray:
     return out
 
 
-def _folded(weight: Array, kind: str) -> Array:
+def _folded(weight: Float[Array, "sets maps 8 8"], kind: str) -> Float[Array, "sets 64 64"]:
     """Free maps [sets, maps, 8, 8] -> [sets, 64, 64] on the folded (direction, channel) axis."""
     full = jnp.einsum("ftm,smio->sfito", jnp.asarray(_expansion(kind), weight.dtype), weight)
     n = DIRECTIONS * DIRECTED_WIDTH
@@ -85,8 +85,12 @@ def _folded(weight: Array, kind: str) -> Array:
 
 
 def direction_share(
-    x: Multitensor, symmetric: Array, line: Array, shape: Shape, padding: Padding | None = None
-) -> Multitensor:
+    x: Multitensor[Array],
+    symmetric: Float[Array, "6 10 8 8"],
+    line: Float[Array, "2 18 8 8"],
+    shape: Shape,
+    padding: Padding[Array] | None = None,
+) -> Multitensor[Array]:
     """Adds the strength-weighted maps of all directions of the normalized stream.
 
     symmetric: [6 types, 10, 8, 8] free maps, types as in `SYMMETRIC_TYPES`;
@@ -96,7 +100,9 @@ def direction_share(
 
     flat = lambda a: a.reshape(*a.shape[:-2], -1)  # noqa: E731
 
-    def mapped(stream: Array, weight: Array, group: Group) -> Array:
+    def mapped(
+        stream: Float[Array, "*axes 8 8"], weight: Float[Array, "sets 64 64"], group: Group
+    ) -> Float[Array, "*axes 64"]:
         return normalize_project(flat(stream), weight, group, shape, DIRECTIONS, part(padding, group))
 
     plane = mapped(x.plane_directed, folded[:2], PLANE_DIRECTED)

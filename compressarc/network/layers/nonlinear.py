@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from compressarc.multitensor import Group, Multitensor, Shape, map_groups
 from compressarc.network.layers.axes import settle
@@ -14,11 +14,11 @@ from compressarc.network.padding import Padding, part
 
 
 @jax.custom_vjp
-def _silu(v: Array) -> Array:
+def _silu(v: Float[Array, "*axes"]) -> Float[Array, "*axes"]:
     return v / (1 + jnp.exp(-v))  # one loop, where v times a sigmoid is two
 
 
-def _backward(v: Array, g: Array):
+def _backward(v: Float[Array, "*axes"], g: Float[Array, "*axes"]) -> tuple[Float[Array, "*axes"]]:
     s = jax.nn.sigmoid(v)
     return (g * s * (1 + v * (1 - s)),)
 
@@ -27,20 +27,25 @@ _silu.defvjp(lambda v: (_silu(v), v), _backward)  # one array to keep, where aut
 
 
 def nonlinear(
-    x: Multitensor,
-    into: Multitensor,
-    out: Multitensor,
+    x: Multitensor[Array],
+    into: Multitensor[Array],
+    out: Multitensor[Array],
     shape: Shape,
     *,
     apply_pre_norm: bool = False,
-    padding: Padding | None = None,
-) -> Multitensor:
+    padding: Padding[Array] | None = None,
+) -> Multitensor[Array]:
     """Adds silu(x W_in) W_out; weights per group [sets, C, 16] and [sets, 16, C].
 
     apply_pre_norm: normalize x before reading, as the paper says and the reference does not.
     """
 
-    def layer(group: Group, a: Array, read: Array, write: Array) -> Array:
+    def layer(
+        group: Group,
+        a: Float[Array, "*axes k"],
+        read: Float[Array, "sets k 16"],
+        write: Float[Array, "sets 16 k"],
+    ) -> Float[Array, "*axes k"]:
         source = normalize(a, group, shape, group.copies, part(padding, group)) if apply_pre_norm else a
         hidden = _silu(project(source, read, group, shape))
         return settle(a + project(hidden, write, group, shape))

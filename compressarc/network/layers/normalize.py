@@ -7,10 +7,9 @@ same). Padding beyond the canvas does not.
 
 from __future__ import annotations
 
-# custom_vjp hides what a function returns
-# pyright: reportOperatorIssue=false, reportAttributeAccessIssue=false, reportIndexIssue=false
 import functools
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from compressarc.multitensor import Group, Shape, norm_rows
-from compressarc.network.layers.axes import settle, sum_axis
+from compressarc.network.layers.axes import custom_vjp, settle, sum_axis
 from compressarc.network.layers.project import project, settled_rows, slot_moments
 from compressarc.network.padding import Part, masked, no_gradient
 
@@ -33,13 +32,15 @@ def _positions_per_row(group: Group, shape: Shape, copies: int) -> int:
 
 
 @functools.lru_cache(maxsize=512)
-def _averages(group: Group, shape: Shape, copies: int) -> tuple[np.ndarray, np.ndarray]:
+def _averages(
+    group: Group, shape: Shape, copies: int
+) -> tuple[Float[np.ndarray, "types rows"], Float[np.ndarray, "rows types"]]:
     """[types, rows] averaging of row sums, and [rows, types] to hand the averages back."""
     rows = norm_rows(group, shape)
     return (rows / (rows.sum(0) * _positions_per_row(group, shape, copies))).T, rows
 
 
-def per_row(x: Array, group: Group, copies: int) -> Array:
+def per_row(x: Float[Array, "*axes k"], group: Group, copies: int) -> Float[Array, "rows k"]:
     """Sums a packed array [row axes, ..., k] to [norm rows, k]; `copies` positions a row at least."""
     k = x.shape[-1]
     if group.space == "plane":  # one row per color slot
@@ -50,13 +51,13 @@ def per_row(x: Array, group: Group, copies: int) -> Array:
     return sums.reshape(sums.shape[0], -1, k).sum(1)
 
 
-def _inverse(where: Part, group: Group, copies: int) -> Array:
+def _inverse(where: Part, group: Group, copies: int) -> Float[Array, "types 1"]:
     """1 / positions of each type with `copies` positions folded, [types, 1]."""
     return (where.inverse * (group.copies / copies))[:, None]
 
 
 def type_mean(
-    x: Array, group: Group, shape: Shape, copies: int, where: Part | None = None
+    x: Float[Array, "*axes k"], group: Group, shape: Shape, copies: int, where: Part | None = None
 ) -> Float[Array, "types k"]:
     """Mean of each type and channel over positions; x is zero in the padding, if there is any."""
     average, rows = _averages(group, shape, copies)
@@ -66,7 +67,7 @@ def type_mean(
 
 
 def row_mean(
-    x: Array, group: Group, shape: Shape, copies: int, where: Part | None = None
+    x: Float[Array, "*axes k"], group: Group, shape: Shape, copies: int, where: Part | None = None
 ) -> Float[Array, "rows k"]:
     """The mean of each row's type: as `type_mean`, handed to the rows."""
     average, rows = _averages(group, shape, copies)
@@ -80,18 +81,22 @@ def row_mean(
     return jnp.asarray(rows, x.dtype) @ type_mean(x, group, shape, copies, where)
 
 
-def to_rows(values: Array, like: Array, group: Group, shape: Shape) -> Array:
+def to_rows(
+    values: Float[Array, "types k"], like: Float[Array, "..."], group: Group, shape: Shape
+) -> Float[Array, "..."]:
     """[types, k] -> an array that broadcasts against `like`, a packed array of the group."""
     return _aligned(jnp.asarray(norm_rows(group, shape), values.dtype) @ values, like, group)
 
 
-def _aligned(rows: Array, like: Array, group: Group) -> Array:
+def _aligned(rows: Float[Array, "rows k"], like: Float[Array, "..."], group: Group) -> Float[Array, "..."]:
     """[rows, k] -> an array that broadcasts against `like`."""
     lead = 1 if group.space == "plane" else 2
     return rows.reshape(*like.shape[:lead], *(1,) * (like.ndim - lead - 1), rows.shape[-1])
 
 
-def normalize(x: Array, group: Group, shape: Shape, copies: int, where: Part | None = None) -> Array:
+def normalize(
+    x: Float[Array, "*axes k"], group: Group, shape: Shape, copies: int, where: Part | None = None
+) -> Float[Array, "*axes k"]:
     """Normalizes each type of a packed array, per channel.
 
     copies: how many positions are folded between the row axes and the channel (8 for
@@ -101,12 +106,16 @@ def normalize(x: Array, group: Group, shape: Shape, copies: int, where: Part | N
     return _normalize(x, where, group, shape, copies)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _normalize(x: Array, where: Part | None, group: Group, shape: Shape, copies: int) -> Array:
+@custom_vjp((2, 3, 4))
+def _normalize(
+    x: Float[Array, "*axes k"], where: Part | None, group: Group, shape: Shape, copies: int
+) -> Float[Array, "*axes k"]:
     return _forward(x, where, group, shape, copies)[0]
 
 
-def _forward(x: Array, where: Part | None, group: Group, shape: Shape, copies: int):
+def _forward(
+    x: Float[Array, "*axes k"], where: Part | None, group: Group, shape: Shape, copies: int
+) -> tuple[Float[Array, "*axes k"], tuple[Float[Array, "*axes k"], Float[Array, "..."], Part | None]]:
     x = settle(x)
     centered = masked(x - _aligned(row_mean(x, group, shape, copies, where), x, group), where, group)
     variance = row_mean(jnp.square(centered), group, shape, copies, where)
@@ -115,7 +124,13 @@ def _forward(x: Array, where: Part | None, group: Group, shape: Shape, copies: i
     return out, (out, scale, where)
 
 
-def _backward(group: Group, shape: Shape, copies: int, saved, g: Array):
+def _backward(
+    group: Group,
+    shape: Shape,
+    copies: int,
+    saved: tuple[Float[Array, "*axes k"], Float[Array, "..."], Part | None],
+    g: Float[Array, "*axes k"],
+) -> tuple[Float[Array, "*axes k"], Part | None]:
     out, scale, where = saved
     g = settle(masked(g, where, group))
     mean = _aligned(row_mean(g, group, shape, copies, where), g, group)
@@ -126,13 +141,14 @@ def _backward(group: Group, shape: Shape, copies: int, saved, g: Array):
 _normalize.defvjp(_forward, _backward)
 
 
-def _no_gradient(where: Part | None) -> Part | None:
-    return jax.tree.map(jnp.zeros_like, where)
-
-
 def normalize_project(
-    x: Array, weight: Array, group: Group, shape: Shape, fold: int = 1, where: Part | None = None
-) -> Array:
+    x: Float[Array, "*axes k"],
+    weight: Float[Array, "sets k n"],
+    group: Group,
+    shape: Shape,
+    fold: int = 1,
+    where: Part | None = None,
+) -> Float[Array, "*axes n"]:
     """`project(normalize(x), weight)`.
 
     fold: how many positions (directions) are folded into the last axis of x, [..., fold * k].
@@ -148,24 +164,48 @@ def normalize_project(
     return project(split.reshape(x.shape), weight, group, shape)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+@custom_vjp((3, 4, 5))
 def _normalize_project_plane(
-    x: Array, weight: Array, where: Part | None, group: Group, shape: Shape, fold: int
-) -> Array:
+    x: Float[Array, "*axes k"],
+    weight: Float[Array, "2 k n"],
+    where: Part | None,
+    group: Group,
+    shape: Shape,
+    fold: int,
+) -> Float[Array, "*axes n"]:
     return _project_forward(x, weight, where, group, shape, fold)[0]
 
 
-def _by_type(rows: Array) -> Array:
+class _Saved(NamedTuple):
+    """What the backward pass of `_normalize_project_plane` reads."""
+
+    x: Float[Array, "*axes k"]
+    mean: Float[Array, "2 k"]
+    scale: Float[Array, "2 k"]
+    weight: Float[Array, "2 k n"]
+    where: Part | None
+
+
+def _by_type(rows: Float[Array, "rows k"]) -> Float[Array, "2 k"]:
     """On planes, color slot 0 is one type and every other slot the other: [2, k]."""
     return rows[:2]
 
 
-def _plane_rows(values: Array, like: Array, group: Group, shape: Shape) -> Array:
+def _plane_rows(
+    values: Float[Array, "2 k"], like: Float[Array, "..."], group: Group, shape: Shape
+) -> Float[Array, "..."]:
     slots = jnp.concatenate([values[:1], jnp.broadcast_to(values[1:], (shape.colors, values.shape[1]))])
     return _aligned(slots, like, group)
 
 
-def _project_forward(x: Array, weight: Array, where: Part | None, group: Group, shape: Shape, fold: int):
+def _project_forward(
+    x: Float[Array, "*axes k"],
+    weight: Float[Array, "2 k n"],
+    where: Part | None,
+    group: Group,
+    shape: Shape,
+    fold: int,
+) -> tuple[Float[Array, "*axes n"], _Saved]:
     x = settled_rows(x)
     folded = lambda a: a.reshape(*a.shape[:-1], fold, -1) if fold > 1 else a  # noqa: E731
     repeat = lambda values: jnp.tile(values, (1, fold)) if fold > 1 else values  # noqa: E731
@@ -178,10 +218,12 @@ def _project_forward(x: Array, weight: Array, where: Part | None, group: Group, 
     out = project(x, scaled, group, shape)
     constant = -(mean[..., None] * scaled).sum(1)
     out = masked(out + _plane_rows(constant, out, group, shape), where, group)
-    return out, (x, mean, scale, weight, where)
+    return out, _Saved(x, mean, scale, weight, where)
 
 
-def _project_backward(group: Group, shape: Shape, fold: int, saved, g: Array):
+def _project_backward(
+    group: Group, shape: Shape, fold: int, saved: _Saved, g: Float[Array, "*axes n"]
+) -> tuple[Float[Array, "*axes k"], Float[Array, "2 k n"], Part | None]:
     x, mean, scale, weight, where = saved
     copies = group.copies // fold
     g = settled_rows(masked(g, where, group))
@@ -193,7 +235,7 @@ def _project_backward(group: Group, shape: Shape, fold: int, saved, g: Array):
     g_mean = _by_type(row_mean(g, group, shape, copies, where))
     moments = slot_moments(x, g) / count - mean[..., None] * g_mean[:, None]
 
-    def over_fold(values: Array) -> Array:
+    def over_fold(values: Float[Array, "2 k"]) -> Float[Array, "2 k"]:
         if fold == 1:
             return values
         return jnp.tile(values.reshape(2, fold, -1).mean(1), (1, fold))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from compressarc.multitensor import Group, Shape, row_sets
 from compressarc.network.layers.axes import settle
@@ -18,7 +18,9 @@ _THIN = 2
 """So few columns are summed one by one: XLA's CPU backend is slow at products with two of them."""
 
 
-def project(x: Array, weight: Array, group: Group, shape: Shape) -> Array:
+def project(
+    x: Float[Array, "*axes k"], weight: Float[Array, "sets k n"], group: Group, shape: Shape
+) -> Float[Array, "*axes n"]:
     """Maps channels: x [..., k], weight [sets, k, n] -> [..., n].
 
     x: a packed array of `group` (any layout behind the row axes); sets: in the order
@@ -33,22 +35,24 @@ def project(x: Array, weight: Array, group: Group, shape: Shape) -> Array:
     return matmul(chosen.reshape(*x.shape[:-1], sets * k), weight.reshape(sets * k, n))
 
 
-def settled_rows(x: Array) -> Array:
+def settled_rows(x: Float[Array, "*axes k"]) -> Float[Array, "*axes k"]:
     """As `settle`, stored as the matrix that a product over all slots reads."""
     return settle(x.reshape(-1, x.shape[-1])).reshape(x.shape)
 
 
-def _product(x: Array, weight: Array) -> Array:
+def _product(x: Float[Array, "*axes k"], weight: Float[Array, "k n"]) -> Float[Array, "*axes n"]:
     return (x.reshape(-1, x.shape[-1]) @ weight).reshape(*x.shape[:-1], weight.shape[-1])
 
 
 @jax.custom_vjp
-def matmul(x: Array, weight: Array) -> Array:
+def matmul(x: Float[Array, "*axes k"], weight: Float[Array, "k n"]) -> Float[Array, "*axes n"]:
     """X [..., k] @ weight [k, n], as a product of matrices in both directions."""
     return _product(x, weight)
 
 
-def _matmul_backward(saved, g: Array):
+def _matmul_backward(
+    saved: tuple[Float[Array, "*axes k"], Float[Array, "k n"]], g: Float[Array, "*axes n"]
+) -> tuple[Float[Array, "*axes k"], Float[Array, "k n"]]:
     x, weight = saved
     g = settled_rows(g)
     k, n = weight.shape
@@ -59,7 +63,9 @@ matmul.defvjp(lambda x, weight: (matmul(x, weight), (x, weight)), _matmul_backwa
 
 
 @jax.custom_vjp
-def _project_slots(x: Array, weight: Array) -> Array:
+def _project_slots(
+    x: Float[Array, "C1 *axes k"], weight: Float[Array, "2 k n"]
+) -> Float[Array, "C1 *axes n"]:
     """As `project` where the color slot decides: one product for all, then slot 0 anew.
 
     On large arrays twice as fast as a product batched over the color axis, which XLA's
@@ -73,7 +79,7 @@ def _project_slots(x: Array, weight: Array) -> Array:
     return jax.lax.dynamic_update_slice_in_dim(out, _product(x[:1], weight[0]), 0, axis=0)
 
 
-def slot_moments(x: Array, g: Array) -> Array:
+def slot_moments(x: Float[Array, "C1 *axes k"], g: Float[Array, "C1 *axes n"]) -> Float[Array, "2 k n"]:
     """Sum over positions of x (outer) g, for the uncolored and the colored type: [2, k, n]."""
     slots = x.shape[0]
     rows, columns = (a.reshape(slots, -1, a.shape[-1]) for a in (x, g))
@@ -85,7 +91,9 @@ def slot_moments(x: Array, g: Array) -> Array:
     return jnp.stack([per_slot[0], per_slot[1:].sum(0)])
 
 
-def _slots_backward(saved, g: Array):
+def _slots_backward(
+    saved: tuple[Float[Array, "C1 *axes k"], Float[Array, "2 k n"]], g: Float[Array, "C1 *axes n"]
+) -> tuple[Float[Array, "C1 *axes k"], Float[Array, "2 k n"]]:
     x, weight = saved
     g = settled_rows(g)
     return _project_slots(g, weight.transpose(0, 2, 1)), slot_moments(x, g)

@@ -8,40 +8,44 @@ computed one axis at a time (a subset-sum transform), on whole packed arrays.
 
 from __future__ import annotations
 
-# custom_vjp hides what a function returns
-# pyright: reportOperatorIssue=false, reportAttributeAccessIssue=false, reportIndexIssue=false
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from compressarc.multitensor import DIRECTIONS, Group, Multitensor, Shape, map_groups
+from compressarc.multitensor import DIRECTIONS, ArrayT, Group, Multitensor, Shape, map_groups
 from compressarc.network.layers.axes import keep, settle, spread, sum_axis
 from compressarc.network.layers.normalize import normalize_project
 from compressarc.network.layers.project import project
 from compressarc.network.padding import Padding, masked, part
 
 
-class PixelMeans(NamedTuple):
+class PixelMeans(NamedTuple, Generic[ArrayT]):
     """Weights of the pixel means in `share_down`; each sums to one over its axis.
 
     Masked by the union of input and output rectangle if the output size is known (then
     they sum to n / (n + 1e-4)), uniform over the canvas if not.
     """
 
-    plane_y: Float[Array, "X Y E"]
-    plane_x: Float[Array, "X Y E"]
-    row_x: Float[Array, "X E"]
-    column_y: Float[Array, "Y E"]
+    plane_y: Float[ArrayT, "X Y E"]
+    plane_x: Float[ArrayT, "X Y E"]
+    row_x: Float[ArrayT, "X E"]
+    column_y: Float[ArrayT, "Y E"]
 
 
-def _add_slot(x: Array, axis: int) -> Array:
+def _add_slot(x: Float[Array, "*axes"], axis: int) -> Float[Array, "*axes"]:
     """Adds slot 0 of an axis to its other slots."""
     return x + spread(jax.lax.slice_in_dim(x, 0, 1, axis=axis), axis, x.shape[axis], 1)
 
 
-def _up(plane: Array, line: Array, point: Array, x: int) -> tuple[Array, Array, Array]:
+def _up(
+    plane: Float[Array, "C1 X Y E *k"],
+    line: Float[Array, "C1 XY E *k"],
+    point: Float[Array, "C1 E1 *k"],
+    x: int,
+) -> tuple[Float[Array, "C1 X Y E *k"], Float[Array, "C1 XY E *k"], Float[Array, "C1 E1 *k"]]:
     """Adds to each array everything below it except across the direction axis."""
     y = line.shape[1] - x
     point = keep(_add_slot(_add_slot(point, 1), 0))
@@ -53,7 +57,7 @@ def _up(plane: Array, line: Array, point: Array, x: int) -> tuple[Array, Array, 
     return plane, line, point
 
 
-def _upward(v: Multitensor, shape: Shape) -> Multitensor:
+def _upward(v: Multitensor[Array], shape: Shape) -> Multitensor[Array]:
     plain = [settle(a) for a in _up(v.plane, v.line, v.point, shape.x)]
     directed = _up(v.plane_directed, v.line_directed, v.point_directed, shape.x)
     with_plain = [
@@ -62,13 +66,18 @@ def _upward(v: Multitensor, shape: Shape) -> Multitensor:
     return Multitensor(plain[0], with_plain[0], plain[1], with_plain[1], plain[2], with_plain[2])
 
 
-def _pixels_down(plane: Array, line: Array, point: Array, means: PixelMeans):
+def _pixels_down(
+    plane: Float[Array, "C1 X Y E *k"],
+    line: Float[Array, "C1 XY E *k"],
+    point: Float[Array, "C1 E1 *k"],
+    means: PixelMeans[Array],
+) -> tuple[Float[Array, "C1 X Y E *k"], Float[Array, "C1 XY E *k"], Float[Array, "C1 E1 *k"]]:
     """Adds the means over y, then over x, to what lacks these axes."""
     x = plane.shape[1]
     tail = (None,) * (plane.ndim - means.plane_y.ndim - 1)
 
-    def mean(weight: Array, v: Array, axis: int) -> Array:
-        return keep(sum_axis(weight[(..., *tail)] * v, axis, v.shape[axis]))
+    def mean(weight: Float[Array, "..."], v: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
+        return keep(sum_axis(weight[(None, ..., *tail)] * v, axis, v.shape[axis]))
 
     to_point = mean(means.column_y, line[:, x:], 1)
     rows = line[:, :x] + mean(means.plane_y, plane, 2)[:, :, 0]
@@ -78,7 +87,7 @@ def _pixels_down(plane: Array, line: Array, point: Array, means: PixelMeans):
     return plane, keep(jnp.concatenate([rows, columns], axis=1)), keep(point)
 
 
-def _into_slot(x: Array, axis: int, share: Array | None) -> Array:
+def _into_slot(x: Float[Array, "*axes"], axis: int, share: Float[Array, ""] | None) -> Float[Array, "*axes"]:
     """Adds the mean over the present slots of an axis to its slot 0; share: 1 / their number, if data."""
     n = x.shape[axis]
     mean = keep(sum_axis(x, axis, n, 1) * (1 / (n - 1) if share is None else share))
@@ -86,7 +95,9 @@ def _into_slot(x: Array, axis: int, share: Array | None) -> Array:
     return jax.lax.dynamic_update_slice_in_dim(x, first, 0, axis=axis)
 
 
-def _downward(v: Multitensor, means: PixelMeans, padding: Padding | None) -> Multitensor:
+def _downward(
+    v: Multitensor[Array], means: PixelMeans[Array], padding: Padding[Array] | None
+) -> Multitensor[Array]:
     colors = None if padding is None else padding.color_share
     examples = None if padding is None else padding.example_share
     directed = _pixels_down(v.plane_directed, v.line_directed, v.point_directed, means)
@@ -104,12 +115,19 @@ def _downward(v: Multitensor, means: PixelMeans, padding: Padding | None) -> Mul
 
 
 def _communicate(
-    x: Multitensor, into: Multitensor, out: Multitensor, mix, shape: Shape, padding: Padding | None
-) -> Multitensor:
+    x: Multitensor[Array],
+    into: Multitensor[Array],
+    out: Multitensor[Array],
+    mix: Callable[[Multitensor[Array]], Multitensor[Array]],
+    shape: Shape,
+    padding: Padding[Array] | None,
+) -> Multitensor[Array]:
     v = map_groups(lambda group, a, w: project(a, w, group, shape), x, into)
     u = mix(v)
 
-    def write(group: Group, a: Array, u: Array, w: Array) -> Array:
+    def write(
+        group: Group, a: Float[Array, "*axes k"], u: Float[Array, "*axes n"], w: Float[Array, "sets n k"]
+    ) -> Float[Array, "*axes k"]:
         where = part(padding, group)
         u = settle(masked(u, where, group))
         return settle(a + normalize_project(u, w, group, shape, where=where))
@@ -118,8 +136,12 @@ def _communicate(
 
 
 def share_up(
-    x: Multitensor, into: Multitensor, out: Multitensor, shape: Shape, padding: Padding | None = None
-) -> Multitensor:
+    x: Multitensor[Array],
+    into: Multitensor[Array],
+    out: Multitensor[Array],
+    shape: Shape,
+    padding: Padding[Array] | None = None,
+) -> Multitensor[Array]:
     """Adds to each type the normalized sum of all types below it (width 16).
 
     into, out: weights per group, [sets, C, 16] and [sets, 16, C].
@@ -128,12 +150,12 @@ def share_up(
 
 
 def share_down(
-    x: Multitensor,
-    into: Multitensor,
-    out: Multitensor,
-    means: PixelMeans,
+    x: Multitensor[Array],
+    into: Multitensor[Array],
+    out: Multitensor[Array],
+    means: PixelMeans[Array],
     shape: Shape,
-    padding: Padding | None = None,
-) -> Multitensor:
+    padding: Padding[Array] | None = None,
+) -> Multitensor[Array]:
     """Adds to each type the normalized sum of the means of all types above it (width 8)."""
     return _communicate(x, into, out, lambda v: _downward(v, means, padding), shape, padding)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from compressarc.multitensor import Multitensor, Shape
 from compressarc.network.layers.sweep import HALF, axis_columns, directional
@@ -14,13 +14,13 @@ _STEPS = ((1, 0), (1, 1), (0, 1), (-1, 1))
 """(x, y) step of a forward sweep along each of the four axes of `sweep`."""
 
 
-def _moved(v: Array, x: int, y: int) -> Array:
+def _moved(v: Float[Array, "C1 X Y *rest"], x: int, y: int) -> Float[Array, "C1 X Y *rest"]:
     """Moves [C+1, X, Y, ...] by (x, y) pixels; zeros enter."""
     none = [(0, 0, 0)] * (v.ndim - 3)
     return jax.lax.pad(v, jnp.zeros((), v.dtype), [(0, 0, 0), (x, -x, 0), (y, -y, 0), *none])
 
 
-def _all_moved(v: Array, sign: int) -> Array:
+def _all_moved(v: Float[Array, "C1 X Y E columns"], sign: int) -> Float[Array, "C1 X Y E columns"]:
     """Every column one step along its sweep (sign 1), or one step back (sign -1)."""
     parts = []
     for j, (x, y) in enumerate(_STEPS):
@@ -31,7 +31,9 @@ def _all_moved(v: Array, sign: int) -> Array:
 
 
 @jax.custom_vjp
-def _all_directions(v: Array, union: Array) -> Array:
+def _all_directions(
+    v: Float[Array, "C1 X Y E columns"], union: Float[Array, "X Y E"]
+) -> Float[Array, "C1 X Y E columns"]:
     del union  # the input is masked already, and the result is not masked again
     return _all_moved(v, 1)
 
@@ -44,8 +46,13 @@ _all_directions.defvjp(
 
 
 def shift(
-    x: Multitensor, into: Array, out: Array, union: Array, shape: Shape, padding: Padding | None = None
-) -> Multitensor:
+    x: Multitensor[Array],
+    into: Float[Array, "2 8 4"],
+    out: Float[Array, "2 4 8"],
+    union: Float[Array, "X Y E"],
+    shape: Shape,
+    padding: Padding[Array] | None = None,
+) -> Multitensor[Array]:
     """Adds a normalized one-pixel shift of a 4-channel reading of the directed planes.
 
     into [2, 8, 4], out [2, 4, 8] (types 10111, 11111); union [X, Y, E].

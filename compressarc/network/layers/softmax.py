@@ -22,15 +22,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
 from compressarc.multitensor import DIRECTIONS, Group, Multitensor, Shape, map_groups
-from compressarc.network.layers.axes import keep, max_axis, settle, spread, sum_axis
+from compressarc.network.layers.axes import custom_vjp, keep, max_axis, settle, spread, sum_axis
 from compressarc.network.layers.normalize import normalize
 from compressarc.network.layers.project import matmul, project, settled_rows, slot_moments
 from compressarc.network.padding import Padding, Part, inside, masked, no_gradient, part
@@ -57,7 +57,7 @@ def out_rows(types: tuple[str, ...]) -> list[slice]:
 class _Axes:
     """Sums and maxima over, and repetition along, the named axes of one packed array."""
 
-    def __init__(self, group: Group, shape: Shape):
+    def __init__(self, group: Group, shape: Shape) -> None:
         self.shape = shape
         position = {"plane": {"x": 1, "y": 2}, "line": {"l": 1}, "point": {}}[group.space]
         self.index = {"c": 0, **position}
@@ -66,44 +66,50 @@ class _Axes:
         self.names = [a for a in _FIRST if a in self.index]
         self.length = {"c": shape.colors + 1, "d": DIRECTIONS, "x": shape.x, "y": shape.y}
 
-    def _lines(self, z: Array) -> tuple[Array, Array]:
+    def _lines(self, z: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
         """Rows and columns apart: [..., X+Y, ...] -> [..., X, ...], [..., Y, ...]."""
         x, y = self.shape.x, self.shape.y
         return jax.lax.slice_in_dim(z, 0, x, axis=1), jax.lax.slice_in_dim(z, x, x + y, axis=1)
 
-    def sum(self, z: Array, axis: str) -> Array:
+    def sum(self, z: Float[Array, "..."], axis: str) -> Float[Array, "..."]:
         if axis == "l":  # -> [..., 2, ...]
             rows, columns = self._lines(z)
             sums = sum_axis(rows, 1, self.shape.x), sum_axis(columns, 1, self.shape.y)
             return keep(jnp.concatenate(sums, axis=1))
         return keep(sum_axis(z, self.index[axis], self.length[axis], int(axis == "c")))
 
-    def sum_outer(self, e: Array, g: Array, axis: str) -> Array:
+    def sum_outer(
+        self, e: Float[Array, "*axes 2"], g: Float[Array, "*axes C"], axis: str
+    ) -> Float[Array, "*summed CC"]:
         """Sum of e [..., 2] (outer) g [..., C] over an axis: [..., 2 C], channels of e outermost."""
         if axis == "l":
             parts = zip(self._lines(e), self._lines(g), strict=True)
             return jnp.concatenate([_sum_outer(a, b, 1, 0) for a, b in parts], axis=1)
         return _sum_outer(e, g, self.index[axis], int(axis == "c"))
 
-    def max(self, z: Array, axis: str) -> Array:
+    def max(self, z: Float[Array, "..."], axis: str) -> Float[Array, "..."]:
         if axis == "l":
             return keep(jnp.concatenate([max_axis(a, 1) for a in self._lines(z)], axis=1))
         return keep(max_axis(z[1:] if axis == "c" else z, self.index[axis]))
 
-    def spread(self, z: Array, axis: str) -> Array:
+    def spread(self, z: Float[Array, "..."], axis: str) -> Float[Array, "..."]:
         if axis == "l":
             x, y = self.shape.x, self.shape.y
             return jnp.concatenate([spread(z[:, :1], 1, x), spread(z[:, 1:], 1, y)], axis=1)
         return spread(z, self.index[axis], self.length[axis], int(axis == "c"))
 
-    def exponentials(self, v: Array, top: Array, axis: str) -> Array:
+    def exponentials(
+        self, v: Float[Array, "*axes"], top: Float[Array, "..."], axis: str
+    ) -> Float[Array, "*axes"]:
         """exp(v - top), top being the maximum over an axis."""
         below = v - self.spread(top, axis)
         # The slot of no color has a reading too, which no softmax over colors is about.
         return jnp.exp(jnp.minimum(below, 0) if axis == "c" else below)
 
 
-def _sum_outer(e: Array, g: Array, axis: int, start: int) -> Array:
+def _sum_outer(
+    e: Float[Array, "*axes 2"], g: Float[Array, "*axes C"], axis: int, start: int
+) -> Float[Array, "*summed CC"]:
     n, channels = e.shape[axis], g.shape[-1]
     cuts = np.linspace(start, n, -(-(n - start) // _FUSED) + 1).round().astype(int).tolist()
     parts = []
@@ -139,7 +145,9 @@ def _chains(axes: _Axes) -> list[_Chain]:
 
 
 @functools.lru_cache(maxsize=64)
-def _weight_tables(group: Group, subset_list: tuple[frozenset[str], ...]) -> np.ndarray:
+def _weight_tables(
+    group: Group, subset_list: tuple[frozenset[str], ...]
+) -> Float[np.ndarray, "sets columns 2 rows"]:
     """[sets, (subset, channel), (channel, table rows)]: which rows make a block of weights.
 
     The line axis "l" stands for x or y alike, whose weights are tied. Where a type lacks
@@ -157,19 +165,49 @@ def _weight_tables(group: Group, subset_list: tuple[frozenset[str], ...]) -> np.
     return out.reshape(len(group.types), len(subset_list) * WIDTH, WIDTH, rows[-1].stop)
 
 
-def _tiled(a: Array, columns: int) -> Array:
+def _tiled(a: Float[Array, "*axes 2"], columns: int) -> Float[Array, "*axes columns"]:
     """[..., 2] -> [..., columns], as [subset, channel]."""
     return a if columns == WIDTH else jnp.concatenate([a] * (columns // WIDTH), -1)
 
 
-def _inverse(total: Array, where: Part | None) -> Array:
+def _inverse(total: Float[Array, "*axes"], where: Part | None) -> Float[Array, "*axes"]:
     """1 / total; all of a sum may lie in the padding, and what it divides is zero then."""
     return 1 / (total if where is None else jnp.where(total > 0, total, 1))
 
 
+class _Share(NamedTuple):
+    """What the backward pass reads of one extension of a subset."""
+
+    share: Float[Array, "*axes 2"]  # of the sums over the subset in those over the extension
+    rest: Float[Array, "*summed columns"]  # shares in the extension's own extensions
+    longer: list[_Share]
+
+
+class _ChainSaved(NamedTuple):
+    """What the backward pass reads of one chain."""
+
+    exponentials: Float[Array, "*axes 2"]
+    inverse: Float[Array, "*summed 2"]  # 1 / their sums
+    shares: Float[Array, "*summed columns"]
+    longer: list[_Share]
+    factors: Float[Array, "*summed CC"]
+
+
+class _Saved(NamedTuple):
+    """What the backward pass of `_softmaxes` reads."""
+
+    blocks: tuple[Float[Array, "sets _ CC"], ...]
+    where: Part | None
+    chains: list[_ChainSaved]
+
+
 def _shares(
-    chain: _Chain, top: Array, total: Array, axes: _Axes, where: Part | None
-) -> tuple[Array, list[Any]]:
+    chain: _Chain,
+    top: Float[Array, "*axes 2"],
+    total: Float[Array, "*axes 2"],
+    axes: _Axes,
+    where: Part | None,
+) -> tuple[Float[Array, "*axes columns"], list[_Share]]:
     """The share that each sum over the chain's subset has in the sums over its extensions.
 
     top, total: largest reading and sum of exponentials relative to it, without the subset's
@@ -183,11 +221,13 @@ def _shares(
         share = mass * axes.spread(_inverse(sums, where), longer.axis)
         rest, more = _shares(longer, higher, sums, axes, where)
         parts.append(_tiled(share, longer.columns) * axes.spread(rest, longer.axis))
-        saved.append((share, rest, more))
+        saved.append(_Share(share, rest, more))
     return jnp.concatenate(parts, -1), saved
 
 
-def _centered(chain: _Chain, means: Array, saved: list[Any], axes: _Axes) -> Array:
+def _centered(
+    chain: _Chain, means: Float[Array, "*axes columns"], saved: list[_Share], axes: _Axes
+) -> Float[Array, "*axes 2"]:
     """Sum over extensions s of share_s * (mean of the cotangent here - its mean over all of s): [..., 2].
 
     means: [..., columns], the cotangent of each subset's softmax, averaged over the chain's subset.
@@ -207,7 +247,9 @@ def _centered(chain: _Chain, means: Array, saved: list[Any], axes: _Axes) -> Arr
     return out
 
 
-def _mapped(r: Array, block: Array, group: Group, shape: Shape, colored: bool) -> Array:
+def _mapped(
+    r: Float[Array, "*axes k"], block: Float[Array, "sets k n"], group: Group, shape: Shape, colored: bool
+) -> Float[Array, "*axes n"]:
     """R [..., k] times the block of weights [sets, k, n] of each row's type; colored: r has a color axis."""
     if colored:
         return project(r, block, group, shape)
@@ -218,8 +260,13 @@ def _mapped(r: Array, block: Array, group: Group, shape: Shape, colored: bool) -
 
 
 def _mapped_back(
-    r: Array, block: Array, g: Array, group: Group, shape: Shape, colored: bool
-) -> tuple[Array, Array]:
+    r: Float[Array, "*axes k"],
+    block: Float[Array, "sets k n"],
+    g: Float[Array, "*axes n"],
+    group: Group,
+    shape: Shape,
+    colored: bool,
+) -> tuple[Float[Array, "*axes k"], Float[Array, "sets k n"]]:
     """Gradients of `_mapped` with respect to r and block; g [..., n] is stored already."""
     if group.space == "point":
         return jax.vjp(lambda r, block: _mapped(r, block, group, shape, colored), r, block)[1](g)
@@ -229,8 +276,14 @@ def _mapped_back(
     return matmul(g, block[1].T), jnp.stack([jnp.zeros_like(d_weight), d_weight])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _softmaxes(v: Array, blocks: tuple[Array, ...], where: Part | None, group: Group, shape: Shape) -> Array:
+@custom_vjp((3, 4))
+def _softmaxes(
+    v: Float[Array, "*axes 2"],
+    blocks: tuple[Float[Array, "sets _ CC"], ...],
+    where: Part | None,
+    group: Group,
+    shape: Shape,
+) -> Float[Array, "*axes C"]:
     """All softmaxes of v [..., 2], each times its weights -> [..., C].
 
     blocks: for each axis that a subset may begin with, [sets, columns of its chain, (channel, C)].
@@ -238,7 +291,13 @@ def _softmaxes(v: Array, blocks: tuple[Array, ...], where: Part | None, group: G
     return _forward(v, blocks, where, group, shape)[0]
 
 
-def _forward(v: Array, blocks: tuple[Array, ...], where: Part | None, group: Group, shape: Shape):
+def _forward(
+    v: Float[Array, "*axes 2"],
+    blocks: tuple[Float[Array, "sets _ CC"], ...],
+    where: Part | None,
+    group: Group,
+    shape: Shape,
+) -> tuple[Float[Array, "*axes C"], _Saved]:
     axes = _Axes(group, shape)
     if where is not None:
         v = jnp.where(inside(where, v, group), v, jnp.finfo(v.dtype).min)
@@ -251,14 +310,16 @@ def _forward(v: Array, blocks: tuple[Array, ...], where: Part | None, group: Gro
         inverse = _inverse(total, where)
         shares, more = _shares(chain, top, total, axes, where)
         factors = _mapped(shares * _tiled(inverse, chain.columns), block, group, shape, colored)
-        saved.append((e, inverse, shares, more, factors))
+        saved.append(_ChainSaved(e, inverse, shares, more, factors))
         factors = axes.spread(factors, axis)
         channels = factors.shape[-1] // WIDTH
         out = out + e[..., :1] * factors[..., :channels] + e[..., 1:] * factors[..., channels:]
-    return out, (blocks, where, saved)
+    return out, _Saved(blocks, where, saved)
 
 
-def _backward(group: Group, shape: Shape, residuals, g: Array):
+def _backward(
+    group: Group, shape: Shape, residuals: _Saved, g: Float[Array, "*axes C"]
+) -> tuple[Float[Array, "*axes 2"], tuple[Float[Array, "sets _ CC"], ...], Part | None]:
     blocks, where, saved = residuals
     axes, channels = _Axes(group, shape), g.shape[-1]
     g = settled_rows(g)
@@ -282,7 +343,9 @@ def _backward(group: Group, shape: Shape, residuals, g: Array):
 _softmaxes.defvjp(_forward, _backward)
 
 
-def _blocks(weight: Array, group: Group, shape: Shape) -> tuple[Array, ...]:
+def _blocks(
+    weight: Float[Array, "rows C"], group: Group, shape: Shape
+) -> tuple[Float[Array, "sets _ CC"], ...]:
     """The weights [table rows, C] as `_softmaxes` takes them."""
     blocks = []
     for chain in _chains(_Axes(group, shape)):
@@ -291,7 +354,7 @@ def _blocks(weight: Array, group: Group, shape: Shape) -> tuple[Array, ...]:
     return tuple(blocks)
 
 
-def _transposed(group: Group) -> np.ndarray:
+def _transposed(group: Group) -> Int[np.ndarray, " rows"]:
     """Permutation of the output weights' rows that exchanges x and y."""
     order = []
     for code, rows in zip(group.types, out_rows(group.types), strict=True):
@@ -304,15 +367,15 @@ def _transposed(group: Group) -> np.ndarray:
 
 
 def softmax(
-    x: Multitensor,
-    into: Multitensor,
-    out: Multitensor,
+    x: Multitensor[Array],
+    into: Multitensor[Array],
+    out: Multitensor[Array],
     shape: Shape,
     *,
     apply_pre_norm: bool = False,
     symmetric: bool = False,
-    padding: Padding | None = None,
-) -> Multitensor:
+    padding: Padding[Array] | None = None,
+) -> Multitensor[Array]:
     """Adds all softmaxes of a 2-channel reading of each type.
 
     into: [sets, C, 2] per group; out: per group, the types' [2 (2^k - 1), C] weights one
@@ -321,7 +384,12 @@ def softmax(
     makes transposition of the puzzle an exact symmetry.
     """
 
-    def layer(group: Group, a: Array, read: Array, write: Array) -> Array:
+    def layer(
+        group: Group,
+        a: Float[Array, "*axes k"],
+        read: Float[Array, "sets k 2"],
+        write: Float[Array, "rows k"],
+    ) -> Float[Array, "*axes k"]:
         if symmetric:
             write = (write + write[_transposed(group)]) / 2
         where = part(padding, group)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from compressarc.multitensor import DIRECTIONS, PLANE_DIRECTED, Multitensor, Shape
 from compressarc.network.layers.axes import settle
@@ -26,13 +26,16 @@ from compressarc.network.layers.normalize import normalize_project
 from compressarc.network.layers.project import project
 from compressarc.network.padding import Padding, masked, part
 
+Columns = Float[Array, "C1 X Y E columns"]
+"""The 32 columns of a reading, or part of them."""
+
 WIDTH = 4
 COLUMNS = DIRECTIONS * WIDTH
 PER_AXIS = COLUMNS // 4
 HALF = PER_AXIS // 2
 
 
-def _columns() -> tuple[np.ndarray, np.ndarray]:
+def _columns() -> tuple[Float[np.ndarray, "8 4 32"], Float[np.ndarray, "8 4 32"]]:
     """[direction, channel, column] one-hot tables, for the input and the output channels."""
     into = np.zeros((DIRECTIONS, WIDTH, COLUMNS))
     out = np.zeros((DIRECTIONS, WIDTH, COLUMNS))
@@ -52,14 +55,14 @@ _INTO, _OUT = _columns()
 
 
 def directional(
-    x: Multitensor,
-    into: Array,
-    out: Array,
-    union: Array,
-    operation: Callable[[Array, Array], Array],
+    x: Multitensor[Array],
+    into: Float[Array, "2 8 4"],
+    out: Float[Array, "2 4 8"],
+    union: Float[Array, "X Y E"],
+    operation: Callable[[Columns, Float[Array, "X Y E"]], Columns],
     shape: Shape,
-    padding: Padding | None = None,
-) -> Multitensor:
+    padding: Padding[Array] | None = None,
+) -> Multitensor[Array]:
     """Adds `operation` on the masked 4-channel reading of the directed planes.
 
     into [2, 8, 4], out [2, 4, 8]: weights of types 10111 and 11111. union [X, Y, E]: 1
@@ -71,13 +74,13 @@ def directional(
     n = folded.shape[-1]
     read = jnp.einsum("tik,dkm->tdim", into, jnp.asarray(_INTO, into.dtype)).reshape(2, n, COLUMNS)
     write = jnp.einsum("tko,dkm->tmdo", out, jnp.asarray(_OUT, out.dtype)).reshape(2, COLUMNS, n)
-    v = settle(project(folded, read, PLANE_DIRECTED, shape) * union[..., None])
+    v = settle(project(folded, read, PLANE_DIRECTED, shape) * union[None, ..., None])
     where = part(padding, PLANE_DIRECTED)
     v = settle(masked(operation(v, union), where, PLANE_DIRECTED))
     v = normalize_project(v, write, PLANE_DIRECTED, shape, DIRECTIONS, where)
     return x._replace(plane_directed=settle(stream + v.reshape(stream.shape)))
 
 
-def axis_columns(v: Array, j: int) -> Array:
+def axis_columns(v: Float[Array, "*axes 32"], j: int) -> Float[Array, "*axes 8"]:
     """The 8 columns that sweep along axis j: 4 forwards, then 4 backwards."""
     return v[..., PER_AXIS * j : PER_AXIS * (j + 1)]
