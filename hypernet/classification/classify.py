@@ -134,6 +134,7 @@ def classify_many(
     x = jax.numpy.asarray(target.sample(jax.random.key(0), points, mlps.inputs))
     from hypernet.networks.mlp import evaluate
 
-    error = np.asarray(evaluate(jax.tree.map(jax.numpy.asarray, mlps), x) - target.value(x))
+    y = target.value(x)[(None,) * len(mlps.batch)]
+    error = np.asarray(evaluate(jax.tree.map(jax.numpy.asarray, mlps), x) - y)
     nmse = np.mean(error.astype(np.float64) ** 2, axis=-1) / target.variance_of(mlps.inputs)
     return labels_of(order, nmse), order, nmse

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
+from jaxtyping import Shaped
 from numpy.typing import ArrayLike
 
 from hypernet.networks.mlp import ACTIVATIONS, MLP, Activation
@@ -165,10 +166,10 @@ def _nnx(network: object) -> tuple[_Weights, None] | None:
             f"{type(network).__name__} has {len(layers)} layers with a kernel; supported: {FORMS}"
         )
 
-    def array(parameter: object) -> np.ndarray:
+    def array(parameter: object) -> Shaped[np.ndarray, "..."]:
         return np.asarray(parameter.get_value() if isinstance(parameter, _Variable) else parameter)
 
-    def bias(layer: object) -> np.ndarray | None:
+    def bias(layer: object) -> Shaped[np.ndarray, "..."] | None:
         parameter = getattr(layer, "bias", None)
         return None if parameter is None else array(parameter)
 
