@@ -14,16 +14,28 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
+from jaxtyping import Float
 from scipy import stats
 
 import hypernet
 from benchmarks.checks import Check, report
 from hypernet.networks.forward import evaluate64
 from hypernet.networks.mlp import MLP
+
+Arrays: TypeAlias = dict[str, Float[np.ndarray, "..."]]
+"""W, v, b and c by name"""
+
+Version: TypeAlias = tuple[
+    Float[np.ndarray, "n hidden"],
+    Float[np.ndarray, " hidden"],
+    Float[np.ndarray, " hidden"],
+    Float[np.ndarray | np.floating, ""],
+]
+"""W, b, v and c, as the classifier reads them"""
 
 ORDER = ("L", "A", "B", "cover", "S", "K")
 
@@ -44,7 +56,7 @@ class Found(NamedTuple):
     nmse: float  # largest relative difference of the error
 
 
-def rebuild(key: str, about: dict, arrays: dict[str, np.ndarray]) -> MLP | None:
+def rebuild(key: str, about: dict[str, Any], arrays: Arrays) -> MLP | None:
     """Our construction with the recorded parameters; None for names that are not known."""
     name, n, act, p = key.split("/", maxsplit=1)[0], about["n"], about["act"], about.get("params", {})
     sign = "positive" if "_pos" in name else "negative"
@@ -69,12 +81,12 @@ def rebuild(key: str, about: dict, arrays: dict[str, np.ndarray]) -> MLP | None:
     return None
 
 
-def perturb(rng: np.random.Generator, arrays: dict[str, np.ndarray], act: str) -> dict[str, tuple]:
+def perturb(rng: np.random.Generator, arrays: Arrays, act: str) -> dict[str, Version]:
     """Copies that use the same algorithm."""
     W, v, b, c = (np.asarray(arrays[k], float) for k in "Wvbc")
     n, H = W.shape
     p, q, share = rng.permutation(n), rng.permutation(H), rng.uniform(0.2, 0.8, H)
-    versions = {
+    versions: dict[str, Version] = {
         "permuted": (W[p][:, q], b[q], v[q], c),
         "split": (np.hstack([W, W]), np.append(b, b), np.append(v * share, v * (1 - share)), c),
         "dead units": (
@@ -185,7 +197,7 @@ def tables(recorded: Path) -> list[Check]:
     # a sea of ReLU errs on rare points only: 20,000 of them settle little, the integral does
     worst, tail = 0.0, stats.norm
     for t in (0.5, 1.0, 2.0):
-        exact = ((1 + t**2) * tail.sf(t) - t * tail.pdf(t)) / (1 - 2 / np.pi)
+        exact = float((1 + t**2) * tail.sf(t) - t * tail.pdf(t)) / (1 - 2 / np.pi)
         (row,) = hypernet.error_table(
             lambda C: hypernet.pudding(4, "negative", activation="relu", C=C),
             [2 * t], key=jax.random.key(0), points=2_000_000,

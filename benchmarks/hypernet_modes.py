@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Float, Shaped
 
 import hypernet
 from benchmarks.hypernet_checks import Row, show
@@ -31,9 +32,9 @@ class Holder(NamedTuple):
     """A generator, or a mode of one: family and median loss at every beta."""
 
     name: str
-    family: np.ndarray
-    loss: np.ndarray
-    label: np.ndarray
+    family: Shaped[np.ndarray, " betas"]
+    loss: Float[np.ndarray, " betas"]
+    label: Shaped[np.ndarray, " betas"]
 
 
 def holders(generators: hypernet.Generator, config: hypernet.TrainConfig, n: int = 16) -> list[Holder]:

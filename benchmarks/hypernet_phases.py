@@ -18,6 +18,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jaxtyping import Bool, Float, Shaped
 
 import hypernet
 from benchmarks.hypernet_checks import Row, show
@@ -28,7 +29,9 @@ STRUCTURED = ("double_sided", "pudding_pos", "pudding_neg", "pudding_mixed")
 SIZES = (5, 7, 8, 10, 14, 16, 20, 24, 32)
 
 
-def branch_medians(measured: Measured, look: int) -> tuple[np.ndarray, np.ndarray]:
+def branch_medians(
+    measured: Measured, look: int
+) -> tuple[Shaped[np.ndarray, " seeds"], Float[np.ndarray, " seeds"]]:
     """Commonest label and median NMSE of every seed at one beta."""
     if measured.label is None:
         raise ValueError("labels are known for one hidden layer")
@@ -57,11 +60,15 @@ def rows_of(
         for s in order
     ]
 
-    def least(name: np.ndarray, j: int, values: np.ndarray) -> float:
+    def least(
+        name: Bool[np.ndarray, "seeds betas"], j: int, values: Float[np.ndarray, "seeds betas"]
+    ) -> float:
         chosen = values[name[:, j], j]
         return float(chosen.min()) if len(chosen) else np.nan
 
-    def middle(name: np.ndarray, j: int, values: np.ndarray) -> float:
+    def middle(
+        name: Bool[np.ndarray, "seeds betas"], j: int, values: Float[np.ndarray, "seeds betas"]
+    ) -> float:
         chosen = values[name[:, j], j]
         return float(np.median(chosen)) if len(chosen) else np.nan
 

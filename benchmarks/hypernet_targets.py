@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -21,7 +22,7 @@ from hypernet.files import write_json
 INDEPENDENT = {"l2": (0.044, 0.40), "linf": (0.34, 0.63), "max": (0.21, 0.67)}
 
 
-def tournaments(quick: bool, pictures: Path | None) -> tuple[list[Row], dict]:
+def tournaments(quick: bool, pictures: Path | None) -> tuple[list[Row], Mapping[str, object]]:
     """The largest size of four inputs by two hidden layers of twelve units."""
     target = hypernet.get_target("linf")
     config = hypernet.TrainConfig(
@@ -71,7 +72,7 @@ def tournaments(quick: bool, pictures: Path | None) -> tuple[list[Row], dict]:
     return rows, record
 
 
-def family(name: str, quick: bool) -> tuple[list[Row], dict]:
+def family(name: str, quick: bool) -> tuple[list[Row], Mapping[str, object]]:
     """All algorithms found for a target, as formulas."""
     target = hypernet.get_target(name)
     config = hypernet.TrainConfig(target=target, seeds=4 if quick else 8, steps=4000)
@@ -97,7 +98,7 @@ def family(name: str, quick: bool) -> tuple[list[Row], dict]:
     return [Row(f"{name}: distinct algorithms with a formula that misses < 10 %", len(good), ">=", 2)], record
 
 
-def table() -> dict:
+def table() -> Mapping[str, object]:
     """Every target of the library with one hidden layer: two seeds, n = 16 (8 for parity and sums mod p)."""
     record = {}
     for name, target in hypernet.TARGETS.items():

@@ -6,14 +6,21 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 
-def plain(value: Any) -> Any:
+@runtime_checkable
+class _NamedFields(Protocol):
+    """A named tuple."""
+
+    def _asdict(self) -> dict[str, object]: ...
+
+
+def plain(value: object) -> object:
     """Arrays, tuples and named tuples as what JSON knows; keys become text, what is not finite null."""
-    if hasattr(value, "_asdict"):
+    if isinstance(value, _NamedFields):
         return {key: plain(part) for key, part in value._asdict().items()}
     if isinstance(value, dict):
         return {str(key): plain(part) for key, part in value.items()}
@@ -26,7 +33,7 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def write_json(path: Path, data: Any) -> Path:
+def write_json(path: Path, data: object) -> Path:
     """Replaces a file by new contents in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")

@@ -35,22 +35,23 @@ class Target:
     """
 
     name: str
-    value: Callable[[Array], Array]
-    sample: Callable[[PRNGKeyArray, int, int], Array] = normal
+    value: Callable[[Float[Array, "*points n"]], Float[Array, "*points"] | Float[Array, "*points outputs"]]
+    sample: Callable[[PRNGKeyArray, int, int], Float[Array, "count n"]] = normal
     variance: Callable[[int], float] | None = None
     outputs: int | Literal["inputs"] | None = None
     smallest: int = 1
     input_std: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         whole("smallest", self.smallest)
         positive("input_std", self.input_std)
 
-    def check_size(self, n: int) -> None:
+    def check_size(self, n: object) -> None:
         """Raises ValueError where the target makes no sense for n inputs, or gives arrays of wrong shapes."""
-        if whole("n", n) < self.smallest:
+        size = whole("n", n)
+        if size < self.smallest:
             raise ValueError(f"n={n}: target {self.name!r} needs at least {self.smallest} inputs")
-        _check_shapes(self, n)
+        _check_shapes(self, size)
 
     def variance_of(self, n: int) -> float:
         """Var f for n inputs, summed over outputs: the unit of NMSE."""
@@ -87,7 +88,9 @@ def _variance(target: Target, n: int) -> float:
     return found
 
 
-def _order_statistics(n: int, value: Callable[[np.ndarray], np.ndarray]) -> float:
+def _order_statistics(
+    n: int, value: Callable[[Float[np.ndarray, " nodes"]], Float[np.ndarray, " nodes"]]
+) -> float:
     """Sum of the variances of value(x_(1)), ..., value(x_(n)), by quadrature over normal inputs."""
     from scipy import special, stats
 
@@ -135,12 +138,12 @@ def _huber_variance(n: int) -> float:
     return n * float(np.trapezoid(density * (value - mean) ** 2, t))
 
 
-def _huber(x: Array) -> Array:
+def _huber(x: Float[Array, "*points n"]) -> Float[Array, "*points"]:
     size = jnp.abs(x)
     return jnp.sum(jnp.where(size <= 1, x**2 / 2, size - 0.5), axis=-1)
 
 
-def _signs(key: PRNGKeyArray, count: int, n: int) -> Array:
+def _signs(key: PRNGKeyArray, count: int, n: int) -> Float[Array, "count n"]:
     return jax.random.rademacher(key, (count, n), dtype=jnp.float32)
 
 
@@ -175,10 +178,10 @@ def modular_addition(modulus: int) -> Target:
     whole("modulus", modulus, 2)
     middle, std = (modulus - 1) / 2, math.sqrt((modulus**2 - 1) / 12)
 
-    def sample(key: PRNGKeyArray, count: int, n: int) -> Array:
+    def sample(key: PRNGKeyArray, count: int, n: int) -> Float[Array, "count n"]:
         return (jax.random.randint(key, (count, n), 0, modulus) - middle) / std
 
-    def value(x: Array) -> Array:
+    def value(x: Float[Array, "*points n"]) -> Float[Array, "*points"]:
         digits = jnp.round(x * std + middle)
         return (jnp.mod(jnp.sum(digits, -1), modulus) - middle) / std
 

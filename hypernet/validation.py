@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any
+from collections.abc import Iterable
+from typing import SupportsFloat, SupportsIndex
 
 
-def whole(name: str, value: Any, least: int = 1) -> int:
+def whole(name: str, value: object, least: int = 1) -> int:
     """The value as an int.
 
     Raises: ValueError if it is no whole number, or below the least allowed.
     """
     try:
+        if not isinstance(value, SupportsIndex):
+            raise TypeError
         found = operator.index(value)
     except TypeError:
         raise ValueError(f"{name}={value!r}: expected a whole number") from None
@@ -21,21 +24,18 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     return found
 
 
-def positive(name: str, value: Any) -> float:
+def positive(name: str, value: object) -> float:
     """The value, which must be a positive, finite number."""
-    if (
-        not (isinstance(value, (int, float)) or hasattr(value, "__float__"))
-        or not 0 < float(value) < math.inf
-    ):
+    if not isinstance(value, SupportsFloat) or not 0 < float(value) < math.inf:
         raise ValueError(f"{name}={value!r}: must be positive and finite")
     return float(value)
 
 
-def as_tuple(name: str, value: Any) -> tuple:
+def as_tuple(name: str, value: object) -> tuple[object, ...]:
     """The value as a tuple: settings are hashed.
 
     Raises: ValueError for what is no sequence.
     """
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise ValueError(f"{name}={value!r}: expected a tuple")
     return tuple(value)

@@ -7,9 +7,10 @@ from typing import Literal
 
 import jax
 import numpy as np
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray, Real
 
 from hypernet.algorithms.spikes import check
+from hypernet.arrays import AnyArray
 from hypernet.networks.mlp import MLP
 from hypernet.targets import ABS_VARIANCE
 from hypernet.validation import whole
@@ -28,7 +29,7 @@ def convexity(
     hidden: int,
     *,
     key: PRNGKeyArray | None = None,
-    rows: Float[np.ndarray, "hidden n"] | None = None,
+    rows: Real[AnyArray, "hidden n"] | None = None,
     law: Literal["gauss", "sign"] = "gauss",
     antipodal: bool = False,
     activation: str = "relu",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from hypernet.algorithms.spikes import check, missing_mean
 from hypernet.networks.mlp import MLP
@@ -14,7 +15,7 @@ from hypernet.validation import positive
 Sign = Literal["positive", "negative"] | Sequence[int]
 
 
-def _spike_signs(n: int, sign: Sign) -> np.ndarray:
+def _spike_signs(n: int, sign: Sign) -> Float[np.ndarray, " n"]:
     if isinstance(sign, str):
         if sign not in ("positive", "negative"):
             raise ValueError(f"sign={sign!r}: expected 'positive', 'negative' or one of -1, 1 per input")

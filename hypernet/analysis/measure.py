@@ -9,11 +9,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Real, Shaped
 
+from hypernet.arrays import AnyArray
 from hypernet.classification.order_parameters import OrderParameters, labels_of, order_parameters
 from hypernet.generator.config import GeneratorConfig
-from hypernet.generator.generate import Generator, draw, draw_noise
+from hypernet.generator.generate import Drawn, Generator, draw, draw_noise
 from hypernet.networks.mlp import MLP, evaluate
 from hypernet.targets import Target
 from hypernet.validation import whole
@@ -28,7 +29,8 @@ class Measured(NamedTuple):
     nmse: Float[np.ndarray, "seeds betas networks"]
     nats: Float[np.ndarray, "seeds betas networks"]
     loss: Float[np.ndarray, "seeds betas networks"]  # (MSE + beta KL) / n
-    label: np.ndarray | None  # of one-hidden-layer networks with a single output
+    # of one-hidden-layer networks with a single output
+    label: Shaped[np.ndarray, "seeds betas networks"] | None
     order: OrderParameters | None
     mlps: MLP
 
@@ -37,26 +39,30 @@ class Measured(NamedTuple):
 def _draw_all(
     generators: Generator,
     key: PRNGKeyArray,
-    n: Array,
+    n: Real[Array, ""],
     log10_betas: Float[Array, " betas"],
     modes: Int[Array, " networks"],
     x: Float[Array, "points columns"],
-    y: Array,
+    y: Float[Array, " points *outputs"],
     *,
     columns: int,
     networks: int,
-):
-    def one(seed_generator):
+) -> tuple[Drawn, Float[Array, "seeds betas networks"]]:
+    """The networks of every seed, beta and mode, with their mean squared errors."""
+
+    def one(
+        seed_generator: tuple[Int[Array, ""], Generator],
+    ) -> tuple[Drawn, Float[Array, "betas networks"]]:
         seed, generator = seed_generator
         keys = jax.random.split(jax.random.fold_in(key, seed), (log10_betas.shape[0], networks))
 
-        def network(key, lb, mode):
+        def network(key: PRNGKeyArray, lb: Float[Array, ""], mode: Int[Array, ""]) -> Drawn:
             return draw(generator, draw_noise(generator.config, key, columns), n, lb, mode)
 
         drawn = jax.vmap(jax.vmap(network, (0, None, 0)), (0, 0, None))(keys, log10_betas, modes)
-        error = evaluate(drawn.mlp, x) - y
+        error = evaluate(drawn.mlp, x) - y[None, None]
         if generator.config.outputs == "inputs":
-            error = jnp.where(jnp.arange(columns) < n, error, 0)
+            error = jnp.where((jnp.arange(columns) < n)[None, None, None], error, 0)
         square = jnp.sum(error**2, axis=tuple(range(3, error.ndim)))
         return drawn, jnp.mean(square, axis=-1)
 
@@ -73,11 +79,11 @@ def check_betas(config: GeneratorConfig, log10_betas: Sequence[float]) -> None:
         )
 
 
-def trim(mlps: MLP, n: int, slots: tuple[int, ...], *, outputs: bool = False) -> MLP:
+def trim(mlps: MLP, n: int, slots: Sequence[int], *, outputs: bool = False) -> MLP:
     """Networks without their padded inputs and units, and outputs where these are as many as inputs."""
     columns = mlps.weights[0].shape[-2]
 
-    def units(count: int) -> np.ndarray:
+    def units(count: int) -> Int[np.ndarray, " units"]:
         return (np.arange(count)[:, None] * columns + np.arange(n)).reshape(-1)
 
     kept = [np.arange(n), *(units(s) for s in slots)]
@@ -100,12 +106,12 @@ def measure(
     target: Target,
     key: PRNGKeyArray,
     n: int,
-    log10_betas,
+    log10_betas: float | Sequence[float] | Real[AnyArray, "*betas"],
     *,
     networks: int = 32,
     points: int = 2048,
     columns: int | None = None,
-    modes: Int[Array, " networks"] | None = None,
+    modes: Sequence[int] | Int[AnyArray, " networks"] | None = None,
 ) -> Measured:
     """Draws networks from every seed at every beta and measures them on fresh inputs.
 

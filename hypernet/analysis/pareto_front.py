@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import PRNGKeyArray, Real
 
 from hypernet.analysis.measure import Measured, measure
+from hypernet.arrays import AnyArray
 from hypernet.generator.gaussians import bits
 from hypernet.generator.generate import Generator
 from hypernet.networks.mlp import MLP
@@ -93,7 +94,7 @@ def pareto_front(
     generators: Generator,
     key: PRNGKeyArray,
     n: int,
-    log10_betas: Sequence[float] | None = None,
+    log10_betas: Sequence[float] | Real[AnyArray, " betas"] | None = None,
     *,
     target: Target = L1,
     networks: int = 16,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int, PRNGKeyArray
+from jaxtyping import Float, Int, PRNGKeyArray, Real, Shaped
 
 from hypernet.analysis.measure import Measured, check_betas, measure
 from hypernet.classification.order_parameters import LABELS
@@ -53,7 +53,7 @@ class PhaseDiagram(NamedTuple):
         label = self.label[look]
         return np.stack([(label == k).mean(axis=(0, 2)) for k in range(len(LABELS))], axis=-1)
 
-    def branches(self, look: int = -1) -> np.ndarray:
+    def branches(self, look: int = -1) -> Shaped[np.ndarray, "seeds betas"]:
         """The commonest label of every seed at every beta: (seeds, betas) names."""
         counts = np.stack([(self.label[look] == k).sum(-1) for k in range(len(LABELS))], axis=-1)
         return np.asarray(LABELS)[counts.argmax(-1)]
@@ -95,7 +95,7 @@ class PhaseDiagram(NamedTuple):
         return path
 
 
-def _numbers(measured: Measured) -> dict[str, np.ndarray]:
+def _numbers(measured: Measured) -> dict[str, Real[np.ndarray, "seeds betas networks"]]:
     if measured.order is None or measured.label is None:
         raise ValueError("phases are known for networks with one hidden layer and one output")
     index = {name: k for k, name in enumerate(LABELS)}
@@ -104,9 +104,9 @@ def _numbers(measured: Measured) -> dict[str, np.ndarray]:
         "nmse": measured.nmse.astype(np.float32),
         "nats": measured.nats.astype(np.float32),
         "loss": measured.loss.astype(np.float32),
-        "L": measured.order.L.astype(np.float32),
-        "A": measured.order.A.astype(np.float32),
-        "S": measured.order.S.astype(np.float32),
+        "L": np.asarray(measured.order.L, np.float32),
+        "A": np.asarray(measured.order.A, np.float32),
+        "S": np.asarray(measured.order.S, np.float32),
     }
 
 
@@ -153,7 +153,7 @@ def phase_diagram(
             folder,
             {"n": n, "networks": networks, "log10_betas": list(map(float, log10_betas)), "steps": times},
         )
-    found: dict[int, dict[str, np.ndarray]] = {}
+    found: dict[int, dict[str, Real[np.ndarray, "seeds betas networks"]]] = {}
 
     def look(run: Run, info: Info) -> None:
         at = int(run.step)
@@ -178,7 +178,7 @@ def phase_diagram(
     return diagram, trained
 
 
-def _check_looks(folder: Path, wanted: dict) -> None:
+def _check_looks(folder: Path, wanted: dict[str, object]) -> None:
     """Notes how a folder's looks are made; ValueError if they were made otherwise."""
     about = folder / "looks.json"
     if about.is_file():
@@ -192,8 +192,8 @@ def _check_looks(folder: Path, wanted: dict) -> None:
     write_json(about, wanted)
 
 
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _write(path: Path, arrays: dict[str, Real[np.ndarray, "seeds betas networks"]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    np.savez(draft, **arrays)
+    np.savez(draft, allow_pickle=True, **arrays)
     draft.replace(path)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray, Shaped
 
 from hypernet.classification.order_parameters import OrderParameters, labels_of, order_parameters
 from hypernet.networks.forward import evaluate64
-from hypernet.networks.mlp import MLP
+from hypernet.networks.mlp import MLP, Activation
 from hypernet.networks.read_write import read_network
 from hypernet.targets import L1, Target
 from hypernet.validation import whole
@@ -68,9 +68,9 @@ def nmse_of(mlp: MLP, target: Target, x: Float[np.ndarray, "points n"]) -> float
 
 
 def classify(
-    network: Any,
+    network: object,
     *,
-    activation: Any = None,
+    activation: str | Activation | None = None,
     target: Target = L1,
     points: int = 20_000,
     key: PRNGKeyArray | None = None,
@@ -124,18 +124,17 @@ def _who_serves(mlp: MLP, input_std: float) -> tuple[tuple[tuple[Server, ...], .
 
 def classify_many(
     mlps: MLP, target: Target = L1, *, points: int = 4096
-) -> tuple[np.ndarray, OrderParameters, np.ndarray]:
+) -> tuple[Shaped[np.ndarray, "*networks"], OrderParameters, Float[np.ndarray, "*networks"]]:
     """Labels, order parameters and NMSE of networks side by side (leading axes kept)."""
     whole("points", points)
     target.check_size(mlps.inputs)
     if len(mlps.weights) != 1 or mlps.vector:
         raise ValueError("networks with one hidden layer and one output can be classified")
     order = order_parameters(mlps.W, mlps.v, mlps.b, activation=mlps.activation, input_std=target.input_std)
-    x = np.asarray(target.sample(jax.random.key(0), points, mlps.inputs))
+    x = jax.numpy.asarray(target.sample(jax.random.key(0), points, mlps.inputs))
     from hypernet.networks.mlp import evaluate
 
-    error = np.asarray(
-        evaluate(jax.tree.map(jax.numpy.asarray, mlps), jax.numpy.asarray(x)) - target.value(x)
-    )
+    y = target.value(x)[(None,) * len(mlps.batch)]
+    error = np.asarray(evaluate(jax.tree.map(jax.numpy.asarray, mlps), x) - y)
     nmse = np.mean(error.astype(np.float64) ** 2, axis=-1) / target.variance_of(mlps.inputs)
     return labels_of(order, nmse), order, nmse

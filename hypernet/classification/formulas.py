@@ -7,14 +7,16 @@ network's variance that is left over says how good a summary it is.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Float, Int
 
 from hypernet.classification.classify import Classification, classify
 from hypernet.networks.forward import evaluate64
-from hypernet.networks.mlp import MLP
+from hypernet.networks.mlp import MLP, Activation
 from hypernet.targets import L1, Target
 
 if TYPE_CHECKING:
@@ -94,9 +96,9 @@ class Formula(NamedTuple):
 
 
 def formula(
-    network: Any | Classification,
+    network: object,
     *,
-    activation: Any = None,
+    activation: str | Activation | None = None,
     target: Target = L1,
     points: int = 20_000,
     least_share: float = 0.01,
@@ -157,7 +159,10 @@ def formula(
     )
 
 
-def _fit(columns: dict[str, np.ndarray], names: list[str], f: np.ndarray):
+def _fit(
+    columns: dict[str, Float[np.ndarray, " points"]], names: list[str], f: Float[np.ndarray, " points"]
+) -> tuple[float, Float[np.ndarray, " terms"], float]:
+    """The share of f that a fit by these columns misses, their amplitudes and the constant."""
     A = np.column_stack([columns[k] for k in names])
     mean, spread = A.mean(0), A.std(0)
     # nearly dependent terms would cancel in large amplitudes: small singular values are left out
@@ -168,7 +173,7 @@ def _fit(columns: dict[str, np.ndarray], names: list[str], f: np.ndarray):
     return left / max(float(f.var()), 1e-300), amplitudes, constant
 
 
-def _slopes(mlp: MLP, found: Classification, signs: np.ndarray) -> tuple[float, float]:
+def _slopes(mlp: MLP, found: Classification, signs: Int[np.ndarray, " n"]) -> tuple[float, float]:
     """Mean length of the spikes along and against the inputs' signs, weighted by their pull."""
     W = np.asarray(mlp.W)
     totals = np.zeros((2, 2))
@@ -177,13 +182,14 @@ def _slopes(mlp: MLP, found: Classification, signs: np.ndarray) -> tuple[float, 
             side = 0 if server.sign == signs[i] else 1
             pull = max(server.pull, 0)
             totals[side] += pull * abs(W[i, server.unit]), pull
-    return tuple(float(a / b) if b > 0 else 0.0 for a, b in totals)
+    along, against = (float(a / b) if b > 0 else 0.0 for a, b in totals)
+    return along, against
 
 
-def _activation64(name: str):
+def _activation64(name: str) -> Callable[[Float[np.ndarray, "*shape"]], Float[np.ndarray, "*shape"]]:
     from hypernet.networks.mlp import activation_named
 
-    def phi(u: np.ndarray) -> np.ndarray:
+    def phi(u: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
         with jax.enable_x64(True):
             return np.asarray(activation_named(name)(jax.numpy.asarray(u, jax.numpy.float64)))
 

@@ -22,7 +22,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Real, Shaped
 
+from hypernet.arrays import AnyArray
 from hypernet.networks.mlp import activation_named
 
 _NODES = 61
@@ -31,24 +33,24 @@ _NODES = 61
 class OrderParameters(NamedTuple):
     """Arrays over networks (scalars for one); the two K hold one number per input."""
 
-    L: np.ndarray
-    A: np.ndarray
-    B: np.ndarray
-    cover: np.ndarray
-    S: np.ndarray
-    S_spikes: np.ndarray
-    K: np.ndarray  # mean over inputs
-    K_plus: np.ndarray
-    K_minus: np.ndarray
+    L: Float[np.ndarray | np.floating, "*networks"]
+    A: Float[np.ndarray | np.floating, "*networks"]
+    B: Float[np.ndarray | np.floating, "*networks"]
+    cover: Float[np.ndarray | np.floating, "*networks"]
+    S: Float[np.ndarray | np.floating, "*networks"]
+    S_spikes: Float[np.ndarray | np.floating, "*networks"]
+    K: Float[np.ndarray | np.floating, "*networks"]  # mean over inputs
+    K_plus: Float[np.ndarray, "*networks n"]
+    K_minus: Float[np.ndarray, "*networks n"]
 
 
 @functools.lru_cache(maxsize=1)
-def _hermite() -> tuple[np.ndarray, np.ndarray]:
+def _hermite() -> tuple[Float[np.ndarray, " nodes"], Float[np.ndarray, " nodes"]]:
     nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
     return nodes, weights / weights.sum()
 
 
-def _slope(activation: str, u: np.ndarray) -> np.ndarray:
+def _slope(activation: str, u: Float[np.ndarray, "*units"]) -> Float[np.ndarray, "*units"]:
     """Phi' in double precision."""
     if activation == "swish":
         p = 1 / (1 + np.exp(-np.clip(u, -500, 500)))
@@ -58,7 +60,11 @@ def _slope(activation: str, u: np.ndarray) -> np.ndarray:
         return np.asarray(derivative(jnp.asarray(u.reshape(-1), jnp.float64))).reshape(u.shape)
 
 
-def bends_and_slopes(activation: str, bias: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def bends_and_slopes(
+    activation: str,
+    bias: Float[np.ndarray, "*networks hidden"],
+    spread: Float[np.ndarray, "*networks hidden"],
+) -> tuple[Float[np.ndarray, "*networks hidden"], Float[np.ndarray, "*networks hidden"]]:
     """Bend e and mean slope gamma of units with these biases whose inputs have this standard deviation."""
     if activation == "relu":
         from scipy import special
@@ -76,7 +82,12 @@ def bends_and_slopes(activation: str, bias: np.ndarray, spread: np.ndarray) -> t
 
 
 def order_parameters(
-    W: np.ndarray, v: np.ndarray, b: np.ndarray, *, activation: str, input_std: float = 1.0
+    W: Real[AnyArray, "*networks n hidden"],
+    v: Real[AnyArray, "*networks hidden"],
+    b: Real[AnyArray, "*networks hidden"],
+    *,
+    activation: str,
+    input_std: float = 1.0,
 ) -> OrderParameters:
     """Order parameters of networks with W (..., n, H), v (..., H), b (..., H), in double precision."""
     W, v, b = (np.asarray(a, np.float64) for a in (W, v, b))
@@ -117,7 +128,9 @@ def order_parameters(
 LABELS = ("double_sided", "pudding_pos", "pudding_neg", "pudding_mixed", "convexity", "mixed", "none")
 
 
-def labels_of(parameters: OrderParameters, nmse: np.ndarray) -> np.ndarray:
+def labels_of(
+    parameters: OrderParameters, nmse: float | Float[np.ndarray | np.floating, "*networks"]
+) -> Shaped[np.ndarray, "*networks"]:
     """The rule for networks side by side: an array of names from LABELS."""
     p, nmse = parameters, np.asarray(nmse)
     covered = (p.L >= 0.5) & (p.cover >= 0.5)

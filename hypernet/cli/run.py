@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
+from jaxtyping import PRNGKeyArray
 
 from hypernet.analysis.measure import measure
 from hypernet.analysis.pareto_front import pareto_front
@@ -19,7 +20,7 @@ from hypernet.files import write_json
 from hypernet.generator.assignment import Assignment
 from hypernet.generator.config import GeneratorConfig
 from hypernet.generator.gaussians import bits
-from hypernet.generator.generate import draw_network_and_price
+from hypernet.generator.generate import Generator, draw_network_and_price
 from hypernet.networks.read_write import write_network
 from hypernet.report import figures as draw
 from hypernet.report import gallery as pages
@@ -55,7 +56,7 @@ def _config(options: Train) -> TrainConfig:
     )
 
 
-def _key(seed: int):
+def _key(seed: int) -> PRNGKeyArray:
     if not 0 <= seed < 2**63:
         raise ValueError(f"--seed {seed}: expected 0 to 2^63 - 1")
     return jax.random.key(seed)
@@ -122,7 +123,7 @@ def generate(options: Generate) -> None:
             for warning in caught:
                 _say(str(warning.message), "yellow")
         name = f"network-{k + 1}"
-        row: dict[str, Any] = {"n": options.n, "beta": 10.0**lb, "member": member, "mode": mode}
+        row: dict[str, object] = {"n": options.n, "beta": 10.0**lb, "member": member, "mode": mode}
         row |= {"nats": float(drawn.nats), "bits": float(bits(drawn.nats))}
         title = f"n = {options.n}, beta = 10^{lb:g}, {row['bits']:,.0f} bits"
         if len(drawn.mlp.weights) == 1 and not drawn.mlp.vector:
@@ -137,7 +138,8 @@ def generate(options: Generate) -> None:
             arrays = {f"W{i + 1}": w for i, w in enumerate(drawn.mlp.weights)}
             arrays |= {f"b{i + 1}": b for i, b in enumerate(drawn.mlp.biases)}
             draft = out / f".{name}.draft.npz"
-            np.savez(draft, **arrays, v=drawn.mlp.v, c=drawn.mlp.c, activation=drawn.mlp.activation)
+            rest = {"v": drawn.mlp.v, "c": drawn.mlp.c, "activation": drawn.mlp.activation}
+            np.savez(draft, allow_pickle=True, **arrays, **rest)
             draft.replace(out / f"{name}.npz")
             _say(f"{name}: {row['bits']:,.0f} bits")
         draw.draw_network(drawn.mlp, out / f"{name}.png", title=title)
@@ -146,7 +148,15 @@ def generate(options: Generate) -> None:
     _say(f"seed {member}, mode {mode} of {options.run}; files in {out}")
 
 
-def _best(config: TrainConfig, generators, key, n: int, lb: float, member: int | None, mode: int | None):
+def _best(
+    config: TrainConfig,
+    generators: Generator,
+    key: PRNGKeyArray,
+    n: int,
+    lb: float,
+    member: int | None,
+    mode: int | None,
+) -> tuple[int, int]:
     """Seed and mode of least median loss at this size and beta."""
     modes = config.generator.modes
     # another key than the networks are drawn from
@@ -160,7 +170,7 @@ def _best(config: TrainConfig, generators, key, n: int, lb: float, member: int |
     return int(s), int(m)
 
 
-def _as_row(found: Classification, short: Formula) -> dict[str, Any]:
+def _as_row(found: Classification, short: Formula) -> dict[str, object]:
     order = {k: float(v) for k, v in found.order._asdict().items() if np.ndim(v) == 0}
     return {
         "label": found.label,
@@ -250,6 +260,6 @@ def gallery(options: Gallery) -> None:
     for about in shown:
         figures = f"beta 10^{about['log10_beta']:g}, {about['bits']:,.0f} bits, NMSE {about['nmse']:.4g}"
         _say(f"{about['label']} {figures}")
-        if "formula" in about:
+        if "formula" in about and "unexplained" in about:
             _say(f"  f(x) ≈ {about['formula']}   (misses {about['unexplained']:.1%})")
     _say(f"{out}/gallery.html, front.png")

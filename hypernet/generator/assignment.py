@@ -13,6 +13,7 @@ group that keeps the relation:
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
 import jax.numpy as jnp
@@ -26,14 +27,14 @@ from hypernet.validation import as_tuple, whole
 class Assignment:
     """Hidden layers as slots per input, and how columns are related."""
 
-    slots: tuple[int, ...] = (3,)
-    """hidden units per input, one number for each hidden layer"""
+    slots: Sequence[int] = (3,)
+    """hidden units per input, one number for each hidden layer; kept as a tuple"""
     relation: Literal["columns", "tree"] = "columns"
     """what a generator knows of a pair of columns"""
     levels: int = 0
     """tree: levels of the tree, so that it has 2^levels leaves"""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         slots = tuple(whole("slots", s) for s in as_tuple("slots", self.slots))
         object.__setattr__(self, "slots", slots)
         if not slots:
@@ -49,14 +50,14 @@ class Assignment:
         """Number of relations between two columns."""
         return self.levels + 1 if self.relation == "tree" else 2
 
-    def check_size(self, n: int) -> None:
+    def check_size(self, n: object) -> None:
         """Raises ValueError for a number of inputs that can't be served."""
         if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1:
             raise ValueError(f"n={n!r}: expected a whole number of inputs, at least 1")
         if self.relation == "tree" and n > 2**self.levels:
             raise ValueError(f"n={n}: a tree of {self.levels} levels serves at most {2**self.levels} inputs")
 
-    def check_hidden(self, n: int, hidden: int | tuple[int, ...] | None) -> None:
+    def check_hidden(self, n: int | np.integer, hidden: int | Sequence[int] | None) -> None:
         """Raises ValueError for hidden sizes other than slots times n."""
         sizes = tuple(s * n for s in self.slots)
         wanted = (hidden,) if isinstance(hidden, int) else hidden
@@ -81,4 +82,4 @@ class Assignment:
         """Indicator of every relation between real columns."""
         related = self.related(real.shape[0])
         alike = jnp.asarray(related == np.arange(self.relations)[:, None, None])
-        return (alike & real[:, None] & real).astype(jnp.float32)
+        return (alike & (real[:, None] & real[None, :])[None]).astype(jnp.float32)

@@ -6,7 +6,7 @@ theta(beta) = theta_0 + sum_k tanh(MLP(u))_k Theta_k, so that one training cover
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Generic, TypeVar
 
 import equinox as eqx
 import jax
@@ -15,21 +15,23 @@ from jaxtyping import Array, Float
 
 from hypernet.generator.dense import Draws, Perceptron, init_perceptron
 
+Theta = TypeVar("Theta", bound=eqx.Module)
 
-class Moving(eqx.Module):
+
+class Moving(eqx.Module, Generic[Theta]):
     """Weights that move with beta."""
 
-    base: Any  # theta_0
-    directions: Any  # Theta: the leaves of theta with a leading axis
+    base: Theta  # theta_0
+    directions: Theta  # Theta: the leaves of theta with a leading axis
 
-    def at(self, amounts: Float[Array, " directions"]) -> Any:
+    def at(self, amounts: Float[Array, " directions"]) -> Theta:
         """Theta where it has moved so far along each direction."""
         return jax.tree.map(
             lambda leaf, moves: leaf + jnp.tensordot(amounts, moves, 1), self.base, self.directions
         )
 
 
-def init_moving(draws: Draws, base: Any, *, directions: int = 4, scale: float = 0.1) -> Moving:
+def init_moving(draws: Draws, base: Theta, *, directions: int = 4, scale: float = 0.1) -> Moving[Theta]:
     """Directions start as N(0, scale^2 / first axis) around the given weights."""
     moves = jax.tree.map(
         lambda leaf: scale / math.sqrt(leaf.shape[0]) * draws.normal((directions, *leaf.shape)), base

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
 from hypernet.generator.assignment import Assignment
@@ -22,8 +23,8 @@ class GeneratorConfig:
     """of the generated networks: swish, relu, gelu, softplus, tanh"""
     outputs: int | Literal["inputs"] | None = None
     """None: a number; an int: a vector of that length; inputs: a vector as long as the input"""
-    log10_beta: tuple[float, float] = (-6.0, 0.0)
-    """range of log10 beta that is trained"""
+    log10_beta: Sequence[float] = (-6.0, 0.0)
+    """range of log10 beta that is trained: low, high; kept as a tuple"""
     latent: int = 3
     """numbers per latent"""
     modes: int = 1
@@ -37,7 +38,7 @@ class GeneratorConfig:
     directions: int = 4
     """directions in which beta moves the weights"""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         activation_named(self.activation)
         if self.backend not in ("tables", "transformer"):
             raise ValueError(f"backend={self.backend!r}: expected 'tables' or 'transformer'")

@@ -19,7 +19,8 @@ class Linear(eqx.Module):
     bias: Float[Array, " outputs"]
 
     def __call__(self, x: Float[Array, "... inputs"]) -> Float[Array, "... outputs"]:
-        return x @ self.weight + self.bias
+        out = x @ self.weight
+        return out + jnp.expand_dims(self.bias, range(out.ndim - 1))
 
 
 class Perceptron(eqx.Module):
@@ -51,10 +52,10 @@ class Draws:
     One call of the generator for all weights: a hundred small ones would take most of the compilation.
     """
 
-    def __init__(self, numbers: Float[Array, " numbers"] | None = None):
+    def __init__(self, numbers: Float[Array, " numbers"] | None = None) -> None:
         self.numbers, self.used = numbers, 0
 
-    def normal(self, shape: tuple[int, ...]) -> Array:
+    def normal(self, shape: tuple[int, ...]) -> Float[Array, "..."]:
         """The next numbers."""
         start, self.used = self.used, self.used + math.prod(shape)
         if self.numbers is None:  # only counting

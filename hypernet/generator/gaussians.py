@@ -7,10 +7,13 @@ latents; `bits` divides by ln 2.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Real
+
+Nats = TypeVar("Nats", float, np.floating, Real[np.ndarray, "..."], Real[Array, "..."])
 
 
 class Gaussian(NamedTuple):
@@ -36,6 +39,6 @@ def kl_between(q: Gaussian, p: Gaussian) -> Float[Array, "..."]:
     return 0.5 * jnp.sum(jnp.expm1(2 * ratio) + shift**2 - 2 * ratio, axis=-1)
 
 
-def bits(nats):
+def bits(nats: Nats) -> Nats:
     """Nats as bits."""
     return nats / math.log(2)

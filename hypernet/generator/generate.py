@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import functools
 import warnings
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Real
 
+from hypernet.arrays import Number, WholeNumber
 from hypernet.generator import orbit_tables as tables
 from hypernet.generator import transformer
-from hypernet.generator.beta_conditioning import Moving, amounts_at, init_code, init_moving
+from hypernet.generator.beta_conditioning import Moving, Theta, amounts_at, init_code, init_moving
 from hypernet.generator.config import GeneratorConfig
 from hypernet.generator.dense import Draws, Perceptron, draw_weights
+from hypernet.generator.orbit_tables import Noise
 from hypernet.networks.mlp import MLP
 
 
 class Generator(eqx.Module):
     """Weights of a hypernetwork; a leading axis on every array holds several seeds."""
 
-    shared: Moving  # what all modes have in common
-    branches: Moving  # what each mode has for itself: modes lead every array
+    shared: Moving[tables.Decoder | transformer.Body]  # what all modes have in common
+    branches: Moving[tables.Branch | transformer.Branch]  # what each has for itself: modes lead every array
     code: Perceptron  # how beta moves both
     config: GeneratorConfig = eqx.field(static=True)
 
@@ -44,26 +47,28 @@ class Generator(eqx.Module):
 
 
 class Drawn(NamedTuple):
-    """A network and its price."""
+    """A network and its price, or several side by side."""
 
     mlp: MLP
-    nats: Float[Array, ""]  # KL of its latents
+    nats: Float[Array, "*networks"]  # KL of its latents
 
 
 @functools.partial(jax.jit, static_argnames="config")
 def init_generator(key: PRNGKeyArray, config: GeneratorConfig = GeneratorConfig()) -> Generator:  # noqa: B008, frozen
     """A fresh generator."""
-    if config.backend == "tables":
-        init_shared, init_branch = tables.init_decoder, tables.init_branch
-    else:
-        init_shared, init_branch = transformer.init_body, transformer.init_branch
+    init_shared = tables.init_decoder if config.backend == "tables" else transformer.init_body
     shared_key, branch_key = jax.random.split(key)
 
-    def moving(draws: Draws, base: Any) -> Moving:
+    def moving(draws: Draws, base: Theta) -> Moving[Theta]:
         return init_moving(draws, base, directions=config.directions)
 
-    def branch(key: PRNGKeyArray, mode: Array) -> Moving:
-        return draw_weights(key, lambda draws: moving(draws, init_branch(draws, config, shared.base, mode)))
+    def init_branch(draws: Draws, mode: Int[Array, ""]) -> tables.Branch | transformer.Branch:
+        if isinstance(shared.base, transformer.Body):
+            return transformer.init_branch(draws, config, shared.base, mode)
+        return tables.init_branch(draws, config, shared.base, mode)
+
+    def branch(key: PRNGKeyArray, mode: Int[Array, ""]) -> Moving[tables.Branch | transformer.Branch]:
+        return draw_weights(key, lambda draws: moving(draws, init_branch(draws, mode)))
 
     shared, code = draw_weights(
         shared_key,
@@ -73,19 +78,21 @@ def init_generator(key: PRNGKeyArray, config: GeneratorConfig = GeneratorConfig(
     return Generator(shared, jax.vmap(branch)(keys, jnp.arange(config.modes)), code, config)
 
 
-def place_of(config: GeneratorConfig, log10_beta: Array) -> Array:
+def place_of(config: GeneratorConfig, log10_beta: Float[Array, ""]) -> Float[Array, ""]:
     """log10 beta as -1 .. 1 over the trained range."""
     low, high = config.log10_beta
     return 2 * (log10_beta - low) / (high - low) - 1
 
 
-def conditioning(n: Array, place: Array) -> Float[Array, " 3"]:
+def conditioning(n: Real[Array, ""], place: Float[Array, ""]) -> Float[Array, " 3"]:
     """Numbers every part of the hypernetwork sees: size, place of beta, and their product."""
     log_size = jnp.log(n)
     return jnp.stack([0.5 * log_size - 0.5, place, log_size * (place - 1) / 4])
 
 
-def output_places(config: GeneratorConfig, n: Array, columns: int) -> Float[Array, "outputs 3"] | None:
+def output_places(
+    config: GeneratorConfig, n: Real[Array, ""], columns: int
+) -> Float[Array, "outputs 3"] | None:
     """Where each output stands in a vector: its place in -1 .. 1, the square and the sign of it."""
     if config.outputs is None:
         return None
@@ -96,10 +103,10 @@ def output_places(config: GeneratorConfig, n: Array, columns: int) -> Float[Arra
 
 def draw(
     generator: Generator,
-    noise: Any,
-    n: Array | int,
-    log10_beta: Array | float,
-    mode: Array | int = 0,
+    noise: Noise,
+    n: Number,
+    log10_beta: Number,
+    mode: WholeNumber = 0,
 ) -> Drawn:
     """The network that given noise stands for; `n` may be traced and below the noise's columns.
 
@@ -112,32 +119,41 @@ def draw(
     amounts = amounts_at(generator.code, place)
     shared = generator.shared.at(amounts)
     branch = jax.tree.map(lambda leaf: leaf[mode], generator.branches).at(amounts)
-    if config.backend == "transformer":
+    if isinstance(shared, transformer.Body):
+        assert isinstance(branch, transformer.Branch)  # `init_generator` makes both of one backend
         return Drawn(*transformer.decode(branch, shared, config, c, n, noise))
+    assert isinstance(branch, tables.Branch)
     columns = noise.units[0].shape[1]
     places = output_places(config, n, columns)
     return Drawn(*tables.decode(branch, shared, config, c, n, noise, jnp.asarray(mode), places=places))
 
 
-def draw_noise(config: GeneratorConfig, key: PRNGKeyArray, columns: int):
+def draw_noise(config: GeneratorConfig, key: PRNGKeyArray, columns: int) -> Noise:
     """Noise for one network over so many columns."""
     backend = tables if config.backend == "tables" else transformer
     return backend.draw_noise(key, config, columns)
 
 
 @functools.partial(jax.jit, static_argnames="n")
-def _generate(generator: Generator, key: PRNGKeyArray, log10_beta: Array, mode: Array, *, n: int) -> Drawn:
-    return draw(generator, draw_noise(generator.config, key, n), n, log10_beta, mode)
+def _generate(
+    generator: Generator,
+    key: PRNGKeyArray,
+    log10_beta: Float[Array, ""],
+    mode: Int[Array, ""],
+    *,
+    n: int | np.integer,
+) -> Drawn:
+    return draw(generator, draw_noise(generator.config, key, int(n)), n, log10_beta, mode)
 
 
 def draw_network_and_price(
     generator: Generator,
     key: PRNGKeyArray,
-    n: int,
-    beta: float | Array,
+    n: int | np.integer,
+    beta: Number,
     *,
-    mode: int | Array = 0,
-    hidden: int | tuple[int, ...] | None = None,
+    mode: WholeNumber = 0,
+    hidden: int | Sequence[int] | None = None,
 ) -> Drawn:
     """A fresh network for n inputs with its description length in nats; otherwise as `generate`."""
     config = generator.config
@@ -162,11 +178,11 @@ def draw_network_and_price(
 def generate(
     generator: Generator,
     key: PRNGKeyArray,
-    n: int,
-    beta: float | Array,
+    n: int | np.integer,
+    beta: Number,
     *,
-    mode: int | Array = 0,
-    hidden: int | tuple[int, ...] | None = None,
+    mode: WholeNumber = 0,
+    hidden: int | Sequence[int] | None = None,
 ) -> MLP:
     """A fresh network for n inputs.
 
@@ -187,7 +203,7 @@ def generate(
     return draw_network_and_price(generator, key, n, beta, mode=mode, hidden=hidden).mlp
 
 
-def _log10_within(config: GeneratorConfig, beta: float | Array) -> Array:
+def _log10_within(config: GeneratorConfig, beta: Number) -> Float[Array, ""]:
     low, high = config.log10_beta
     if isinstance(beta, Tracer):
         return jnp.clip(jnp.log10(beta), low, high)

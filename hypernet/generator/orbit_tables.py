@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Real
 
 from hypernet.generator.config import GeneratorConfig
 from hypernet.generator.dense import Draws, Linear, Perceptron, draw_weights, init_linear, init_perceptron
@@ -27,9 +27,10 @@ _SIZE = 8.0  # where powers of n are one
 
 
 class Noise(NamedTuple):
-    """Standard normal draws that decide one network."""
+    """Standard normal draws that decide one network: per layer here, per level in the transformer."""
 
-    edges: tuple[Float[Array, "slots_in columns slots columns z"], ...]
+    # with the slots of both ends here; the transformer's edges all start at inputs, which have none
+    edges: tuple[Float[Array, "*slots_in columns slots columns z"], ...]
     units: tuple[Float[Array, "slots columns z"], ...]
 
 
@@ -39,7 +40,7 @@ class Branch(eqx.Module):
     edges: tuple[Perceptron, ...]  # posterior of every edge orbit, one per weight matrix
     units: tuple[Perceptron, ...]  # posterior of every slot, one per hidden layer
     gains: Perceptron  # scales of the weight matrices and the readout, and the offset
-    lean: tuple[Float[Array, "orbits z"], ...] | None  # where edges' means start
+    lean: tuple[Float[Array, "_orbits z"], ...] | None  # where edges' means start
 
 
 class Decoder(eqx.Module):
@@ -53,8 +54,8 @@ class Decoder(eqx.Module):
 
 
 def leanings(
-    draws: Draws, config: GeneratorConfig, decoder: Decoder, mode: Array
-) -> tuple[Float[Array, "orbits z"], ...]:
+    draws: Draws, config: GeneratorConfig, decoder: Decoder, mode: Int[Array, ""]
+) -> tuple[Float[Array, "_orbits z"], ...]:
     """Initial posterior means of the edge latents: far out, along what decides a weight's sign.
 
     Which algorithm a training finds is decided early, by the signs of its slots' own edges: all equal for a
@@ -65,17 +66,20 @@ def leanings(
     for depth, (a, b) in enumerate(config.assignment.layers()):
         relation = jnp.arange(config.assignment.relations)[:, None, None]
         if config.assignment.relation == "columns":
-            signs = (relation == 1) * (jnp.arange(b) == 0) * jnp.where(mode < _TIED, 1 - 2 * mode, 0)
+            first = (jnp.arange(b) == 0)[None, None, :]
+            signs = (relation == 1) * first * jnp.where(mode < _TIED, 1 - 2 * mode, 0)
         else:
             drawn = jnp.where(draws.normal((2, b)) > 0, 1.0, -1.0)
-            signs = (relation <= depth) * drawn[0] + (relation == depth + 1) * drawn[1]
+            lower, upper = drawn[0][None, None, :], drawn[1][None, None, :]
+            signs = (relation <= depth) * lower + (relation == depth + 1) * upper
         skip = decoder.skip[depth].weight[:, 0]
+        along = skip[None, None, None, :]
         grid = jnp.broadcast_to(signs, (config.assignment.relations, a, b))[..., None]
-        found.append(_LEAN * (grid * skip / jnp.linalg.norm(skip)).reshape(-1, config.latent))
+        found.append(_LEAN * (grid * along / jnp.linalg.norm(skip)).reshape(-1, config.latent))
     return tuple(found)
 
 
-def init_branch(draws: Draws, config: GeneratorConfig, decoder: Decoder, mode: Array) -> Branch:
+def init_branch(draws: Draws, config: GeneratorConfig, decoder: Decoder, mode: Int[Array, ""]) -> Branch:
     """Fresh weights of one mode: LeCun-normal, biases zero, last layers with gains of their own."""
     z, c = config.latent, CONDITIONS
     layers = config.assignment.layers()
@@ -120,8 +124,8 @@ def _table(
     perceptron: Perceptron,
     orbits: tuple[int, int, int],
     c: Float[Array, " c"],
-    lean: Array | float = 0.0,
-    tied: Array | None = None,
+    lean: Float[Array, "orbits z"] | float = 0.0,
+    tied: Bool[Array, ""] | None = None,
 ) -> Gaussian:
     """Posterior of every orbit (relation, slot, slot); of tied orbits, one at the mean of their features."""
     rows = math.prod(orbits)
@@ -136,7 +140,7 @@ def _table(
     return Gaussian(4 * (mean + lean), jnp.clip(2 * log_scale - 1, -7, 0.3))
 
 
-def _narrower(q: Gaussian, log_size: Array, amount: float) -> Gaussian:
+def _narrower(q: Gaussian, log_size: Float[Array, ""], amount: float) -> Gaussian:
     """Lets precise latents grow more precise as n^-amount, and leaves those at the prior alone."""
     if not amount:
         return q
@@ -144,7 +148,7 @@ def _narrower(q: Gaussian, log_size: Array, amount: float) -> Gaussian:
     return q._replace(log_scale=q.log_scale - amount * log_size * certain)
 
 
-def _tied_groups(relations: int, a: int, b: int) -> np.ndarray:
+def _tied_groups(relations: int, a: int, b: int) -> Int[np.ndarray, " orbits"]:
     """Which orbits a tied mode can't tell apart: only its first slot knows its column.
 
     That leaves one spike per input and spare units for the sea, the n + 1 units of a pudding.
@@ -155,7 +159,11 @@ def _tied_groups(relations: int, a: int, b: int) -> np.ndarray:
 
 
 def posterior(
-    branch: Branch, config: GeneratorConfig, c: Float[Array, " c"], n: Array, mode: Array
+    branch: Branch,
+    config: GeneratorConfig,
+    c: Float[Array, " c"],
+    n: Real[Array, ""],
+    mode: Int[Array, ""],
 ) -> tuple[list[Gaussian], list[Gaussian]]:
     """Posterior of every edge orbit (relation, slot, slot) and of every slot, for each layer."""
     log_size = jnp.log(n / _SIZE)
@@ -174,7 +182,10 @@ def posterior(
 
 
 def description_length(
-    edges: list[Gaussian], units: list[Gaussian], pairs: Float[Array, "relations columns columns"], n: Array
+    edges: list[Gaussian],
+    units: list[Gaussian],
+    pairs: Float[Array, "relations columns columns"],
+    n: Real[Array, ""],
 ) -> Float[Array, ""]:
     """KL in nats of all latents of the real edges and units of one network."""
     counts = jnp.sum(pairs, axis=(1, 2))
@@ -182,12 +193,15 @@ def description_length(
     return total + n * sum(jnp.sum(kl_to_standard(q)) for q in units)
 
 
-def _on_edges(table: Float[Array, "relations a b z"], pairs: Array) -> Float[Array, "a columns b columns z"]:
+def _on_edges(
+    table: Float[Array, "relations a b z"], pairs: Float[Array, "relations columns columns"]
+) -> Float[Array, "a columns b columns z"]:
     # masked sums, not a gather: the gradient of a gather is a slow scatter
-    return sum(
+    rows = (
         pair[None, :, None, :, None] * row[:, None, :, None, :]
         for pair, row in zip(pairs, table, strict=True)
     )
+    return sum(rows, start=jnp.zeros((), table.dtype))
 
 
 def decode(
@@ -195,9 +209,9 @@ def decode(
     theta: Decoder,
     config: GeneratorConfig,
     c: Float[Array, " c"],
-    n: Array,
+    n: Real[Array, ""],
     noise: Noise,
-    mode: Array,
+    mode: Int[Array, ""],
     *,
     places: Float[Array, "outputs place"] | None = None,
 ) -> tuple[MLP, Float[Array, ""]]:
@@ -223,10 +237,10 @@ def decode(
         decoder = theta.weight[depth]
         if sources is None:
             on_edge, on_unit, on_c = decoder.parts(z, z, c.shape[0])
-            shared = units @ on_unit + (c @ on_c + decoder.first.bias)
+            shared = (units @ on_unit + (c @ on_c + decoder.first.bias)[None, None])[None, None]
         else:
             on_edge, on_source, on_unit, on_c = decoder.parts(z, z, z, c.shape[0])
-            shared = units @ on_unit + (c @ on_c + decoder.first.bias)
+            shared = (units @ on_unit + (c @ on_c + decoder.first.bias)[None, None])[None, None]
             shared = shared + (sources @ on_source)[:, :, None, None]
         found = decoder.last(jax.nn.silu(latents @ on_edge + shared))
         weight = (found[..., :1] + theta.skip[depth](latents))[..., 0]
@@ -235,21 +249,22 @@ def decode(
             weight = weight * jnp.exp(-log_size * jax.nn.sigmoid(2 * found[..., 1] - 1))
         start = 0.7 if depth == 0 else -0.3
         scale = jnp.exp(2 * gains[depth] + start - 0.25 * jnp.log(n))
-        weight = scale * weight * (mask[:, None] * mask)[None, :, None, :]
+        weight = scale * weight * (mask[:, None] * mask[None, :])[None, :, None, :]
         weights.append(weight.reshape(a * columns, b * columns))
         wide = jnp.concatenate([units, jnp.broadcast_to(c, (*units.shape[:-1], c.shape[0]))], axis=-1)
-        biases.append((theta.bias[depth](wide)[..., 0] * mask).reshape(b * columns))
+        biases.append((theta.bias[depth](wide)[..., 0] * mask[None, :]).reshape(b * columns))
         sources = units
     level = jnp.exp(2 * gains[-2] - 1)
-    if places is None:
-        v = level * (0.3 + theta.readout(wide)[..., 0]) * mask
+    if places is None or theta.offset is None:  # a number
+        v = level * (0.3 + theta.readout(wide)[..., 0]) * mask[None, :]
         v, offset = v.reshape(-1), n * gains[-1]
     else:
         on_unit, on_place, on_c = theta.readout.parts(z, config.place_size, c.shape[0])
-        first = (units @ on_unit + (c @ on_c + theta.readout.first.bias))[:, :, None] + places @ on_place
-        v = level * (0.3 + theta.readout.last(jax.nn.silu(first))[..., 0]) * mask[:, None]
+        shared = units @ on_unit + (c @ on_c + theta.readout.first.bias)[None, None]
+        first = shared[:, :, None] + (places @ on_place)[None, None]
+        v = level * (0.3 + theta.readout.last(jax.nn.silu(first))[..., 0]) * mask[None, :, None]
         v = v.reshape(-1, places.shape[0])
         at = jnp.concatenate([places, jnp.broadcast_to(c, (places.shape[0], c.shape[0]))], axis=-1)
-        offset = theta.offset(at)[:, 0]  # pyright: ignore[reportOptionalCall]
+        offset = theta.offset(at)[:, 0]
     nats = description_length(edge_tables, unit_tables, pairs, n)
     return MLP(tuple(weights), tuple(biases), v, offset, config.activation), nats

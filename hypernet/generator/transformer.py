@@ -16,7 +16,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Real
 
 from hypernet.generator.config import GeneratorConfig
 from hypernet.generator.dense import Draws, Linear, Perceptron, draw_weights, init_linear, init_perceptron
@@ -109,7 +109,7 @@ def _init_layer(draws: Draws, *, attention: bool) -> Layer:
     )
 
 
-def init_branch(draws: Draws, config: GeneratorConfig, body: Body, mode: Array) -> Branch:
+def init_branch(draws: Draws, config: GeneratorConfig, body: Body, mode: Int[Array, ""]) -> Branch:
     """Fresh weights of one mode; neither the body nor the mode's number decides them."""
     del body, mode
     (slots,) = config.assignment.slots
@@ -165,7 +165,7 @@ def _normalized(x: Float[Array, "... width"]) -> Float[Array, "... width"]:
 
 def _attend(
     look: Attention, edges: Float[Array, "columns slots columns width"], real: Bool[Array, " columns"]
-) -> tuple[Array, Array]:
+) -> tuple[Float[Array, "slots columns width"], Float[Array, "columns width"]]:
     """What units read from inputs, and inputs from units."""
     logits = look.logits(edges)
     values = look.values(edges)
@@ -189,7 +189,7 @@ def _run(layer: Layer, state: State, real: Bool[Array, " columns"]) -> State:
         units, inputs = units + to_units, inputs + to_inputs
         mean = jnp.sum(jnp.where(real[:, None], jnp.mean(units, axis=0), 0), axis=0) / jnp.sum(real)
         shared = layer.pooled(_normalized(mean))
-        units, inputs = units + shared, inputs + shared
+        units, inputs = units + shared[None, None], inputs + shared[None]
         inputs = inputs + layer.input(_normalized(inputs))
     units = units + layer.unit(_normalized(units))
     return State(inputs, units, edges)
@@ -207,7 +207,12 @@ def _posterior(numbers: Float[Array, "... two_z"], prior: Gaussian) -> Gaussian:
 
 
 def decode(
-    branch: Branch, theta: Body, config: GeneratorConfig, c: Float[Array, " c"], n: Array, noise: Noise
+    branch: Branch,
+    theta: Body,
+    config: GeneratorConfig,
+    c: Float[Array, " c"],
+    n: Real[Array, ""],
+    noise: Noise,
 ) -> tuple[MLP, Float[Array, ""]]:
     """The network that noise stands for, and its description length in nats (of its real entries)."""
     slots, columns = noise.units[0].shape[:2]
@@ -220,11 +225,11 @@ def decode(
         jnp.broadcast_to(edge, (columns, slots, columns, _WIDTH)),
     )
     table = branch.edge_structure.weight.reshape(-1, slots, _WIDTH)
-    structure = jnp.einsum("rik,rsd->iskd", pairs, table) + branch.edge_structure.bias
+    structure = jnp.einsum("rik,rsd->iskd", pairs, table) + branch.edge_structure.bias[None, None, None]
     by_slot = branch.unit_structure(jnp.eye(slots))[:, None]
     encoder = State(decoder.inputs, decoder.units + by_slot, decoder.edges + structure)
     on_units = real.astype(jnp.float32)
-    on_edges = on_units[:, None, None] * on_units
+    on_edges = on_units[:, None, None] * on_units[None, None, :]
     nats = jnp.zeros(())
     for level, edge_noise, unit_noise in zip(theta.levels, noise.edges, noise.units, strict=True):
         encoder = _run(level.encoder, encoder, real)
@@ -235,7 +240,7 @@ def decode(
         q_edge = _posterior(level.edge_posterior(seen_edges), p_edge)
         q_unit = _posterior(level.unit_posterior(seen_units), p_unit)
         nats += jnp.sum(on_edges * kl_between(q_edge, p_edge)) + jnp.sum(
-            on_units * kl_between(q_unit, p_unit)
+            on_units[None] * kl_between(q_unit, p_unit)
         )
         z_edge, z_unit = q_edge.at(edge_noise), q_unit.at(unit_noise)
         decoder = State(
@@ -249,7 +254,7 @@ def decode(
     scale = 2 * jnp.exp(2 * gains[0]) * n**-0.25
     weight = scale * theta.weight(_normalized(decoder.edges))[..., 0] * on_edges
     out = theta.unit_out(_normalized(decoder.units))
-    v = jnp.exp(2 * gains[1] - 1) * (0.3 + out[..., 0]) * on_units
-    bias = (out[..., 1] * on_units).reshape(-1)
+    v = jnp.exp(2 * gains[1] - 1) * (0.3 + out[..., 0]) * on_units[None]
+    bias = (out[..., 1] * on_units[None]).reshape(-1)
     mlp = MLP((weight.reshape(columns, -1),), (bias,), v.reshape(-1), n * gains[2], config.activation)
     return mlp, nats

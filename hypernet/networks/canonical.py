@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from hypernet.networks.forward import evaluate64
-from hypernet.networks.mlp import MLP
+from hypernet.networks.mlp import MLP, Activation
 from hypernet.networks.read_write import read_network
 from hypernet.validation import whole
 
@@ -24,7 +26,7 @@ class Simplified(NamedTuple):
     merged: int  # units that doubled another
     change: float  # largest |f - f'| on 1,024 normal points
 
-    def expression(self, digits: int | None = None) -> sympy.Expr:
+    def expression(self, digits: int | None = None) -> sympy.Expr | sympy.Matrix:
         """The function as sympy, of symbols x1 .. xn; a vector gives a Matrix.
 
         Args: digits: significant digits of the coefficients; None: all, so that values agree to rounding.
@@ -33,7 +35,11 @@ class Simplified(NamedTuple):
 
 
 def simplify(
-    network: Any, *, activation: Any = None, tolerance: float = 1e-9, prune: float = 0.0
+    network: object,
+    *,
+    activation: str | Activation | None = None,
+    tolerance: float = 1e-9,
+    prune: float = 0.0,
 ) -> Simplified:
     """Drops dead units, merges units that compute the same, and orders the rest.
 
@@ -91,8 +97,8 @@ def simplify(
 class _Layers(NamedTuple):
     """Weights and biases of all layers, the readout last; changed in place."""
 
-    weights: list[np.ndarray]
-    biases: list[np.ndarray]
+    weights: list[Float[np.ndarray, "inputs hidden"]]
+    biases: list[Float[np.ndarray, " hidden"]]
 
 
 def _tidy(state: _Layers, layer: int, activation: str, tolerance: float) -> list[list[int]]:
@@ -127,12 +133,12 @@ def _tidy(state: _Layers, layer: int, activation: str, tolerance: float) -> list
             unit = MLP((np.zeros((1, 1)),), (b[first : first + 1],), np.ones(1), np.float64(0), activation)
             constant += float(evaluate64(unit, np.zeros((1, 1)))[0]) * total
 
-    def place(group: list[int]):
+    def place(group: list[int]) -> tuple[bool, int, bool, float, int]:
         h = group[0]
         top = int(np.argmax(np.abs(W[:, h])))
-        spike = W[top, h] ** 2 > 0.5 * length[h] ** 2
+        spike = bool(W[top, h] ** 2 > 0.5 * length[h] ** 2)
         size = -float(np.linalg.norm(onward[h]) * length[h])
-        return (not spike, top if spike else 0, W[top, h] < 0 if spike else False, size, h)
+        return (not spike, top if spike else 0, bool(W[top, h] < 0) if spike else False, size, h)
 
     live.sort(key=place)
     heads = [group[0] for group in live]
@@ -142,7 +148,7 @@ def _tidy(state: _Layers, layer: int, activation: str, tolerance: float) -> list
     return live
 
 
-def expression(mlp: MLP, *, digits: int | None = None) -> sympy.Expr:
+def expression(mlp: MLP, *, digits: int | None = None) -> sympy.Expr | sympy.Matrix:
     """A network of any depth as sympy, of symbols x1 .. xn.
 
     Raises: ValueError for several networks at once, or digits below 1.
@@ -154,10 +160,14 @@ def expression(mlp: MLP, *, digits: int | None = None) -> sympy.Expr:
     if mlp.batch:
         raise ValueError(f"this MLP holds networks of shape {mlp.batch}; index one")
 
-    def number(value) -> sympy.Expr:
+    def number(value: np.floating) -> sympy.Expr:
         return sympy.Float(float(value), 17 if digits is None else digits)
 
-    def affine(values: list, W: np.ndarray, b: np.ndarray) -> list:
+    def affine(
+        values: list[sympy.Expr],
+        W: Float[np.ndarray, "inputs hidden"],
+        b: Float[np.ndarray, " hidden"],
+    ) -> list[sympy.Expr]:
         return [
             sympy.Add(*(number(w) * x for w, x in zip(column, values, strict=True) if w != 0), number(shift))
             for column, shift in zip(W.T, b, strict=True)
@@ -172,7 +182,7 @@ def expression(mlp: MLP, *, digits: int | None = None) -> sympy.Expr:
     return sympy.Matrix(outputs) if mlp.vector else outputs[0]
 
 
-def activation_expression(name: str):
+def activation_expression(name: str) -> Callable[[sympy.Expr], sympy.Expr]:
     """An activation as a function of sympy expressions."""
     import sympy
 

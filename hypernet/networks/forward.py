@@ -5,12 +5,15 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
+from hypernet.arrays import AnyArray
 from hypernet.networks.mlp import MLP, evaluate
 
 
-def evaluate64(mlp: MLP, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "*networks points"]:
+def evaluate64(
+    mlp: MLP, x: Real[AnyArray, "points inputs"]
+) -> Float[np.ndarray, "*networks points"] | Float[np.ndarray, "*networks points outputs"]:
     """f(x) of one network, or of networks side by side, in float64."""
     with jax.enable_x64(True):
         double = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), mlp)

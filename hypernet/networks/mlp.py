@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from types import EllipsisType
+from typing import TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Real, Shaped
 
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+from hypernet.arrays import AnyArray
+
+Activation: TypeAlias = Callable[[Float[AnyArray, "*shape"]], Float[Array, "*shape"]]
+_Index: TypeAlias = int | np.integer | slice | EllipsisType | Shaped[AnyArray, "..."]
+
+ACTIVATIONS: dict[str, Activation] = {
     "swish": jax.nn.silu,
     "relu": jax.nn.relu,
     "gelu": functools.partial(jax.nn.gelu, approximate=False),
@@ -20,7 +28,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def activation_named(name: str) -> Callable[[Array], Array]:
+def activation_named(name: str) -> Activation:
     """An activation by name.
 
     Raises: ValueError for a name that is not in ACTIVATIONS.
@@ -33,22 +41,26 @@ def activation_named(name: str) -> Callable[[Array], Array]:
 class MLP(eqx.Module):
     """f(x) = v . phi(... phi(x W + b) ...) + c, with one or more hidden layers.
 
-    Arrays may carry common leading axes (networks generated together); `x` then needs none.
+    Arrays may carry common leading axes (networks generated together); `x` then needs none. They are
+    NumPy's where a network is exact (float64), jax's where it is generated or trained.
     """
 
-    weights: tuple[Float[Array, "... inputs hidden"], ...]
-    biases: tuple[Float[Array, "... hidden"], ...]
-    v: Float[Array, "... hidden *outputs"]  # readout; no last axis: f is a number
-    c: Float[Array, "..."]  # one number, or one per output
+    # `_inputs`, `_hidden`: other sizes in every layer
+    weights: tuple[Float[AnyArray, "*networks _inputs _hidden"], ...]
+    biases: tuple[Float[AnyArray, "*networks _hidden"], ...]
+    # readout; no last axis: f is a number
+    v: Float[AnyArray, "*networks _hidden"] | Float[AnyArray, "*networks _hidden _outputs"]
+    # one number, or one per output
+    c: Float[AnyArray | np.floating, "*networks"] | Float[AnyArray, "*networks _outputs"]
     activation: str = eqx.field(static=True, default="swish")
 
     @property
-    def W(self) -> Float[Array, "... inputs hidden"]:  # noqa: N802
+    def W(self) -> Float[AnyArray, "*networks inputs hidden"]:  # noqa: N802
         """Weights into the first hidden layer."""
         return self.weights[0]
 
     @property
-    def b(self) -> Float[Array, "... hidden"]:
+    def b(self) -> Float[AnyArray, "*networks hidden"]:
         """Biases of the first hidden layer."""
         return self.biases[0]
 
@@ -67,16 +79,21 @@ class MLP(eqx.Module):
         """Whether outputs form an axis."""
         return self.v.ndim - len(self.batch) == 2
 
-    def __call__(self, x: Float[Array, "*points inputs"]) -> Float[Array, "*points"]:
+    def __call__(
+        self, x: Real[AnyArray, "*points inputs"]
+    ) -> Float[Array, "*points"] | Float[Array, "*points outputs"]:
         """Outputs at points; for networks with leading axes use `evaluate`."""
         if self.batch:
             raise ValueError(f"this holds networks of shape {self.batch}: use evaluate(mlps, x) or mlps[i]")
         phi = activation_named(self.activation)
         for weight, bias in zip(self.weights, self.biases, strict=True):
-            x = phi(x @ weight + bias)
-        return x @ self.v + self.c
+            u = x @ weight
+            x = phi(u + _beside(bias, u.ndim))
+        f = x @ self.v
+        c = self.c if isinstance(self.c, np.floating) or not self.vector else _beside(self.c, f.ndim)
+        return jnp.asarray(f + c)
 
-    def __getitem__(self, index) -> MLP:
+    def __getitem__(self, index: _Index | tuple[_Index, ...]) -> MLP:
         """One network (or some) of those with leading axes."""
         if not self.batch:
             raise IndexError("this is one network; there is nothing to index")
@@ -96,7 +113,14 @@ class MLP(eqx.Module):
         return True
 
 
-def evaluate(mlps: MLP, x: Float[Array, "points inputs"]) -> Float[Array, "*networks points"]:
+def _beside(vector: Float[AnyArray, " width"], axes: int) -> Float[AnyArray, "*ones width"]:
+    """A vector for arrays of so many axes, along their last one; NumPy's stays NumPy's."""
+    return vector[(None,) * (axes - 1)]
+
+
+def evaluate(
+    mlps: MLP, x: Real[AnyArray, "points inputs"]
+) -> Float[Array, "*networks points"] | Float[Array, "*networks points outputs"]:
     """Outputs of all networks of an MLP with any leading axes at the same points."""
     call = MLP.__call__
     for _ in mlps.batch:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
+from jaxtyping import Shaped
+from numpy.typing import ArrayLike
 
-from hypernet.networks.mlp import ACTIVATIONS, MLP
+from hypernet.networks.mlp import ACTIVATIONS, MLP, Activation
 
 FORMS = (
     "a hypernet.MLP; a mapping with W (n, H), v (H,) and optionally b (H,), c (); a tuple (W, b, v, c); "
@@ -18,8 +20,18 @@ FORMS = (
 )
 _SYNONYMS = {"silu": "swish"}
 
+_Weights: TypeAlias = tuple[object, object, object, object]
+"""W, b, v and c as somebody gives them, not yet checked"""
 
-def activation_name(activation: Any) -> str:
+
+@runtime_checkable
+class _Variable(Protocol):
+    """A parameter of flax NNX."""
+
+    def get_value(self) -> ArrayLike: ...
+
+
+def activation_name(activation: object) -> str:
     """The name of an activation, given by name or as a function.
 
     Raises: ValueError for one that is not known, TypeError for what is neither.
@@ -41,7 +53,7 @@ def activation_name(activation: Any) -> str:
     return name
 
 
-def read_network(network: Any, *, activation: Any = None) -> MLP:
+def read_network(network: object, *, activation: str | Activation | None = None) -> MLP:
     """A network with one hidden layer and one output as an MLP of float64 arrays.
 
     Args: activation: name or function; needed where the form does not say it (plain arrays, flax).
@@ -69,11 +81,13 @@ def read_network(network: Any, *, activation: Any = None) -> MLP:
     return _checked(*parts, activation_name(chosen))
 
 
-def _parts(network: Any) -> tuple[tuple[Any, Any, Any, Any], Any]:
+def _parts(network: object) -> tuple[_Weights, object]:
+    """W, b, v and c of any form, and the activation where the form says it."""
     if isinstance(network, (tuple, list)):
         if len(network) != 4:
             raise TypeError(f"a sequence of {len(network)} arrays; supported: {FORMS}")
-        return tuple(network), None
+        W, b, v, c = network
+        return (W, b, v, c), None
     if isinstance(network, Mapping):
         return _mapping(network)
     if (found := _equinox(network)) is not None:
@@ -85,7 +99,7 @@ def _parts(network: Any) -> tuple[tuple[Any, Any, Any, Any], Any]:
     )
 
 
-def _mapping(network: Mapping) -> tuple[tuple[Any, Any, Any, Any], Any]:
+def _mapping(network: Mapping[object, Any]) -> tuple[_Weights, object]:
     tree = network["params"] if set(network) == {"params"} else network
     if "W" in tree and "v" in tree:
         if unknown := sorted(set(map(str, tree)) - {"W", "v", "b", "c", "activation"}):
@@ -106,7 +120,7 @@ def _mapping(network: Mapping) -> tuple[tuple[Any, Any, Any, Any], Any]:
     raise TypeError(f"a mapping with the keys {sorted(map(str, tree))}; supported: {FORMS}")
 
 
-def _text(value: Any) -> Any:
+def _text(value: object) -> object:
     """A name that came out of a file is an array."""
     return str(value) if isinstance(value, np.ndarray) else value
 
@@ -115,13 +129,13 @@ def _is_readout(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
     return shape[-1] == 1 and shape[0] == other[-1] and other[0] != 1
 
 
-def _holds_arrays(part: Any) -> bool:
+def _holds_arrays(part: object) -> bool:
     """Whether an object has parameters: a normalization, an embedding."""
     values = getattr(part, "__dict__", {}).values()
-    return any(np.ndim(value.get_value()) > 0 for value in values if hasattr(value, "get_value"))
+    return any(np.ndim(value.get_value()) > 0 for value in values if isinstance(value, _Variable))
 
 
-def _equinox(network: Any):
+def _equinox(network: object) -> tuple[_Weights, object] | None:
     import equinox as eqx
 
     if not isinstance(network, eqx.nn.MLP):
@@ -138,7 +152,7 @@ def _equinox(network: Any):
     return (W, b, np.asarray(last.weight).T, c), getattr(network.activation, "fn", network.activation)
 
 
-def _nnx(network: Any):
+def _nnx(network: object) -> tuple[_Weights, None] | None:
     """Flax NNX: any object with exactly two layers that carry a kernel, in the order of their attributes."""
     parts = [part for part in getattr(network, "__dict__", {}).values() if hasattr(part, "__dict__")]
     layers = [part for part in parts if hasattr(part, "kernel")]
@@ -152,23 +166,26 @@ def _nnx(network: Any):
             f"{type(network).__name__} has {len(layers)} layers with a kernel; supported: {FORMS}"
         )
 
-    def array(parameter) -> Any:
-        if parameter is None:
-            return None
-        return np.asarray(parameter.get_value() if hasattr(parameter, "get_value") else parameter)
+    def array(parameter: object) -> Shaped[np.ndarray, "..."]:
+        return np.asarray(parameter.get_value() if isinstance(parameter, _Variable) else parameter)
+
+    def bias(layer: object) -> Shaped[np.ndarray, "..."] | None:
+        parameter = getattr(layer, "bias", None)
+        return None if parameter is None else array(parameter)
 
     shapes = [np.shape(array(layer.kernel)) for layer in layers]
     if _is_readout(shapes[0], shapes[1]) and not _is_readout(shapes[1], shapes[0]):
         layers.reverse()
-    (W, b), (v, c) = ((array(layer.kernel), array(getattr(layer, "bias", None))) for layer in layers)
+    (W, b), (v, c) = ((array(layer.kernel), bias(layer)) for layer in layers)
     return (W, np.zeros(np.shape(W)[1]) if b is None else b, v, 0.0 if c is None else c), None
 
 
-def _checked(W: Any, b: Any, v: Any, c: Any, activation: str) -> MLP:
+def _checked(W: object, b: object, v: object, c: object, activation: str) -> MLP:
     try:
-        if any(np.iscomplexobj(a) for a in (W, b, v, c)):
+        given = [np.asarray(a) for a in (W, b, v, c)]
+        if any(np.iscomplexobj(a) for a in given):
             raise TypeError("complex numbers")
-        W, b, v, c = (np.asarray(a, np.float64) for a in (W, b, v, c))
+        W, b, v, c = (np.asarray(a, np.float64) for a in given)
     except (TypeError, ValueError) as error:
         raise TypeError(f"weights must be arrays of numbers ({error}); supported: {FORMS}") from error
     if W.ndim != 2 or W.shape[0] == 0:
@@ -193,7 +210,7 @@ def _checked(W: Any, b: Any, v: Any, c: Any, activation: str) -> MLP:
     return MLP((W,), (b,), v, c.reshape(()), activation)
 
 
-def read_file(path: Path, *, activation: Any = None) -> MLP:
+def read_file(path: Path, *, activation: str | Activation | None = None) -> MLP:
     """A network from a .npz file with W, v and optionally b, c and activation.
 
     Raises: ValueError naming the file and what is missing in it.

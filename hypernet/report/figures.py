@@ -7,11 +7,11 @@ where positive and blue where negative, as thick as they are strong.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
 
 from hypernet.classification.order_parameters import LABELS
 from hypernet.networks.mlp import MLP
@@ -69,7 +69,7 @@ def png_bytes(figure: Figure, *, dpi: int = 110) -> bytes:
     return memory.getvalue()
 
 
-def strengths(mlp: MLP) -> list[np.ndarray]:
+def strengths(mlp: MLP) -> list[Float[np.ndarray, "_units _units_above"]]:
     """Signed edge strengths of every weight matrix, the readout last.
 
     An edge into a hidden unit counts times what the unit passes on, as a share of the largest: rows of swish
@@ -239,7 +239,7 @@ def front_on(axes: Axes, front: Front, *, title: str = "") -> None:
     """Draws all points, the front and its knees on matplotlib axes."""
     knees = front.knees()
     for name in dict.fromkeys(point.label for point in front.points):
-        shown: Sequence = [p for p in front.points if p.label == name]
+        shown = [p for p in front.points if p.label == name]
         axes.scatter(
             [p.bits for p in shown], [p.nmse for p in shown], s=22, alpha=0.75,
             color=LABEL_COLORS.get(name, "#777777"), label=LABEL_NAMES.get(name, name),

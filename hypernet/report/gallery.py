@@ -7,12 +7,15 @@ import html
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from hypernet.analysis.pareto_front import Front, Point
 from hypernet.classification.formulas import formula
 from hypernet.report.figures import LABEL_NAMES, front_on, network_on, new_figure, png_bytes
 from hypernet.targets import Target
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _STYLE = """
 body{font-family:system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}
@@ -23,7 +26,22 @@ table{border-collapse:collapse;font-size:.9em}td,th{padding:.15em .7em .15em 0;t
 """
 
 
-def _image(figure, text: str) -> str:
+class About(TypedDict):
+    """A point as data; the formula where the network has one hidden layer and one output."""
+
+    label: str
+    log10_beta: float
+    bits: float
+    nmse: float
+    loss: float
+    seed: int
+    mode: int
+    formula: NotRequired[str]
+    unexplained: NotRequired[float]
+    formula_nmse: NotRequired[float]
+
+
+def _image(figure: Figure, text: str) -> str:
     data = base64.b64encode(png_bytes(figure)).decode()
     return f'<img alt="{html.escape(text)}" src="data:image/png;base64,{data}">'
 
@@ -43,21 +61,22 @@ def branches_of(front: Front) -> list[Point]:
     return sorted(found, key=lambda p: p.bits)
 
 
-def describe(point: Point, target: Target) -> dict[str, Any]:
+def describe(point: Point, target: Target) -> About:
     """A point as data: figures, and the short formula of its network."""
-    about = {
+    about: About = {
         "label": point.label, "log10_beta": point.log10_beta, "bits": point.bits, "nmse": point.nmse,
         "loss": point.loss, "seed": point.seed, "mode": point.mode,
     }  # fmt: skip
     if len(point.mlp.weights) == 1 and not point.mlp.vector:
         found = formula(point.mlp, target=target, points=8192)
-        about |= {"formula": found.text, "unexplained": found.unexplained, "formula_nmse": found.nmse}
+        about["formula"], about["unexplained"] = found.text, found.unexplained
+        about["formula_nmse"] = found.nmse
     return about
 
 
 def write_gallery(
     front: Front, target: Target, path: str | Path, *, shown: Sequence[Point] | None = None
-) -> list[dict[str, Any]]:
+) -> list[About]:
     """Writes the page, whole or not at all, and returns what it says about each network.
 
     Args: shown: networks to show (default: the knees of the front, then the best of every other label).
@@ -86,7 +105,7 @@ def write_gallery(
             "seed": f"{point.seed}, mode {point.mode}",
         }
         text = ""
-        if "formula" in about:
+        if "formula" in about and "unexplained" in about and "formula_nmse" in about:
             text = (
                 f"<p><code>f(x) ≈ {html.escape(about['formula'])}</code></p>"
                 f"<p>misses {about['unexplained']:.1%} of the network's variance; "

@@ -8,8 +8,9 @@ import math
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from hypernet.arrays import SeedKeys
 from hypernet.networks.mlp import MLP
 from hypernet.targets import L1, Target
 from hypernet.validation import positive, whole
@@ -18,27 +19,40 @@ from hypernet.validation import positive, whole
 @functools.partial(
     jax.jit, static_argnames=("n", "hidden", "target", "activation", "l1", "steps", "batch", "learning_rate")
 )
-def _fit(keys, *, n, hidden, target, activation, l1, steps, batch, learning_rate):
+def _fit(
+    keys: SeedKeys,
+    *,
+    n: int,
+    hidden: int,
+    target: Target,
+    activation: str,
+    l1: float,
+    steps: int,
+    batch: int,
+    learning_rate: float,
+) -> MLP:
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
 
-    def start(key):
+    def start(key: PRNGKeyArray) -> MLP:
         first, second = jax.random.split(key)
         W = jax.random.normal(first, (n, hidden)) / math.sqrt(n)
         v = jax.random.normal(second, (hidden,)) / math.sqrt(hidden)
         return MLP((W,), (jnp.zeros(hidden),), v, jnp.zeros(()), activation)
 
-    def loss(mlp, x, y):
+    def loss(mlp: MLP, x: Float[Array, "batch n"], y: Float[Array, " batch"]) -> Float[Array, ""]:
         return jnp.mean((mlp(x) - y) ** 2) / n + l1 * (jnp.sum(jnp.abs(mlp.W)) + jnp.sum(jnp.abs(mlp.v)))
 
-    def one(key):
+    def one(key: PRNGKeyArray) -> MLP:
         mlp = start(jax.random.fold_in(key, 0))
 
-        def step(carry, at):
+        def step(
+            carry: tuple[MLP, optax.OptState], at: Int[Array, ""]
+        ) -> tuple[tuple[MLP, optax.OptState], None]:
             mlp, state = carry
             x = target.sample(jax.random.fold_in(jax.random.fold_in(key, 1), at), batch, n)
             grads = jax.grad(loss)(mlp, x, target.value(x))
             updates, state = optimizer.update(grads, state, mlp)
-            return (optax.apply_updates(mlp, updates), state), None
+            return (optax.apply_updates(mlp, updates), state), None  # pyright: ignore[reportReturnType]  optax's Params know no eqx.Module
 
         (mlp, _), _ = jax.lax.scan(step, (mlp, optimizer.init(mlp)), jnp.arange(steps))
         return mlp

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -17,6 +17,9 @@ from hypernet.generator.config import GeneratorConfig
 from hypernet.generator.generate import Generator
 from hypernet.targets import Target, get_target
 from hypernet.training.step import Info, Run, TrainConfig, init, seed_keys
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
 
 _ABOUT = "generator.json"
 
@@ -31,7 +34,7 @@ def identity(config: TrainConfig, key: PRNGKeyArray) -> dict[str, Any]:
     return json.loads(json.dumps(settings))
 
 
-def _manager(folder: Path):
+def _manager(folder: Path) -> ocp.CheckpointManager:
     import orbax.checkpoint as ocp
 
     options = ocp.CheckpointManagerOptions(
@@ -57,7 +60,7 @@ def check(folder: Path, config: TrainConfig, key: PRNGKeyArray) -> bool:
     return True
 
 
-def _differences(found: dict, wanted: dict, prefix: str = "") -> list[str]:
+def _differences(found: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:
     lines = []
     for name in sorted(found.keys() | wanted.keys()):
         a, b = found.get(name), wanted.get(name)
@@ -149,7 +152,8 @@ def load_config(folder: str | Path, *, target: Target | None = None) -> TrainCon
         assignment = generator.pop("assignment")
         found.update(target=target)
         built = GeneratorConfig(assignment=Assignment(**assignment), **generator)
-        return TrainConfig(**(found | {"generator": built}))
+        settings: dict[str, Any] = found | {"generator": built}
+        return TrainConfig(**settings)
     except (TypeError, KeyError) as error:
         raise ValueError(f"{Path(folder) / _ABOUT} is damaged or of another version: {error}") from error
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Real
 
+from hypernet.arrays import AnyArray, Number, SeedKeys
 from hypernet.generator.config import GeneratorConfig
 from hypernet.generator.generate import Generator, draw, draw_noise, init_generator
 from hypernet.networks.mlp import evaluate
@@ -26,8 +28,8 @@ class TrainConfig:
     """what is trained"""
     target: Target = L1
     """what its networks are to compute"""
-    sizes: tuple[int, ...] = (2, 3, 4, 6, 8, 12, 16)
-    """numbers of inputs, drawn uniformly"""
+    sizes: Sequence[int] = (2, 3, 4, 6, 8, 12, 16)
+    """numbers of inputs, drawn uniformly; kept as a tuple"""
     steps: int = 4000
     """optimizer steps; 8,000 for best accuracy"""
     networks: int = 8
@@ -47,7 +49,7 @@ class TrainConfig:
     chunk: int = 50
     """steps between looks of the host"""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("steps", "networks", "points", "seeds", "chunk"):
             whole(name, getattr(self, name))
         object.__setattr__(self, "sizes", as_tuple("sizes", self.sizes))
@@ -76,16 +78,16 @@ class Run(NamedTuple):
 
 
 class Info(NamedTuple):
-    """What every step reports; steps lead."""
+    """What every step reports; steps lead. Arrays of the device in a chunk, NumPy's in a history."""
 
-    n: Int[Array, " steps"]
-    log10_beta: Float[Array, "steps seeds"]
-    loss: Float[Array, "steps seeds"]
-    mse: Float[Array, "steps seeds"]
-    nats: Float[Array, "steps seeds"]
+    n: Int[AnyArray, "*steps"]
+    log10_beta: Float[AnyArray, "*steps seeds"]
+    loss: Float[AnyArray, "*steps seeds"]
+    mse: Float[AnyArray, "*steps seeds"]
+    nats: Float[AnyArray, "*steps seeds"]
 
 
-def paddings(sizes: tuple[int, ...]) -> tuple[int, ...]:
+def paddings(sizes: Sequence[int]) -> tuple[int, ...]:
     """Padded sizes a program is compiled for: the largest, and halves of it that serve sizes above four."""
     found, rest = [], sorted(sizes)
     while rest:
@@ -110,22 +112,30 @@ def optimizer(config: TrainConfig) -> optax.GradientTransformation:
     return optax.flatten(optax.chain(optax.clip_by_global_norm(config.clip), adam))
 
 
-def seed_keys(key: PRNGKeyArray, seeds: int) -> PRNGKeyArray:
+def seed_keys(key: PRNGKeyArray, seeds: int) -> SeedKeys:
     """The key of every seed; seed s is fold_in(key, s), whatever the number of seeds."""
     return jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(seeds))
 
 
-def init(config: TrainConfig, keys: PRNGKeyArray) -> Run:
+def init(config: TrainConfig, keys: SeedKeys) -> Run:
     """Fresh generators, one per key."""
     generators = jax.vmap(lambda key: init_generator(jax.random.fold_in(key, 0), config.generator))(keys)
     return Run(generators, jax.vmap(optimizer(config).init)(generators), jnp.zeros((), jnp.int32))
 
 
-def _batch(config: TrainConfig, keys: PRNGKeyArray, size: Array, sizes: tuple[int, ...], columns: int):
+def _batch(
+    config: TrainConfig, keys: SeedKeys, size: Int[Array, ""], sizes: tuple[int, ...], columns: int
+) -> tuple[Float[Array, "seeds points columns"], Float[Array, "seeds points *outputs"]]:
     """Points and values for every seed at one of the sizes, padded with zeros."""
 
-    def at(n: int):
-        def make(keys):
+    def at(
+        n: int,
+    ) -> Callable[
+        [SeedKeys], tuple[Float[Array, "seeds points columns"], Float[Array, "seeds points *outputs"]]
+    ]:
+        def make(
+            keys: SeedKeys,
+        ) -> tuple[Float[Array, "seeds points columns"], Float[Array, "seeds points *outputs"]]:
             x = jax.vmap(lambda key: config.target.sample(key, config.points, n))(keys)
             y = config.target.value(x)
             if config.generator.outputs == "inputs":
@@ -142,11 +152,11 @@ def network_loss(
     config: TrainConfig,
     key: PRNGKeyArray,
     x: Float[Array, "points columns"],
-    y: Array,
-    n: Array,
-    log10_beta: Array,
-    price: Array | float = 1.0,
-) -> tuple[Float[Array, ""], tuple[Array, Array]]:
+    y: Float[Array, " points *outputs"],
+    n: Real[Array, ""],
+    log10_beta: Float[Array, ""],
+    price: Number = 1.0,
+) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, ""]]]:
     """Loss of networks drawn from a generator, with (mean squared error, mean KL in nats)."""
     mode_key, noise_key = jax.random.split(key)
     # networks take modes in turn from a drawn one on, so that a step serves as many as it can
@@ -155,15 +165,21 @@ def network_loss(
         jax.random.split(noise_key, config.networks)
     )
     drawn = jax.vmap(lambda z, m: draw(generator, z, n, log10_beta, m))(noise, modes % config.generator.modes)
-    error = evaluate(drawn.mlp, x) - y
+    error = evaluate(drawn.mlp, x) - y[None]
     if config.generator.outputs == "inputs":
-        error = jnp.where(jnp.arange(x.shape[1]) < n, error, 0)
+        error = jnp.where((jnp.arange(x.shape[1]) < n)[None, None], error, 0)
     mse = jnp.sum(error**2) / (config.networks * config.points)
     nats = jnp.mean(drawn.nats)
     return (mse + price * 10.0**log10_beta * nats) / n, (mse, nats)
 
 
-def step(config: TrainConfig, run: Run, keys: PRNGKeyArray) -> tuple[Run, Info]:
+_LossAndGradient: TypeAlias = tuple[
+    tuple[Float[Array, " seeds"], tuple[Float[Array, " seeds"], Float[Array, " seeds"]]], Generator
+]
+"""(loss, (mean squared error, nats)) of every seed, and the gradient"""
+
+
+def step(config: TrainConfig, run: Run, keys: SeedKeys) -> tuple[Run, Info]:
     """One optimizer step of every seed."""
     sizes = tuple(sorted(config.sizes))
     n = jnp.asarray(sizes)[
@@ -175,8 +191,8 @@ def step(config: TrainConfig, run: Run, keys: PRNGKeyArray) -> tuple[Run, Info]:
     log10_beta = jax.vmap(lambda k: jax.random.uniform(k, minval=low, maxval=high))(beta_keys)
     price = 1.0 if not config.kl_warmup else jnp.minimum(1.0, run.step / config.kl_warmup)
 
-    def padded(columns: int, served: tuple[int, ...]):
-        def compute(generators):
+    def padded(columns: int, served: tuple[int, ...]) -> Callable[[Generator], _LossAndGradient]:
+        def compute(generators: Generator) -> _LossAndGradient:
             x, y = _batch(config, batch_keys, n, served, columns)
             loss = jax.value_and_grad(
                 lambda g, k, x, y, lb: network_loss(g, config, k, x, y, n.astype(jnp.float32), lb, price),
@@ -191,12 +207,13 @@ def step(config: TrainConfig, run: Run, keys: PRNGKeyArray) -> tuple[Run, Info]:
     which = jnp.searchsorted(jnp.asarray(tops), n)
     branches = [padded(top, group) for top, group in zip(tops, served, strict=True)]
     (loss, (mse, nats)), grads = jax.lax.switch(which, branches, run.generators)
-    updates, state = jax.vmap(optimizer(config).update)(grads, run.optimizer, run.generators)
-    generators = optax.apply_updates(run.generators, updates)
+    update = jax.vmap(optimizer(config).update)
+    updates, state = update(grads, run.optimizer, run.generators)  # pyright: ignore[reportArgumentType]  optax's Params know no eqx.Module
+    generators: Generator = optax.apply_updates(run.generators, updates)  # pyright: ignore[reportArgumentType, reportAssignmentType]  likewise: optax's Params know no eqx.Module
     return Run(generators, state, run.step + 1), Info(n, log10_beta, loss, mse, nats)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "steps"), donate_argnames="run")
-def run_chunk(run: Run, keys: PRNGKeyArray, *, config: TrainConfig, steps: int) -> tuple[Run, Info]:
+def run_chunk(run: Run, keys: SeedKeys, *, config: TrainConfig, steps: int) -> tuple[Run, Info]:
     """Advances all seeds on the device; the host does nothing inside."""
     return jax.lax.scan(lambda run, _: step(config, run, keys), run, length=steps)

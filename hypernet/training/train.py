@@ -11,16 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Bool, PRNGKeyArray, Shaped
 
+from hypernet.arrays import AnyArray, SeedKeys
 from hypernet.generator.generate import Generator
 from hypernet.targets import TARGETS
 from hypernet.training.step import Info, Run, TrainConfig, init, run_chunk, seed_keys
+
+Device: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm]  jax types it as a variable
 
 
 class Trained(NamedTuple):
@@ -38,7 +41,7 @@ class Trained(NamedTuple):
         return self.generators.member(0)
 
 
-def spread(run: Run, keys: PRNGKeyArray, devices: Sequence[Any]) -> tuple[Run, PRNGKeyArray]:
+def spread(run: Run, keys: SeedKeys, devices: Sequence[Device]) -> tuple[Run, SeedKeys]:
     """Lays seeds out over devices; nothing crosses between them in training.
 
     Raises: ValueError if the devices do not divide the seeds.
@@ -50,7 +53,7 @@ def spread(run: Run, keys: PRNGKeyArray, devices: Sequence[Any]) -> tuple[Run, P
         raise ValueError(f"{seeds} seeds can't be spread over {len(devices)} devices evenly")
     mesh = jax.sharding.Mesh(np.asarray(devices), ("seed",))
 
-    def place(leaf):
+    def place(leaf: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
         by_seed = leaf.ndim > 0 and leaf.shape[0] == seeds
         spec = jax.sharding.PartitionSpec("seed") if by_seed else jax.sharding.PartitionSpec()
         sharding = jax.sharding.NamedSharding(mesh, spec)
@@ -73,7 +76,7 @@ def train(
     out: str | Path | None = None,
     resume: bool = False,
     checkpoint_every: int = 1000,
-    devices: Sequence[Any] | None = None,
+    devices: Sequence[Device] | None = None,
     on_chunk: Callable[[Run, Info], None] | None = None,
 ) -> Trained:
     """Trains generators, one per seed, side by side.
@@ -110,7 +113,7 @@ def train(
             devices = devices[: max(k for k in range(1, len(devices) + 1) if config.seeds % k == 0)]
     run, keys = spread(run, keys, devices)
     infos: list[Info] = []
-    if held:
+    if folder is not None and held:
         run, infos = checkpoints.restore(folder, run)
     saved = int(run.step)
     while (at := int(run.step)) < config.steps:
@@ -132,7 +135,8 @@ def train(
     return Trained(run.generators, history, config)
 
 
-def _whole(column) -> np.ndarray:
+def _whole(column: Shaped[AnyArray, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
+    """A column of the history on this host, whoever holds its parts."""
     if isinstance(column, jax.Array) and not column.is_fully_addressable:
         from jax.experimental import multihost_utils
 
@@ -142,7 +146,7 @@ def _whole(column) -> np.ndarray:
 
 def collapsed(
     history: Info, *, below: float = -4.0, nats_per_input: float = 1.0, last: int = 500
-) -> np.ndarray:
+) -> Bool[np.ndarray, " seeds"]:
     """Which seeds send nothing although a nat is cheap: the posterior has collapsed onto the prior.
 
     A collapsed generator gives convexity at every beta. True where the median KL / n over the last steps with

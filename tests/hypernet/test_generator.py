@@ -1,5 +1,6 @@
 """Generators before any training: sizes, prices, masks, symmetry, what they refuse."""
 
+import functools
 import itertools
 import math
 import warnings
@@ -36,8 +37,9 @@ def test_the_price_of_the_prior_is_nothing_and_others_match_monte_carlo():
     assert float(kl_to_standard(Gaussian(jnp.zeros(3), jnp.zeros(3)))) == 0
     q = Gaussian(jnp.array([0.5, -2.0]), jnp.log(jnp.array([0.3, 1.2])))
     p = Gaussian(jnp.array([0.1, 0.4]), jnp.log(jnp.array([0.9, 0.7])))
-    z = q.at(jax.random.normal(jax.random.key(0), (400_000, 2)))
+    z = jax.vmap(q.at)(jax.random.normal(jax.random.key(0), (400_000, 2)))
 
+    @functools.partial(jax.vmap, in_axes=(None, 0))
     def log_density(g, z):
         return jnp.sum(-0.5 * ((z - g.mean) / jnp.exp(g.log_scale)) ** 2 - g.log_scale, -1)
 
@@ -152,6 +154,7 @@ def test_beta_outside_the_range_is_clamped_with_a_warning():
         (lambda g: hypernet.get_target("l3"), "did you mean l2 or l1"),
     ],
 )
+@pytest.mark.usefixtures("types_unchecked")
 def test_what_cannot_be_served_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(init_generator(jax.random.key(0)))
