@@ -32,8 +32,9 @@ def _zeros(params: Any) -> Moments:
 def yogi(learning_rate: float, b1: float, b2: float, eps: float = 1e-3) -> optax.GradientTransformation:
     """Yogi without bias correction, second moment from 0."""
 
-    def update(g: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         del params
+        g = updates
         m = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.first, g)
         v = jax.tree.map(lambda v, g: v - (1 - b2) * jnp.sign(v - g**2) * g**2, state.second, g)
         step = jax.tree.map(lambda m, v: -learning_rate * m / (jnp.sqrt(jnp.abs(v)) + eps), m, v)
@@ -45,8 +46,9 @@ def yogi(learning_rate: float, b1: float, b2: float, eps: float = 1e-3) -> optax
 def rmsprop(learning_rate: float, rho: float, momentum: float, eps: float = 1e-7):
     """RMSprop with epsilon inside the root and momentum on the step."""
 
-    def update(g: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         del params
+        g = updates
         v = jax.tree.map(lambda v, g: rho * v + (1 - rho) * g**2, state.second, g)
         buffer = jax.tree.map(
             lambda b, g, v: momentum * b + learning_rate * g / jnp.sqrt(v + eps), state.first, g, v
@@ -70,8 +72,9 @@ def bfgs(learning_rate: float) -> optax.GradientTransformation:
     def init(params):
         return BfgsState(jnp.eye(params.size), jnp.zeros_like(params), jnp.zeros_like(params))
 
-    def update(g: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         del params
+        g = updates
         s, y = state.step, g - state.gradient
         curvature = s @ y
         rho = jnp.where(jnp.abs(curvature) > 0, 1 / jnp.where(curvature == 0, 1, curvature), 0)

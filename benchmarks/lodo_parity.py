@@ -128,9 +128,9 @@ def ablations(data: dict[str, np.ndarray]) -> dict[str, list[Check]]:
     n, layers = len(data["x0"]), len(data["theta0"])
     block = network.from_paper_order(data["theta0"], data["perms"], jnp.float64)
     perms = jnp.asarray(data["residual_perms"], jnp.int32)
-    wiring = network.Wiring(perms, jnp.argsort(perms, 1).astype(jnp.int32))
+    wiring = network.StackedWiring(perms, jnp.argsort(perms, 1).astype(jnp.int32))
     residual = ResidualTheta(jnp.asarray(data["residual_theta0"]), jnp.ones(2 * n))
-    sizes = {"num_layers": layers, "block_size": data["theta0"].shape[-1]}
+    sizes = {"architecture": lodo.BlockNetwork(layers, data["theta0"].shape[-1])}
     variants = {
         "diagonal": (rate, decay, {"architecture": lodo.Diagonal()}, (jnp.ones(n), ())),
         "global": (rate, decay, {"architecture": lodo.Global()}, (jnp.ones(()), ())),

@@ -129,7 +129,7 @@ def evolve(
     for index, (sd, steps) in enumerate(generations):
         begun = time.perf_counter()
         draw_key, run_key = jax.random.split(jax.random.fold_in(key, index))
-        points = mean + sd * jax.random.normal(draw_key, (population, len(space.kinds)))
+        points = mean[None] + sd * jax.random.normal(draw_key, (population, len(space.kinds)))
 
         def member(point, key, steps=steps):
             values = losses(space.make(*values_of(point)), steps, key)

@@ -19,7 +19,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import optax
 
 N = 94_696
 RESULTS = Path(__file__).parent / "results" / "lodo_update.json"
@@ -75,7 +78,7 @@ def _time(update, gradient, state, params, repeats: int) -> tuple[float, float, 
     return statistics.median(walls), (time.process_time() - cpu) / repeats, state
 
 
-def automatic(permutation: str):
+def automatic(permutation: Literal["random", "shuffle"]) -> optax.GradientTransformation:
     """LODO's update with the hypergradient by `jax.vjp` through the step, nothing cached."""
     import jax
     import jax.numpy as jnp
@@ -88,12 +91,13 @@ def automatic(permutation: str):
     meta = lodo.reference_adam(1e-3)
     like = lodo.lodo(0.1, architecture=lodo.BlockNetwork(permutation=permutation))
 
-    def update(g: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         del params
+        g = updates
         step = lambda theta: -state.rate * architecture.apply(theta, state.wiring, state.momentum)[0]  # noqa: E731
         (hypergradient,) = jax.vjp(step, state.theta)[1](g)
         change, meta_state = meta.update(hypergradient, state.meta, state.theta)
-        theta = optax.apply_updates(state.theta, change)
+        theta: Any = optax.apply_updates(state.theta, change)
         momentum = 0.9 * state.momentum + 0.1 * g
         direction, _ = architecture.apply(theta, state.wiring, momentum)
         rate = jnp.asarray(0.1, g.dtype)

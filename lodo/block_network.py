@@ -114,12 +114,12 @@ def _leave(z: Float[Array, "k B"], layer: int, wiring: BlockWiring, k: int, runt
 
 def _blocks(w: Float[Array, "k k B"], z: Float[Array, "k B"]) -> Float[Array, "k B"]:
     """out[j, b] = sum_i z[i, b] w[i, j, b]."""
-    return sum((w[i] * z[i] for i in range(1, w.shape[0])), w[0] * z[0])
+    return sum((w[i] * z[i][None] for i in range(1, w.shape[0])), w[0] * z[0][None])
 
 
 def _blocks_transposed(w: Float[Array, "k k B"], y: Float[Array, "k B"]) -> Float[Array, "k B"]:
     """out[i, b] = sum_j w[i, j, b] y[j, b]."""
-    return sum((w[:, j] * y[j] for j in range(1, w.shape[1])), w[:, 0] * y[0])
+    return sum((w[:, j] * y[j][None] for j in range(1, w.shape[1])), w[:, 0] * y[0][None])
 
 
 def apply(theta: Blocks, wiring: BlockWiring, v: Float[Array, " n"]) -> tuple[Float[Array, " n"], Trace]:

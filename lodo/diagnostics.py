@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from lodo import trees
 from lodo.preconditioners import Architecture, architecture_of
-from lodo.transform import LodoState, StateTooLargeError, checked_state, lodo
+from lodo.transform import StateTooLargeError, checked_state, lodo
 
 Rate = float | Float[Array, ""]
 
@@ -32,15 +32,15 @@ class Info(NamedTuple):
 
 
 def _vector_product(
-    state: LodoState, architecture: Architecture | None
+    state: optax.OptState, architecture: Architecture | None
 ) -> Callable[[Float[Array, " n"]], Float[Array, " n"]]:
-    checked_state(state)
+    state = checked_state(state)
     architecture = architecture or architecture_of(state.theta, state.wiring)
     return lambda v: architecture.apply(state.theta, state.wiring, v)[0]
 
 
 def apply_preconditioner(
-    state: LodoState,
+    state: optax.OptState,
     tree: optax.Params,
     *,
     learning_rate: Rate = 1.0,
@@ -51,20 +51,20 @@ def apply_preconditioner(
     architecture: needed for your own ones only. Raises: ValueError if the tree does not match
     the parameters, TypeError if the state is not LODO's or its architecture unknown.
     """
-    checked_state(state)
+    state = checked_state(state)
     trees.check_updates(tree, state.momentum)
     product = _vector_product(state, architecture)(trees.ravel(tree, state.rate.dtype))
     return trees.unravel(learning_rate * product, tree)
 
 
 def dense_preconditioner(
-    state: LodoState, *, learning_rate: Rate = 1.0, architecture: Architecture | None = None
+    state: optax.OptState, *, learning_rate: Rate = 1.0, architecture: Architecture | None = None
 ) -> Float[Array, "n n"]:
     """`learning_rate` G(theta) as a matrix over the raveled parameters.
 
     Raises: ValueError above 4096 parameters.
     """
-    checked_state(state)
+    state = checked_state(state)
     n = trees.size(state.momentum)
     if n > _DENSE:
         raise ValueError(f"{n} parameters: a dense preconditioner is made for at most {_DENSE}")
@@ -73,7 +73,7 @@ def dense_preconditioner(
 
 
 def hessian_error(
-    state: LodoState,
+    state: optax.OptState,
     loss: Callable[[Any], Float[Array, ""]],
     params: optax.Params,
     *,
@@ -88,7 +88,7 @@ def hessian_error(
     Hessian-vector products. Directions of small curvature count as much as others and are
     hardly learned: expect it to stay well above 0 where the Hessian is ill-conditioned.
     """
-    checked_state(state)
+    state = checked_state(state)
     trees.check_updates(params, state.momentum)
     product, dtype = _vector_product(state, architecture), state.rate.dtype
     gradient = jax.grad(loss)
@@ -103,7 +103,7 @@ def hessian_error(
 
 
 def top_eigenvalues(
-    state: LodoState,
+    state: optax.OptState,
     count: int = 1,
     *,
     learning_rate: Rate = 1.0,
@@ -118,7 +118,7 @@ def top_eigenvalues(
     """
     from jax.experimental.sparse.linalg import lobpcg_standard
 
-    checked_state(state)
+    state = checked_state(state)
     n = trees.size(state.momentum)
     dense = n <= max(5 * count, 256)
     if not 1 <= count <= (n if dense else n // 5):
@@ -133,7 +133,7 @@ def top_eigenvalues(
 
 
 def diagnose(
-    state: LodoState,
+    state: optax.OptState,
     gradient: optax.Updates,
     update: optax.Updates,
     *,
@@ -143,7 +143,7 @@ def diagnose(
 
     gradient: what the optimizer was given; update: what it returned.
     """
-    checked_state(state)
+    state = checked_state(state)
     for tree in (gradient, update):
         trees.check_updates(tree, state.momentum)
     dtype = state.rate.dtype

@@ -6,12 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from lodo import trees
 from lodo.transform import LodoState, checked_state
 
 
-def warm_start(learned: LodoState, fresh: LodoState, *, keep_meta: bool = False) -> LodoState:
+def warm_start(learned: optax.OptState, fresh: optax.OptState, *, keep_meta: bool = False) -> LodoState:
     """A state that starts a new run with the preconditioner of an earlier one.
 
     learned: state of the earlier run; fresh: `init(params)` of the new run, same number of
@@ -19,8 +20,7 @@ def warm_start(learned: LodoState, fresh: LodoState, *, keep_meta: bool = False)
     unless `keep_meta`. The result shares no array with `learned`, so either may be donated.
     Raises: ValueError if the two states' preconditioners differ in shape.
     """
-    for state in (learned, fresh):
-        checked_state(state)
+    learned, fresh = checked_state(learned), checked_state(fresh)
     for name in ("theta", "wiring", *(["meta"] if keep_meta else [])):
         try:
             trees.check_like(name, getattr(learned, name), getattr(fresh, name))

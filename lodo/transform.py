@@ -1,7 +1,5 @@
 """LODO as an optax gradient transformation (Liao et al., TMLR 2023, section "Method")."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math
@@ -149,7 +147,7 @@ def _first_network(
 
 
 @functools.lru_cache(maxsize=64)
-def _expected_network(architecture: Architecture, n: int, dtype: DTypeLike) -> tuple[Theta, Wiring, Trace]:
+def _expected_network(architecture: Architecture, n: int, dtype: DTypeLike) -> tuple[PyTree, PyTree, PyTree]:
     """Shapes of `_first_network`, which depend on no key. Remembered: un-jitted updates ask every time."""
     return jax.eval_shape(lambda: _first_network(architecture, n, jax.random.key(0), dtype))
 

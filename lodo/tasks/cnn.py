@@ -46,8 +46,8 @@ def logits(network: tuple[Layer, ...], images: Float[Array, "b 32 32 3"]) -> Flo
         x = jax.lax.conv_general_dilated(
             x, layer.weight, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
-        x = jax.nn.relu(x + layer.bias)
-    return x.mean((1, 2)) @ network[-1].weight + network[-1].bias
+        x = jax.nn.relu(x + layer.bias[None, None, None])
+    return x.mean((1, 2)) @ network[-1].weight + network[-1].bias[None]
 
 
 def loss(
@@ -65,5 +65,5 @@ def synthetic_batch(batch: int, *, key: PRNGKeyArray) -> tuple[Float[Array, "b 3
     angle = labels[:, None, None] * (jnp.pi / CLASSES)
     i, j = jnp.meshgrid(jnp.arange(32.0), jnp.arange(32.0), indexing="ij")
     phase = jax.random.uniform(phase_key, (batch, 1, 1), maxval=2 * jnp.pi)
-    wave = jnp.sin(0.8 * (jnp.cos(angle) * i + jnp.sin(angle) * j) + phase)
+    wave = jnp.sin(0.8 * (jnp.cos(angle) * i[None] + jnp.sin(angle) * j[None]) + phase)
     return wave[..., None] + 0.5 * jax.random.normal(noise_key, (batch, 32, 32, 3)), labels

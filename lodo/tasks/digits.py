@@ -98,8 +98,8 @@ def _depthwise(x: Float[Array, "b s s c"], layer: Linear) -> Float[Array, "b s s
     for i in range(3):
         for j in range(3):
             part = jax.lax.slice(padded, (0, i, j, 0), (x.shape[0], i + side[0], j + side[1], x.shape[3]))
-            total = total + part[..., None] * layer.weight[i, j]
-    return total.reshape(*x.shape[:3], -1) + layer.bias
+            total = total + part[..., None] * layer.weight[None, None, None, i, j]
+    return total.reshape(*x.shape[:3], -1) + layer.bias[None, None, None]
 
 
 def _pool(x: Float[Array, "b s s c"]) -> Float[Array, "b t t c"]:
@@ -113,17 +113,17 @@ def logits(
     network: Network, images: UInt8[Array, "b s s"], row: Int[Array, " b"], column: Int[Array, " b"]
 ) -> Float[Array, "b 256"]:
     """Unnormalized log-probabilities of the asked pixel's gray value."""
-    x = features(images, row, column) @ network.stem.weight + network.stem.bias
+    x = features(images, row, column) @ network.stem.weight + network.stem.bias[None, None, None]
 
-    def block(x: Array, weights: Block) -> tuple[Array, None]:
-        y = jnp.arctan(x @ weights.expand.weight + weights.expand.bias)
+    def block(x: Float[Array, "b s s c"], weights: Block) -> tuple[Float[Array, "b s s c"], None]:
+        y = jnp.arctan(x @ weights.expand.weight + weights.expand.bias[None, None, None])
         y = jnp.arctan(_depthwise(y, weights.depthwise))
-        return x + y @ weights.project.weight + weights.project.bias, None
+        return x + y @ weights.project.weight + weights.project.bias[None, None, None], None
 
     for stage in range(STAGES):
         x, _ = jax.lax.scan(block, x, jax.tree.map(lambda a, s=stage: a[s], network.blocks))
         x = _pool(x)
-    return x.mean((1, 2)) @ network.head.weight + network.head.bias
+    return x.mean((1, 2)) @ network.head.weight + network.head.bias[None]
 
 
 def loss(

@@ -26,7 +26,7 @@ def eigenvalues(n: int = 100, least: float = 1e-3) -> np.ndarray:
 def noisy_bowl(key: PRNGKeyArray, n: int = 100, *, least: float = 1e-3, noise: float = 1.0) -> Bowl:
     """A bowl with random eigenvectors (paper, noisy quadratic task: n = 100, least = 1e-3)."""
     q = jnp.linalg.qr(jax.random.normal(key, (n, n)))[0]
-    return Bowl((q * jnp.asarray(eigenvalues(n, least), q.dtype)) @ q.T, jnp.asarray(noise, q.dtype))
+    return Bowl((q * jnp.asarray(eigenvalues(n, least), q.dtype)[None]) @ q.T, jnp.asarray(noise, q.dtype))
 
 
 def newton_loss(bowl: Bowl) -> Float[Array, ""]:

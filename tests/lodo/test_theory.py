@@ -99,7 +99,7 @@ def reached(permutation, hidden, layers, k=4):
     wiring = network.random_wiring(jax.random.key(0), layers, hidden) if permutation == "random" else ()
     shares, y = [], jnp.zeros(hidden).at[0].set(1.0)
     for layer in range(layers):
-        z = network._enter(y, layer, wiring, permutation, k, jnp.int32(0))
+        z = network._enter(y, layer, wiring, k, jnp.int32(0))
         y = jnp.broadcast_to((z != 0).any(0), (k, blocks)).astype(jnp.float32)
         shares.append(float(y.mean()))
     return shares
@@ -127,7 +127,7 @@ def test_r1_every_input_reaches_every_unit(permutation, hidden, expected):
 def test_r2_random_spd_matrices_are_represented(num_layers, least, most):
     n, rate = 16, 0.3
     q = jnp.linalg.qr(jax.random.normal(jax.random.key(3), (n, n)))[0]
-    target = (q * jnp.asarray(np.geomspace(0.01, 1, n), jnp.float32)) @ q.T
+    target = (q * jnp.asarray(np.geomspace(0.01, 1, n), jnp.float32)[None]) @ q.T
     architecture = lodo.BlockNetwork(num_layers)
     theta, wiring = architecture.init(n, jax.random.key(1), jnp.float32)
 
