@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ EFFECTS = {
 COMPARED = ("none", "layer", "average", "pca", "circle code", "circle paper", "circle", "evr")
 
 
-def circle_rows(model, layers) -> tuple[list[dict[str, Any]], bool]:
+def circle_rows(model: features.LanguageModel, layers: Iterable[int]) -> tuple[list[dict[str, Any]], bool]:
     """Circles at alpha on the paper's prompts."""
     rows, ok = [], True
     runs = [features.run_task(model, features.get_task(name)) for name in ("weekdays", "months")]

@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
+
+from features.lm.tokenizer import Tokenizer
 
 FAMILIES = {
     "day": "Monday Tuesday Wednesday Thursday Friday Saturday Sunday",
@@ -93,7 +97,7 @@ def sentences(rng: np.random.Generator, count: int) -> list[str]:
     made = []
     for choice in rng.integers(0, len(templates), count):
 
-        def word(match):
+        def word(match: re.Match[str]) -> str:
             options = families[match.group(1)]
             return options[rng.integers(len(options))]
 
@@ -123,12 +127,14 @@ def paragraphs(limit: int) -> list[str]:
     return found
 
 
-def token_rows(tokenizer, *, tokens: int, length: int = 64, seed: int = 0) -> np.ndarray:
-    """(rows, length) ids: half of the rows templated sentences, half docstrings, mixed."""
+def token_rows(
+    tokenizer: Tokenizer, *, tokens: int, length: int = 64, seed: int = 0
+) -> Int[np.ndarray, "rows length"]:
+    """Token ids: half of the rows templated sentences, half docstrings, mixed."""
     rng = np.random.default_rng(seed)
     rows = tokens // length
 
-    def fill(texts, wanted):
+    def fill(texts: Iterable[str], wanted: int) -> Int[np.ndarray, "some_rows length"]:
         stream: list[int] = []
         for text in texts:
             stream += tokenizer.encode(" " + text, bos=False)

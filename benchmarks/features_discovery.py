@@ -16,18 +16,21 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
 import features
 from benchmarks.features_corpus import token_rows
 from features.circles.concepts import CONCEPTS, label_tokens
 from features.report.figures import draw_circles
 from features.sae.activations import CachedActivations
+from features.sae.train import Trained
 
 OUTPUT = Path(__file__).parent / "results" / "features_discovery.json"
 # (k of TopK, seed): the first line is the setting chosen; 4 and 8 are what was tried before it.
@@ -36,7 +39,9 @@ THRESHOLDS = (0.4, 0.5, 0.6)
 LEAST_SIZE = 3  # latents: two can't tile a circle
 
 
-def harvest(model, rows: np.ndarray, layer: int) -> np.ndarray:
+def harvest(
+    model: features.LanguageModel, rows: Int[np.ndarray, "rows length"], layer: int
+) -> Float[np.ndarray, "tokens width"]:
     """Residual states of all tokens but the first of each row."""
     parts = []
     for start in range(0, len(rows), 32):
@@ -45,7 +50,9 @@ def harvest(model, rows: np.ndarray, layer: int) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def labels_of(model, stream: np.ndarray) -> dict[str, np.ndarray]:
+def labels_of(
+    model: features.LanguageModel, stream: Int[np.ndarray, " tokens"]
+) -> dict[str, Int[np.ndarray, " tokens"]]:
     """Which member of days and months every token is."""
     single = model.tokenizer.single
     return {
@@ -54,7 +61,7 @@ def labels_of(model, stream: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def judge(found: features.Discovery, labels: dict[str, np.ndarray]) -> dict[str, Any]:
+def judge(found: features.Discovery, labels: dict[str, Int[np.ndarray, " tokens"]]) -> dict[str, Any]:
     """For each concept the first of twenty groups that holds it in order; else the best that was seen."""
     said = {}
     for name, marks in labels.items():
@@ -80,7 +87,15 @@ def judge(found: features.Discovery, labels: dict[str, np.ndarray]) -> dict[str,
 
 
 def attempt(
-    x, labels, *, k: int, seed: int, latents: int, steps: int, tokens: int, on_found=None
+    x: Float[np.ndarray, "tokens width"],
+    labels: dict[str, Int[np.ndarray, " labeled"]],
+    *,
+    k: int,
+    seed: int,
+    latents: int,
+    steps: int,
+    tokens: int,
+    on_found: Callable[[Trained, features.Discovery], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Trains one autoencoder and looks at it with every threshold."""
     config = features.SAEConfig(x.shape[1], latents, "topk", k, normalize_activations="constant_norm_rescale")
@@ -122,7 +137,14 @@ def attempt(
     return rows
 
 
-def through_the_plane(model, trained, found, labels, layer: int, output: Path | None) -> dict[str, Any]:
+def through_the_plane(
+    model: features.LanguageModel,
+    trained: Trained,
+    found: features.Discovery,
+    labels: dict[str, Int[np.ndarray, " tokens"]],
+    layer: int,
+    output: Path | None,
+) -> dict[str, Any]:
     """The paper's last step: interventions written through the discovered plane of weekdays.
 
     The plane comes from the autoencoder of one layer alone; at each layer two numbers per day are fitted in it.
@@ -185,7 +207,7 @@ def main() -> int:
     if arguments.plane:
         done: dict[str, Any] = {}
 
-        def write(trained, found):
+        def write(trained: Trained, found: features.Discovery) -> None:
             done.update(through_the_plane(model, trained, found, labels, arguments.layer, arguments.picture))
 
         k, seed = ATTEMPTS[0]

@@ -12,10 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from benchmarks.checks import Check, report
 
@@ -92,8 +94,11 @@ def write_model(folder: Path, config: dict, *, seed: int = 3) -> Path:
     return folder
 
 
-def ours(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (tokens, vocab) and residual states (states, tokens, width)."""
+_LogitsAndStates = tuple[Float[np.ndarray, "tokens vocab"], Float[np.ndarray, "states tokens width"]]
+
+
+def ours(folder: Path) -> _LogitsAndStates:
+    """Logits and residual states."""
     from features.lm.assemble import assemble
     from features.lm.decoder import forward, residuals
     from features.lm.hf_folder import HFSource
@@ -104,7 +109,7 @@ def ours(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(forward(decoder, tokens))[0], np.asarray(residuals(decoder, tokens))[:, 0]
 
 
-def theirs(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+def theirs(folder: Path) -> _LogitsAndStates:
     """The same from transformers; its last state is after the final norm and is left out."""
     import torch  # pyright: ignore[reportMissingImports]
     from transformers import AutoModelForCausalLM  # pyright: ignore[reportMissingImports]
@@ -124,7 +129,7 @@ def main() -> int:
     arguments = parser.parse_args()
     recorded = {}
 
-    def rows():
+    def rows() -> Iterator[tuple[str, list[Check]]]:
         for name, config in FAMILIES.items():
             with tempfile.TemporaryDirectory() as folder:
                 path = write_model(Path(folder), config)

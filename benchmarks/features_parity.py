@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Shaped
 
 from benchmarks.checks import Check, report
 from features.irreducibility import mixture
 from features.irreducibility.measure import measure, rank_of
 from features.irreducibility.separability import mutual_information_curve
+from features.lm.decoder import Decoder
 
 MI_BITS, B_MIXTURE = 0.003, 0.005
 LOGITS, RESIDUALS = 1e-3, 1e-4
 
 
-def cloud_checks(data, name: str) -> list[Check]:
+def cloud_checks(data: Mapping[str, Shaped[np.ndarray, "..."]], name: str) -> list[Check]:
     """Curves of A, P, B; B's ascent from its recorded start; the exact sweep."""
     x = jnp.asarray(data[f"{name}/x"])
     checks = []
@@ -95,7 +98,7 @@ def model_checks(folder: Path) -> Iterator[tuple[str, list[Check]]]:
             )
 
 
-def spot_checks(decoder, name: str, spot: dict) -> list[Check]:
+def spot_checks(decoder: Decoder, name: str, spot: dict[str, Any]) -> list[Check]:
     """Shape, mean, deviation and first values of one matrix, under its Hugging Face name."""
     fields = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "o_proj": "output"}
     fields |= {"gate_proj": "gate", "up_proj": "up", "down_proj": "down"}

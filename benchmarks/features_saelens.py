@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +43,7 @@ def example(kind: str) -> SAE:
     return SAE(sae.W_enc, noise, sae.W_dec, sae.b_dec, threshold, sae.scale, sae.config)
 
 
-def compare(title: str, sae: SAE, other) -> list[Check]:
+def compare(title: str, sae: SAE, other: Any) -> list[Check]:
     """Latents and reconstructions of ours and theirs."""
     import torch  # pyright: ignore[reportMissingImports]
 
@@ -64,7 +66,7 @@ def main() -> int:
     parser.parse_args()
     from sae_lens import SAE as Theirs  # noqa: N811  # pyright: ignore[reportMissingImports]
 
-    def rows():
+    def rows() -> Iterator[tuple[str, list[Check]]]:
         for kind in KINDS:
             with tempfile.TemporaryDirectory() as folder:
                 sae = example(kind)

@@ -40,12 +40,17 @@ DEMOS = {"mixture": (0.6396, 0.61, 0.65), "circle": (0.1784, 0.228, 0.236),
 class Report:
     """Rows of figures with bounds; counts those that fall short."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
         self.short: list[str] = []
 
     def add(
-        self, name: str, value: float, least: float = -np.inf, most: float = np.inf, note: str = ""
+        self,
+        name: str,
+        value: float | np.floating,
+        least: float = -np.inf,
+        most: float = np.inf,
+        note: str = "",
     ) -> None:
         """One figure."""
         ok = least <= value <= most

@@ -25,8 +25,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 import features
+from features.arrays import AnyArray
 from features.lm.decoder import forward
 from features.lm.edits import Patch
 from features.sae.step import Run, init_run, run_chunk
@@ -50,7 +52,7 @@ def paired(ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int) -> 
     return mine, other, float(np.median([b / a for a, b in pairs]))
 
 
-def torch_llama(model: features.LanguageModel):
+def torch_llama(model: features.LanguageModel) -> Any:
     """Transformers' Llama with our weights."""
     import torch  # pyright: ignore[reportMissingImports]
     from transformers import LlamaConfig, LlamaForCausalLM  # pyright: ignore[reportMissingImports]
@@ -115,11 +117,11 @@ def sweep_row(model: features.LanguageModel, layers: int) -> dict[str, Any]:
     answers = jnp.asarray(e.answers)
     whole = jax.jit(lambda d, t, edit: forward(d, t, None, edit)[:, -1][:, answers])
 
-    def full(layer):
+    def full(layer: int) -> Float[Array, "patches period"]:
         value = patch_values(cached, pairs, layer, "layer")
         return whole(model.decoder, tokens, Patch(jnp.asarray(layer), jnp.asarray(e.column), value))
 
-    def reused(layer):
+    def reused(layer: int) -> Float[np.ndarray, "patches period"]:
         return patched_logits(cached, layer, pairs.row, patch_values(cached, pairs, layer, "layer"))
 
     gap = max(float(np.abs(np.asarray(full(int(i))) - reused(int(i))).max()) for i in (0, depth // 2))
@@ -133,7 +135,7 @@ def sweep_row(model: features.LanguageModel, layers: int) -> dict[str, Any]:
             "ratio": other / mine, "largest logit gap": gap, "effect at layer 0": found.logit_difference}  # fmt: skip
 
 
-def torch_trainer(sae: features.SAE, kind: str, k: int, sparsity: float):
+def torch_trainer(sae: features.SAE, kind: str, k: int, sparsity: float) -> Callable[[Any], float]:
     """The same autoencoder, loss and optimizer in eager torch, as SAELens trains them."""
     import torch  # pyright: ignore[reportMissingImports]
 
@@ -141,7 +143,7 @@ def torch_trainer(sae: features.SAE, kind: str, k: int, sparsity: float):
     p = {n: torch.nn.Parameter(torch.as_tensor(np.array(getattr(sae, n)))) for n in names}
     adam = torch.optim.Adam(p.values(), lr=1e-3)
 
-    def step(x):
+    def step(x: Any) -> float:
         pre = (x - p["b_dec"]) @ p["W_enc"] + p["b_enc"]
         if kind == "topk":
             best = torch.topk(pre, k, dim=-1)
@@ -177,11 +179,11 @@ def training_row(kind: str, steps: int, batch: int, latents: int) -> dict[str, A
     theirs = torch_trainer(run.sae, kind, k or 1, config.sparsity)
     held: list[Run] = [run]
 
-    def ours():
+    def ours() -> Float[AnyArray, " steps"]:
         held[0], info = run_chunk(config, held[0], jnp.asarray(x))
         return info.loss
 
-    def other():
+    def other() -> list[float]:
         return [theirs(torch.as_tensor(part)) for part in x]
 
     mine, their, ratio = paired(ours, other, 3)

@@ -7,6 +7,7 @@ import difflib
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 
 NUMBERS = ("One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve")
 
@@ -21,7 +22,7 @@ class Concept:
     name: str
     members: tuple[str, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.members) < 3 or len(set(self.members)) < len(self.members):
             raise ValueError(
                 f"concept {self.name!r}: expected at least three different names, got {self.members}"
@@ -96,7 +97,7 @@ class Task:
     steps: tuple[int, ...] = (1,)
     step_words: tuple[str, ...] = ("",)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         try:
             self.template.format(alpha="", beta="")
         except (KeyError, IndexError, ValueError) as error:
@@ -170,8 +171,8 @@ def circle_task(concept: Concept) -> Task:
     return Task(concept.name, concept, "Let us talk about {alpha} now")
 
 
-def label_tokens(tokens: np.ndarray, names: dict[int, int]) -> np.ndarray:
-    """Labels (tokens,) of a stream of token ids: names[id], or -1."""
+def label_tokens(tokens: Int[np.ndarray, " tokens"], names: dict[int, int]) -> Int[np.ndarray, " tokens"]:
+    """Labels of a stream of token ids: names[id], or -1."""
     labels = np.full(np.shape(tokens), -1, np.int32)
     for token, label in names.items():
         labels[np.asarray(tokens) == token] = label

@@ -45,7 +45,7 @@ def continuity(
     for name in concept.members:
         model.tokenizer.single(" " + name)
 
-    def states(qualifier: str) -> np.ndarray:
+    def states(qualifier: str) -> Float[np.ndarray, "members width"]:
         texts = [carrier.format(f"{qualifier} {name}".strip()) for name in concept.members]
         tokens, mask = pad_left([model.tokenizer.encode(text) for text in texts])
         found = residual(model.decoder, jnp.asarray(tokens), jnp.asarray(layer), jnp.asarray(mask))

@@ -12,16 +12,18 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Real, Shaped
+
+from features.arrays import AnyArray
 
 
-def circle(values: Float[Array, " n"], period: int, frequency: int = 1) -> Float[Array, "n 2"]:
+def circle(values: Real[AnyArray, " n"], period: int, frequency: int = 1) -> Float[Array, "n 2"]:
     """(cos, sin) of 2 pi frequency values / period."""
     angle = 2 * jnp.pi * frequency * jnp.asarray(values) / period
     return jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
 
 
-def check_labels(points, labels, period: int) -> None:
+def check_labels(points: Float[Array, "n d"], labels: Shaped[AnyArray, "..."], period: int) -> None:
     """Raises ValueError for labels outside 0 ... period - 1 or of another length, or non-finite points."""
     labels = np.asarray(labels)
     if labels.shape != (len(points),):
@@ -44,20 +46,20 @@ class CircleProbe(NamedTuple):
     r_squared: Float[Array, ""]  # mean of the two coordinates', in sample
 
 
-def principal(points: Float[Array, "n d"], k: int) -> tuple[Float[Array, "k d"], Float[Array, " d"]]:
+def principal(points: Float[AnyArray, "n d"], k: int) -> tuple[Float[Array, "k d"], Float[AnyArray, " d"]]:
     """The k first principal directions and the mean."""
     mean = points.mean(0)
-    return jnp.linalg.svd(points - mean, full_matrices=False)[2][:k], mean
+    return jnp.linalg.svd(points - mean[None], full_matrices=False)[2][:k], mean
 
 
-def _r_squared(target, predicted):
+def _r_squared(target: Float[Array, "n 2"], predicted: Float[Array, "n 2"]) -> Float[Array, "2"]:
     error = ((target - predicted) ** 2).sum(0)
-    return 1 - error / ((target - target.mean(0)) ** 2).sum(0)
+    return 1 - error / ((target - target.mean(0, keepdims=True)) ** 2).sum(0)
 
 
 def fit_circle(
-    points: Float[Array, "n d"],
-    labels: Int[Array, " n"],
+    points: Real[AnyArray, "n d"],
+    labels: Int[AnyArray, " n"],
     period: int,
     *,
     k: int = 5,
@@ -77,10 +79,10 @@ def fit_circle(
     if not 1 <= k <= min(points.shape):
         raise ValueError(f"k={k}: expected 1 to {min(points.shape)} coordinates for points {points.shape}")
     W, mean = principal(points, k)
-    coordinates = (points - mean if centered else points) @ W.T
+    coordinates = (points - mean[None] if centered else points) @ W.T
     target = circle(labels, period, frequency)
     P = jnp.linalg.lstsq(coordinates, target)[0].T
-    return CircleProbe(W, P, mean, _r_squared(target, coordinates @ P.T).mean())
+    return CircleProbe(W, P, jnp.asarray(mean), _r_squared(target, coordinates @ P.T).mean())
 
 
 class NullTest(NamedTuple):
@@ -96,10 +98,17 @@ class NullTest(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=("period", "permutations", "frequency"))
-def _null_fits(coordinates, labels, period, permutations, frequency, key):
+def _null_fits(
+    coordinates: Float[Array, "n k"],
+    labels: Int[Array, " n"],
+    period: int,
+    permutations: int,
+    frequency: int,
+    key: PRNGKeyArray,
+) -> Float[Array, " permutations"]:
     inverse = jnp.linalg.pinv(coordinates)
 
-    def fit(key):
+    def fit(key: PRNGKeyArray) -> Float[Array, ""]:
         values = jax.random.permutation(key, period)[labels]
         target = circle(values, period, frequency)
         return _r_squared(target, coordinates @ (inverse @ target)).mean()
@@ -108,8 +117,8 @@ def _null_fits(coordinates, labels, period, permutations, frequency, key):
 
 
 def circle_fit_test(
-    points: Float[Array, "n d"],
-    labels: Int[Array, " n"],
+    points: Real[AnyArray, "n d"],
+    labels: Int[AnyArray, " n"],
     period: int,
     *,
     k: int = 2,
@@ -121,13 +130,15 @@ def circle_fit_test(
     if permutations < 1:
         raise ValueError(f"permutations={permutations}: expected at least 1")
     probe = fit_circle(points, labels, period, k=k, frequency=frequency)
-    coordinates = (jnp.asarray(points, jnp.float32) - probe.mean) @ probe.W.T
+    coordinates = (jnp.asarray(points, jnp.float32) - probe.mean[None]) @ probe.W.T
     null = np.asarray(_null_fits(coordinates, jnp.asarray(labels), period, permutations, frequency, key))
     value = float(probe.r_squared)
     return NullTest(value, null, float((1 + (null >= value - 1e-6).sum()) / (1 + permutations)))
 
 
-def class_means(points: Float[Array, "n d"], labels: Int[Array, " n"], period: int) -> Float[Array, "m d"]:
+def class_means(
+    points: Float[AnyArray, "n d"], labels: Int[AnyArray, " n"], period: int
+) -> Float[np.ndarray, "m d"]:
     """Mean of the points of each class 0 ... period - 1; ValueError where one has none."""
     points, labels = np.asarray(points), np.asarray(labels)
     missing = sorted(set(range(period)) - set(labels.tolist()))
@@ -136,7 +147,7 @@ def class_means(points: Float[Array, "n d"], labels: Int[Array, " n"], period: i
     return np.stack([points[labels == c].mean(0) for c in range(period)])
 
 
-def fourier_power(means: Float[Array, "m d"]) -> Float[np.ndarray, " frequencies"]:
+def fourier_power(means: Float[AnyArray, "m d"]) -> Float[np.ndarray, " frequencies"]:
     """Share of the class means' variance at frequencies 1 ... m // 2 around the cycle."""
     means = np.asarray(means, np.float64)
     m = len(means)
@@ -147,7 +158,7 @@ def fourier_power(means: Float[Array, "m d"]) -> Float[np.ndarray, " frequencies
     return power / power.sum()
 
 
-def order_score(means: Float[Array, "m 2"]) -> float:
+def order_score(means: Float[AnyArray, "m 2"]) -> float:
     """Share of classes whose successor is their neighbor by angle around the mean: 1 is the right order.
 
     Either sense of rotation counts. Chance of 1 is 2 m / m!, 1/360 for seven classes.
@@ -160,7 +171,7 @@ def order_score(means: Float[Array, "m 2"]) -> float:
     return float(np.mean((steps == 1) | (steps == m - 1)))
 
 
-def order_test(means: Float[Array, "m 2"], *, permutations: int = 2000, seed: int = 0) -> NullTest:
+def order_test(means: Float[AnyArray, "m 2"], *, permutations: int = 2000, seed: int = 0) -> NullTest:
     """`order_score` against random orders of the classes."""
     value = order_score(means)
     # Under a random order, the classes met around the circle are a random permutation.

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from features.arrays import AnyArray
 from features.circles.fit import NullTest, circle, fit_circle, principal
 from features.circles.prompting import Cached, patched_logits
 
@@ -21,7 +22,14 @@ Method = Literal[
     "none", "layer", "average", "pca", "circle", "circle paper", "circle code", "evr",
     "zero circle", "keep rest",
 ]  # fmt: skip
-METHODS: tuple[str, ...] = get_args(Method)
+METHODS: tuple[Method, ...] = get_args(Method)
+Variant = Literal["centered", "paper", "code", "evr"]
+_VARIANTS: dict[Method, Variant] = {
+    "circle": "centered",
+    "circle paper": "paper",
+    "circle code": "code",
+    "evr": "evr",
+}
 _RELABELLED = ("circle", "circle paper", "circle code", "evr", "zero circle", "keep rest")
 
 
@@ -84,14 +92,14 @@ class Writer(NamedTuple):
 
 
 def circle_writer(
-    states: Float[Array, "n width"],
-    labels: Int[Array, " n"],
+    states: Float[AnyArray, "n width"],
+    labels: Int[AnyArray, " n"],
     period: int,
     *,
     k: int = 5,
     frequency: int = 1,
-    variant: Literal["centered", "paper", "code", "evr"] = "centered",
-    basis: Float[Array, "k width"] | None = None,
+    variant: Variant = "centered",
+    basis: Float[AnyArray, "k width"] | None = None,
 ) -> Writer:
     """The affine map from the circle into the residual stream.
 
@@ -105,13 +113,13 @@ def circle_writer(
     mean = states.mean(0)
     target = circle(labels, period, frequency)
     if variant == "evr":
-        return Writer(mean, jnp.linalg.lstsq(target, states - mean)[0])
+        return Writer(mean, jnp.linalg.lstsq(target, states - mean[None])[0])
     if basis is None:
         probe = fit_circle(states, labels, period, k=k, frequency=frequency, centered=variant != "paper")
         W, P = probe.W, probe.P
     else:
         W = jnp.asarray(basis, jnp.float32)
-        coordinates = (states if variant == "paper" else states - mean) @ W.T
+        coordinates = (states if variant == "paper" else states - mean[None]) @ W.T
         P = jnp.linalg.lstsq(coordinates, target)[0].T
     back = jnp.linalg.pinv(P).T @ jnp.linalg.pinv(W).T  # (2, width)
     if variant == "centered":
@@ -126,7 +134,7 @@ def patch_values(
     cached: Cached,
     pairs: Pairs,
     layer: int,
-    method: Method,
+    method: Method | str,
     *,
     k: int = 5,
     relabel: Int[np.ndarray, " period"] | None = None,
@@ -160,21 +168,21 @@ def patch_values(
     if method in {"zero circle", "keep rest"}:
         probe = fit_circle(states, order[e.alpha], e.period, k=min(k, *states.shape))
         Q = jnp.linalg.qr((probe.P @ probe.W).T)[0].T
-        emptied = own - (own - mean) @ Q.T @ Q
+        emptied = own - (own - mean[None]) @ Q.T @ Q
         if method == "zero circle":
             return emptied
         writer = writer or circle_writer(states, order[e.alpha], e.period, k=min(k, *states.shape))
         return emptied + circle(order[pairs.start], e.period) @ writer.plane
     if writer is None:
-        variant = {"circle": "centered", "circle paper": "paper", "circle code": "code", "evr": "evr"}[method]
+        variant = _VARIANTS[method]
         writer = circle_writer(states, order[e.alpha], e.period, k=min(k, *states.shape), variant=variant)
-    return writer.base + circle(order[pairs.start], e.period) @ writer.plane
+    return writer.base[None] + circle(order[pairs.start], e.period) @ writer.plane
 
 
 def intervene(
     cached: Cached,
     layer: int,
-    method: Method = "circle",
+    method: Method | str = "circle",
     *,
     k: int = 5,
     relabel: Int[np.ndarray, " period"] | None = None,
@@ -196,7 +204,9 @@ def _only_alpha_differs(cached: Cached) -> bool:
     return all(len(np.unique(others[e.beta == b], axis=0)) == 1 for b in np.unique(e.beta))
 
 
-def _at_embedding(cached: Cached, pairs: Pairs, values, method: str, batch: int):
+def _at_embedding(
+    cached: Cached, pairs: Pairs, values: Float[Array, "patches width"], method: str, batch: int
+) -> Float[np.ndarray, "patches period"]:
     """Layer 0: nothing but alpha's own state depends on alpha, so equal values need one run per step."""
     if method in {"none", "pca", "zero circle", "keep rest"}:
         return patched_logits(cached, 0, pairs.row, values, batch=batch)
@@ -241,7 +251,7 @@ def drop_off(table: dict[int, dict[str, Effect]]) -> int | None:
 def causal_null(
     cached: Cached,
     layer: int,
-    method: Method = "circle",
+    method: Method | str = "circle",
     *,
     k: int = 5,
     relabellings: int = 200,
@@ -319,7 +329,7 @@ def polar_sweep(
     r = np.arange(20) / 10 if radii is None else np.asarray(radii, float)
     theta = 2 * np.pi * np.arange(angles) / angles
     points = r[:, None, None] * np.stack([np.cos(theta), np.sin(theta)], -1)
-    values = writer.base + jnp.asarray(points.reshape(-1, 2), jnp.float32) @ writer.plane
+    values = writer.base[None] + jnp.asarray(points.reshape(-1, 2), jnp.float32) @ writer.plane
     repeated = np.repeat(rows, len(values))
     logits = patched_logits(cached, layer, repeated, jnp.tile(values, (len(rows), 1)), batch=batch)
     logits = logits.reshape(len(rows), len(r), angles, e.period)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from features.circles.prompting import Encoded
 from features.lm.decoder import Decoder, Site, advance, embed, record, unembed
@@ -43,40 +43,62 @@ def draw_pairs(encoded: Encoded, *, per_kind: int = 20, seed: int = 0) -> Prompt
     return PromptPairs(np.array(clean), np.array(corrupted))
 
 
+BlockSite = Literal["resid", "attn", "mlp"]
+_BLOCK_SITES: tuple[BlockSite, ...] = get_args(BlockSite)
+
 _component = jax.jit(record, static_argnames="site")
 
 
 @functools.partial(jax.jit, static_argnames="site")
-def _patched(decoder: Decoder, tokens, mask, answers, layer, position, value, site: Site, head=None):
+def _patched(
+    decoder: Decoder,
+    tokens: Int[Array, "pairs length"],
+    mask: Bool[Array, "pairs length"],
+    answers: Int[Array, " period"],
+    layer: Int[Array, ""],
+    position: Int[Array, ""],
+    value: Float[Array, "pairs size"],
+    site: Site,
+    head: Int[Array, ""] | None = None,
+) -> Float[Array, "pairs period"]:
     stream = embed(decoder, tokens, mask)
     edit = Patch(layer, position, value, site, head)
     last = advance(decoder, stream, 0, decoder.config.num_layers, edit).x[:, -1]
     return unembed(decoder, last, answers)
 
 
-def _difference(logits, pairs: PromptPairs, gamma):
+def _difference(
+    logits: Float[Array, "pairs period"], pairs: PromptPairs, gamma: Int[np.ndarray, " prompts"]
+) -> Float[np.ndarray, " pairs"]:
     each = np.arange(len(logits))
     return np.asarray(logits)[each, gamma[pairs.clean]] - np.asarray(logits)[each, gamma[pairs.corrupted]]
 
 
 class _Setting(NamedTuple):
-    tokens: jnp.ndarray
-    mask: jnp.ndarray
-    answers: jnp.ndarray
-    before: np.ndarray  # logit difference of the corrupted prompts
-    after: np.ndarray  # of the clean ones
+    tokens: Int[Array, "pairs length"]
+    mask: Bool[Array, "pairs length"]
+    answers: Int[Array, " period"]
+    before: Float[np.ndarray, " pairs"]  # logit difference of the corrupted prompts
+    after: Float[np.ndarray, " pairs"]  # of the clean ones
 
 
 @jax.jit
-def _plain(decoder: Decoder, tokens, mask, answers):
+def _plain(
+    decoder: Decoder,
+    tokens: Int[Array, "pairs length"],
+    mask: Bool[Array, "pairs length"],
+    answers: Int[Array, " period"],
+) -> Float[Array, "pairs period"]:
     stream = advance(decoder, embed(decoder, tokens, mask), 0, decoder.config.num_layers)
     return unembed(decoder, stream.x[:, -1], answers)
 
 
-def _setting(decoder: Decoder, encoded: Encoded, pairs: PromptPairs, chosen, positions) -> _Setting:
+def _setting(
+    decoder: Decoder, encoded: Encoded, pairs: PromptPairs, chosen: Sequence[int], positions: Sequence[int]
+) -> _Setting:
     answers = jnp.asarray(encoded.answers)
 
-    def logits(rows):
+    def logits(rows: Int[np.ndarray, " pairs"]) -> Float[Array, "pairs period"]:
         return _plain(decoder, jnp.asarray(encoded.tokens[rows]), jnp.asarray(encoded.mask[rows]), answers)
 
     layers = decoder.config.num_layers
@@ -100,7 +122,7 @@ def _setting(decoder: Decoder, encoded: Encoded, pairs: PromptPairs, chosen, pos
     )
 
 
-def _score(setting: _Setting, difference) -> float:
+def _score(setting: _Setting, difference: Float[np.ndarray, " pairs"]) -> float:
     """Recovered share of the logit difference, averaged over pairs as a ratio of means; negatives are 0."""
     gap = (setting.after - setting.before).mean()
     return float(max((difference - setting.before).mean() / gap, 0.0))
@@ -111,7 +133,7 @@ def patch_blocks(
     encoded: Encoded,
     pairs: PromptPairs,
     *,
-    site: Literal["resid", "attn", "mlp"] = "mlp",
+    site: BlockSite | str = "mlp",
     layers: Sequence[int] | None = None,
     positions: Sequence[int] | None = None,
     on_layer: Callable[[int], None] | None = None,
@@ -126,7 +148,7 @@ def patch_blocks(
     layers = range(decoder.config.num_layers) if layers is None else layers
     length = encoded.tokens.shape[1]
     positions = range(-length, 0) if positions is None else positions
-    if site not in {"resid", "attn", "mlp"}:
+    if site not in _BLOCK_SITES:
         raise ValueError(f"site={site!r}: expected 'resid', 'attn' or 'mlp'")
     setting = _setting(decoder, encoded, pairs, layers, positions)
     tokens, mask = jnp.asarray(encoded.tokens[pairs.clean]), jnp.asarray(encoded.mask[pairs.clean])
@@ -169,7 +191,9 @@ def patch_heads(
     return table
 
 
-def head_outputs(decoder: Decoder, encoded: Encoded, layer: int, head: int, position: int = -1):
-    """What one head reads at one position, for every prompt: (prompts, head_size); for regression."""
+def head_outputs(
+    decoder: Decoder, encoded: Encoded, layer: int, head: int, position: int = -1
+) -> Float[Array, "prompts head_size"]:
+    """What one head reads at one position, for every prompt; for regression."""
     source = _component(decoder, jnp.asarray(encoded.tokens), jnp.asarray(encoded.mask), "heads")
     return source[layer][:, position, head]

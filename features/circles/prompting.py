@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from features.arrays import AnyArray
 from features.circles.concepts import Task
 from features.lm.decoder import (
     Decoder,
@@ -74,7 +75,9 @@ class Cached(NamedTuple):
         return self.decoder.config.num_layers
 
 
-def pad_left(rows: Sequence[Sequence[int]], fill: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def pad_left(
+    rows: Sequence[Sequence[int]], fill: int = 0
+) -> tuple[Int[np.ndarray, "rows length"], Bool[np.ndarray, "rows length"]]:
     """Token rows of different lengths as one array, and where it holds tokens."""
     length = max(map(len, rows))
     tokens = np.full((len(rows), length), fill, np.int32)
@@ -118,7 +121,13 @@ def encode_task(model: LanguageModel, task: Task, spelling: Spelling = "space") 
 
 
 @functools.partial(jax.jit, static_argnames="column")
-def _cache(decoder: Decoder, tokens, mask, answers, column):
+def _cache(
+    decoder: Decoder,
+    tokens: Int[Array, "prompts length"],
+    mask: Bool[Array, "prompts length"],
+    answers: Int[Array, " period"],
+    column: int,
+) -> tuple[Float[Array, "states prompts suffix width"], Prefix, Float[Array, "prompts period"]]:
     found = trace(decoder, embed(decoder, tokens, mask))
     prefix = Prefix(found.key[:, :, :column], found.value[:, :, :column], mask[:, :column])
     logits = unembed(decoder, found.residuals[-1][:, -1], answers)
@@ -141,8 +150,17 @@ def run_task(model: LanguageModel, task: Task, spelling: Spelling = "space") -> 
 
 
 @jax.jit
-def _continue(decoder: Decoder, states, prefix: Prefix, mask, answers, rows, values, layer):
-    """Answer logits (rows, period) with alpha's state `layer` replaced by values."""
+def _continue(
+    decoder: Decoder,
+    states: Float[Array, "states prompts suffix width"],
+    prefix: Prefix,
+    mask: Bool[Array, "prompts length"],
+    answers: Int[Array, " period"],
+    rows: Int[Array, " patches"],
+    values: Float[Array, "patches width"],
+    layer: Int[Array, ""],
+) -> Float[Array, "patches period"]:
+    """Answer logits with alpha's state `layer` replaced by values."""
     column = prefix.mask.shape[1]
     x = jax.lax.dynamic_index_in_dim(states, layer, 0, keepdims=False)[rows]
     x = x.at[:, 0].set(values.astype(x.dtype))
@@ -156,8 +174,8 @@ def _continue(decoder: Decoder, states, prefix: Prefix, mask, answers, rows, val
 def patched_logits(
     cached: Cached,
     layer: int,
-    rows: Int[np.ndarray, " patches"],
-    values: Float[Array, "patches width"],
+    rows: Int[AnyArray, " patches"],
+    values: Float[AnyArray, "patches width"],
     *,
     batch: int = 256,
 ) -> Float[np.ndarray, "patches period"]:

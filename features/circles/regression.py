@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from features.arrays import AnyArray
 from features.circles.fit import NullTest, circle
 
 
@@ -21,7 +22,7 @@ def library(
     period: int,
     *,
     steps: Sequence[int] | None = None,
-) -> dict[str, Float[np.ndarray, "n columns"]]:
+) -> dict[str, Float[np.ndarray, "n _columns"]]:
     """The functions tried, as design columns.
 
     Args: beta: index of the step, from 0. steps: the step that each index stands for (a task's `steps`;
@@ -32,7 +33,7 @@ def library(
     total = alpha + step
     gamma = total % period
 
-    def one_hot(values):
+    def one_hot(values: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n kinds"]:
         kinds = np.unique(values)
         return (values[:, None] == kinds).astype(float)
 
@@ -63,7 +64,7 @@ class Fit(NamedTuple):
     rank: int  # independent columns, intercept included
 
 
-def regress(states: Float[np.ndarray, "n d"], columns: Float[np.ndarray, "n k"] | None) -> Fit:
+def regress(states: Float[AnyArray, "n d"], columns: Float[AnyArray, "rows k"] | None) -> Fit:
     """Least squares; r^2 = 1 - sum of squared residuals / sum of squared deviations from the mean.
 
     Raises: ValueError if states are constant or not finite, or columns are of another length.
@@ -95,7 +96,7 @@ class Step(NamedTuple):
     adjusted: float
 
 
-def _reduced(states, components: int) -> np.ndarray:
+def _reduced(states: Float[AnyArray, "n d"], components: int) -> Float[np.ndarray, "n k"]:
     """Principal coordinates, as the reference regresses them: 20 hold nearly everything and are quicker."""
     states = np.asarray(states, np.float64)
     centered = states - states.mean(0)
@@ -104,8 +105,8 @@ def _reduced(states, components: int) -> np.ndarray:
 
 
 def explain(
-    states: Float[np.ndarray, "n d"],
-    functions: dict[str, Float[np.ndarray, "n columns"]],
+    states: Float[AnyArray, "n d"],
+    functions: dict[str, Float[np.ndarray, "n _columns"]],
     names: Sequence[str],
     *,
     components: int | None = 20,
@@ -127,8 +128,8 @@ def explain(
 
 
 def explain_automatically(
-    states: Float[np.ndarray, "n d"],
-    functions: dict[str, Float[np.ndarray, "n columns"]],
+    states: Float[AnyArray, "n d"],
+    functions: dict[str, Float[np.ndarray, "n _columns"]],
     *,
     least_gain: float = 0.005,
     components: int | None = 20,
@@ -155,7 +156,7 @@ def explain_automatically(
 
 
 def hidden_circle(
-    states: Float[np.ndarray, "n d"],
+    states: Float[AnyArray, "n d"],
     removed: Float[np.ndarray, "n k"],
     values: Int[np.ndarray, " n"],
     period: int,
@@ -170,7 +171,9 @@ def hidden_circle(
     return regress(_left_of_circle(removed, values, period), top).r_squared
 
 
-def _left_of_circle(removed, values, period: int) -> np.ndarray:
+def _left_of_circle(
+    removed: Float[np.ndarray, "n k"], values: Int[np.ndarray, " n"], period: int
+) -> Float[np.ndarray, "n 2"]:
     fit = regress(np.asarray(circle(values, period)), removed)
     if fit.r_squared > 1 - 1e-6:
         raise ValueError("what is removed explains the circle already: nothing of it is left to be found")
@@ -178,7 +181,7 @@ def _left_of_circle(removed, values, period: int) -> np.ndarray:
 
 
 def hidden_circle_null(
-    states: Float[np.ndarray, "n d"],
+    states: Float[AnyArray, "n d"],
     removed: Float[np.ndarray, "n k"],
     values: Int[np.ndarray, " n"],
     period: int,

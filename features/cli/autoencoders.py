@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Array, Float, Int
 from rich.table import Table
 
 from features.cli import terminal
 
 if TYPE_CHECKING:
     from features.cli.commands import SaeDiscover, SaeTrain
+    from features.lm.loading import LanguageModel
+    from features.lm.tokenizer import Tokenizer
+    from features.sae.step import Info, Run
 
 
-def _token_rows(text: Path, tokenizer, length: int, context: int) -> np.ndarray:
+def _token_rows(
+    text: Path | None, tokenizer: Tokenizer, length: int, context: int
+) -> Int[np.ndarray, "rows length"]:
     if not 2 <= length <= context:
         raise ValueError(f"--length {length}: expected 2 to {context} tokens, the model's context")
-    if not text.is_file():
+    if text is None or not text.is_file():
         raise ValueError(f"{text}: no such file")
     try:
         words = text.read_text(encoding="utf-8")
@@ -34,7 +41,13 @@ def _token_rows(text: Path, tokenizer, length: int, context: int) -> np.ndarray:
     return np.asarray(ids[: rows * length], np.int32).reshape(rows, length)
 
 
-def _reader(command: SaeTrain | SaeDiscover, state: int):
+def _reader(
+    command: SaeTrain | SaeDiscover, state: int
+) -> tuple[
+    Callable[[Int[Array, "batch length"]], Float[Array, "batch length width"]],
+    LanguageModel,
+    Int[np.ndarray, "rows length"],
+]:
     """Compiled function from tokens to one residual state, the model, and the text's token rows."""
     import jax.numpy as jnp
 
@@ -46,12 +59,7 @@ def _reader(command: SaeTrain | SaeDiscover, state: int):
     depth = model.decoder.config.num_layers
     if not 0 <= state <= depth:
         raise ValueError(f"--layer {state}: the model has states 0 to {depth}")
-    rows = _token_rows(
-        command.text,
-        model.tokenizer,
-        command.length,
-        model.decoder.config.context,  # type: ignore[arg-type]
-    )
+    rows = _token_rows(command.text, model.tokenizer, command.length, model.decoder.config.context)
     layer = jnp.asarray(state)
     return (lambda tokens: residual(model.decoder, tokens, layer)), model, rows
 
@@ -82,17 +90,17 @@ def train(command: SaeTrain) -> None:
     )  # fmt: skip
     if command.activations is not None:
         source = CachedActivations(terminal.load_array(command.activations), seed=command.seed)
-        names = {"hook_name": "", "model_name": ""}
+        hook_name, model_name = "", ""
     else:
         run, model, rows = _reader(command, command.layer)
         source = StreamedActivations(
             run, rows, model.decoder.config.width, seed=command.seed, buffer=min(256, len(rows))
         )
-        names = {"hook_name": f"blocks.{command.layer}.hook_resid_pre", "model_name": model.name}
+        hook_name, model_name = f"blocks.{command.layer}.hook_resid_pre", model.name
     needs_k = command.activation in {"topk", "batchtopk"}
     sae_config = SAEConfig(
         source.d_in, command.d_sae, command.activation, command.k if needs_k else None,
-        normalize_activations=command.normalize, **names,
+        normalize_activations=command.normalize, hook_name=hook_name, model_name=model_name,
     )  # fmt: skip
     state = command.out.with_name(command.out.name + "-training")
     if state.exists() and not command.resume:
@@ -102,7 +110,7 @@ def train(command: SaeTrain) -> None:
     with terminal.bar("training", command.steps) as advance:
         seen = [0]
 
-        def on_chunk(run, info):
+        def on_chunk(run: Run, info: Info) -> None:
             step = int(run.step)
             said = f"FVE {info.fve[-10:].mean():.3f}, L0 {info.l0[-10:].mean():.1f}"
             advance(step - seen[0], f"{said}, dead {100 * info.dead[-1]:.0f} %")
@@ -132,9 +140,10 @@ def _hooked_layer(hook: str, wanted: int | None) -> int:
     stated = None if found is None else int(found[1]) + (found[2] == "post")
     if stated is not None and wanted is not None and stated != wanted:
         raise ValueError(f"--layer {wanted}: the autoencoder was trained on {hook}, which is state {stated}")
-    if stated is None and wanted is None:
+    layer = stated if wanted is None else wanted
+    if layer is None:
         raise ValueError("--layer is needed: the autoencoder does not say what it reads")
-    return stated if wanted is None else wanted  # type: ignore[return-value]
+    return layer
 
 
 def discover(command: SaeDiscover) -> None:
@@ -195,17 +204,19 @@ def discover(command: SaeDiscover) -> None:
         shown.add_column(name, justify="right")
     if words is not None:
         shown.add_column("commonest tokens")
+    commonest: list[list[str]] = []  # tokens of each candidate
     for row, candidate in zip(table, found.candidates, strict=False):
         cells = [
             str(row["rank"]),
             str(len(candidate.latents)),
             *(str(row[n]) for n in ("score", "S best", "M best")),
         ]
-        cells += ["–".join(map(str, row["best plane"])), str(row["p"]), str(row["points"])]  # type: ignore[arg-type]
+        cells += ["–".join(str(i + 1) for i in candidate.best_plane), str(row["p"]), str(row["points"])]
         if words is not None:
             kinds, counts = np.unique([words[t] for t in candidate.reconstruction.tokens], return_counts=True)
             common = [str(kinds[i]).strip() for i in np.argsort(-counts)[:8]]
             row["tokens"] = common
+            commonest.append(common)
             cells.append(" ".join(common))
         if labels is not None and concept is not None:
             said = annotate(candidate, labels, concept.period, key=jax.random.key(command.seed))
@@ -221,13 +232,13 @@ def discover(command: SaeDiscover) -> None:
         shown.add_row(*cells)
     terminal.CONSOLE.print(shown)
     panels = []
-    for row, candidate in zip(table[:9], found.candidates, strict=False):
+    for number, (row, candidate) in enumerate(zip(table[:9], found.candidates, strict=False)):
         a, b = candidate.best_plane
         at = candidate.reconstruction.tokens
         names: list[str] = []
         marks = np.full(len(at), -1)
         if words is not None:
-            names = list(row["tokens"])  # type: ignore[arg-type]
+            names = list(commonest[number])
             place = {name: i for i, name in enumerate(names)}
             marks = np.array([place.get(words[t].strip(), -1) for t in at])
         title = f"{row['rank']}. score {row['score']}, PC {a + 1}–{b + 1}"

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float
 from rich.table import Table
 
 from features.cli import terminal
 
 if TYPE_CHECKING:
+    from features.circles.concepts import Task
+    from features.circles.intervention import Effect
     from features.cli.commands import Circles, Demo, Evr, Intervene, Irreducible
 
 
-def _effects_table(table: dict[int, dict[str, Any]], title: str) -> Table:
+def _effects_table(table: dict[int, dict[str, Effect]], title: str) -> Table:
     shown = Table(title=title, title_justify="left")
     shown.add_column("layer")
     methods = list(next(iter(table.values())))
@@ -46,7 +49,7 @@ def demo(command: Demo) -> None:
     with terminal.bar("training the calendar", config.steps) as advance:
         done = [0]
 
-        def on_chunk(steps, losses):
+        def on_chunk(steps: int, losses: Float[np.ndarray, " steps"]) -> None:
             advance(steps - done[0], f"training the calendar, loss {losses[-1]:.3f} nats")
             done[0] = steps
 
@@ -119,7 +122,7 @@ def demo(command: Demo) -> None:
     terminal.CONSOLE.print(f"wrote {out}/circles.png, residual.png, sweep_*.png, null_*.png, result.json")
 
 
-def _concept_task(command: Circles):
+def _concept_task(command: Circles) -> Task:
     from features.circles.concepts import Task, circle_task, get_concept
 
     concept = get_concept(command.concept)
@@ -332,7 +335,7 @@ def irreducible(command: Irreducible) -> None:
             points, protocol=command.protocol, bootstrap=command.bootstrap, key=jax.random.key(command.seed)
         )
 
-    def interval(pair):
+    def interval(pair: tuple[float, float] | None) -> str:
         return "" if pair is None else f"  (95 %: {pair[0]:.3f} to {pair[1]:.3f})"
 
     terminal.CONSOLE.print(

@@ -5,26 +5,32 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Shaped
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 CONSOLE = Console(highlight=False)
 
 
+@runtime_checkable
+class Advance(Protocol):
+    """Moves a progress bar on, and may change its text."""
+
+    def __call__(self, steps: int = 1, description: str | None = None) -> None: ...
+
+
 @contextlib.contextmanager
-def bar(text: str, total: int) -> Iterator[Any]:
+def bar(text: str, total: int) -> Iterator[Advance]:
     """A progress bar; yields a function that advances it and may change its text."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=CONSOLE, transient=True) as progress:
         line = progress.add_task(text, total=total)
 
         def advance(steps: int = 1, description: str | None = None) -> None:
-            progress.update(
-                line, advance=steps, **({} if description is None else {"description": description})
-            )
+            progress.update(line, advance=steps, description=description)
 
         yield advance
 
@@ -46,7 +52,7 @@ def folder(path: Path) -> Path:
     return path
 
 
-def load_array(path: Path) -> np.ndarray:
+def load_array(path: Path) -> Shaped[np.ndarray, "..."]:
     """A .npy array, memory-mapped; nothing is unpickled."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file")

@@ -6,8 +6,10 @@ import dataclasses
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float, Int
 
-from features.discovery.graph import coactivation, components, nearest
+from features.arrays import AnyArray
+from features.discovery.graph import Neighbors, coactivation, components, nearest
 from features.extras import require
 from features.sae.model import Firing
 
@@ -21,19 +23,21 @@ class ClusterConfig:
     Raises: ValueError for values out of range.
     """
 
-    method: Literal["graph", "spectral"] = "graph"
+    method: Literal["graph", "spectral"] | str = "graph"  # another one is refused, by name
     neighbors: int = 2  # edges go to the k nearest
     threshold: float = 0.5  # cosine that an edge needs
     coactivation: float | None = None  # Jaccard index that also makes an edge; None: cosines only
     count: int = 1000  # clusters of the spectral method
-    affinity: Affinity = "cosine"  # max(cos, 0); "angular" is the published one, which tears circles apart
+    affinity: Affinity | str = (
+        "cosine"  # max(cos, 0); "angular" is the published one, which tears circles apart
+    )
     least_frequency: float = 0.0  # latents that fire on a smaller share of tokens are left out
     most_frequency: float = 1.0  # and those that fire on a larger one
     least_size: int = 2
     most_size: int = 1000  # larger clusters are skipped, as in the paper
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.method not in {"graph", "spectral"}:
             raise ValueError(f"method={self.method!r}: expected 'graph' or 'spectral'")
         if self.affinity not in {"cosine", "angular"}:
@@ -47,9 +51,9 @@ class ClusterConfig:
 
 
 def spectral(
-    directions: np.ndarray, count: int, *, affinity: Affinity = "cosine", seed: int = 0
-) -> np.ndarray:
-    """Labels (n,) of spectral clustering with k-means, by scikit-learn.
+    directions: Float[AnyArray, "n d_in"], count: int, *, affinity: Affinity | str = "cosine", seed: int = 0
+) -> Int[np.ndarray, " n"]:
+    """Labels of spectral clustering with k-means, by scikit-learn.
 
     The published affinity, 1 - arccos(cos) / pi, gives orthogonal elements 0.5 and opposite ones of the same
     circle 0, and so cuts circles into arcs; max(cos, 0) does not.
@@ -61,7 +65,7 @@ def spectral(
     if len(rows) < count:
         raise ValueError(f"{len(rows)} elements can't make {count} clusters")
 
-    def similarity(cosine):
+    def similarity(cosine: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
         if affinity == "cosine":
             return np.maximum(cosine, 0)
         return 1 - np.arccos(np.clip(cosine, -1, 1)) / np.pi
@@ -85,21 +89,21 @@ def spectral(
     return model.fit_predict(matrix)
 
 
-def frequencies(firing: Firing, d_sae: int, tokens: int) -> np.ndarray:
+def frequencies(firing: Firing, d_sae: int, tokens: int) -> Float[np.ndarray, " d_sae"]:
     """Share of tokens on which each latent fires."""
     return np.bincount(firing.latent, minlength=d_sae) / max(tokens, 1)
 
 
 def cluster(
-    directions: np.ndarray,
+    directions: Float[AnyArray, "d_sae d_in"],
     config: ClusterConfig = ClusterConfig(),
     *,
     firing: Firing | None = None,
     tokens: int | None = None,
-) -> list[np.ndarray]:
+) -> list[Int[np.ndarray, " _group"]]:
     """Groups of latents, each a sorted array of indices, larger groups first.
 
-    Args: directions: decoder rows (d_sae, d_in). firing, tokens: what fired on how many tokens; needed for
+    Args: directions: decoder rows. firing, tokens: what fired on how many tokens; needed for
       frequency pruning and co-activation edges.
     Raises: ValueError where those are missing, or fewer than three elements are left.
     """
@@ -120,7 +124,7 @@ def cluster(
         labels = spectral(directions[kept], config.count, affinity=config.affinity, seed=config.seed)
         groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     else:
-        more = ()
+        more: tuple[tuple[Neighbors, float], ...] = ()
         if config.coactivation is not None and firing is not None:
             place = np.full(d_sae, -1)
             place[kept] = np.arange(len(kept))

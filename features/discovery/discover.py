@@ -8,8 +8,9 @@ from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
+from features.arrays import AnyArray
 from features.circles import fit as circles
 from features.discovery.clusters import ClusterConfig, cluster
 from features.discovery.reconstruction import FiringIndex, Reconstruction, planes, reconstruct_group
@@ -36,7 +37,7 @@ class DiscoverConfig:
     """
 
     clusters: ClusterConfig = ClusterConfig()  # noqa: RUF009  (frozen)
-    ranking: Ranking = "paper"  # mean over planes of (1 - M) S; reference: with a zero more in the mean
+    ranking: Ranking | str = "paper"  # mean over planes of (1 - M) S; reference: with a zero more in the mean
     activation_threshold: float = 0.0  # activations up to it count as zero
     radius: float = 0.0  # points of a plane nearer than this to the origin are left out
     most_points: int = 20_000  # per cluster, as in the paper
@@ -47,7 +48,7 @@ class DiscoverConfig:
     permutations: int = 200  # for their p-values
     detailed: int = 50
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.ranking not in RANKINGS:
             raise ValueError(f"ranking={self.ranking!r}: expected one of {', '.join(RANKINGS)}")
         if self.least_points < FEWEST_POINTS:
@@ -59,7 +60,7 @@ class DiscoverConfig:
 class Candidate(NamedTuple):
     """A group of latents and how irreducible its planes are."""
 
-    latents: np.ndarray
+    latents: Int[np.ndarray, " group"]
     score: float
     planes: dict[tuple[int, int], Irreducibility]  # principal components, counted from 0
     reconstruction: Reconstruction
@@ -110,7 +111,7 @@ class Discovery(NamedTuple):
         ]
 
 
-def score(found: Sequence[Irreducibility], ranking: Ranking) -> float:
+def score(found: Sequence[Irreducibility], ranking: Ranking | str) -> float:
     """(1 - M) S over the planes of a cluster.
 
     "paper": the mean; "reference": with an extra zero in it and planes of M < 0.01 left out; "best
@@ -124,14 +125,16 @@ def score(found: Sequence[Irreducibility], ranking: Ranking) -> float:
     return float(np.sum(kept) / (len(kept) + 1))
 
 
-def _plane(points: np.ndarray, plane: tuple[int, int], radius: float) -> np.ndarray:
+def _plane(
+    points: Float[np.ndarray, "n components"], plane: tuple[int, int], radius: float
+) -> Float[np.ndarray, "kept 2"]:
     flat = points[:, list(plane)]
     return flat[np.linalg.norm(flat, axis=1) >= radius] if radius > 0 else flat
 
 
 def discover(
     sae: SAE,
-    activations: Float[Array, "tokens d_in"] | None = None,
+    activations: Shaped[AnyArray, "..."] | None = None,
     config: DiscoverConfig = DiscoverConfig(),
     *,
     key: PRNGKeyArray,
@@ -147,8 +150,8 @@ def discover(
     if firing is None:
         if activations is None:
             raise ValueError("discover needs activations, or firing and tokens")
-        activations = activations if isinstance(activations, np.ndarray) else np.asarray(activations)
-        firing, tokens = firings(sae, activations), len(activations)
+        x = activations if isinstance(activations, np.ndarray) else np.asarray(activations)
+        firing, tokens = firings(sae, x), len(x)
     if not len(firing.latent):
         raise ValueError("no latent fires on these activations")
     if firing.latent.max() >= sae.config.d_sae:
@@ -198,12 +201,16 @@ _MOST_TESTED = 4096  # points of a candidate that the permutation test looks at
 
 
 @jax.jit
-def _largest_separability(planes_of_points, valid):
-    """Largest S over planes (k, n, 2), of n points of which some are valid."""
+def _largest_separability(
+    planes_of_points: Float[Array, "k n 2"], valid: Bool[Array, " n"]
+) -> Float[Array, ""]:
+    """Largest S over k planes, of n points of which some are valid."""
     return jax.lax.map(lambda plane: separability(plane, valid, bias_correction=True), planes_of_points).max()
 
 
-def _separability_test(points: np.ndarray, permutations: int, rng: np.random.Generator) -> float:
+def _separability_test(
+    points: Float[np.ndarray, "n components"], permutations: int, rng: np.random.Generator
+) -> float:
     """p-value of the largest S among a group's planes, each coordinate permuted by itself in the null.
 
     A separable feature keeps its S when its principal coordinates are permuted independently. The largest of
@@ -213,7 +220,7 @@ def _separability_test(points: np.ndarray, permutations: int, rng: np.random.Gen
     length = padded_length(len(points))
     valid = np.arange(length) < len(points)
 
-    def largest(cloud: np.ndarray) -> float:
+    def largest(cloud: Float[np.ndarray, "n components"]) -> float:
         padded = np.zeros((length, cloud.shape[1]), np.float32)
         padded[: len(cloud)] = cloud
         flat = np.stack([padded[:, list(p)] for p in planes(cloud.shape[1])])
@@ -258,10 +265,14 @@ class Annotation(NamedTuple):
     plane: tuple[int, int] | None
     order: circles.NullTest | None  # cyclic order of the members' means in that plane
     fit: circles.NullTest | None  # r^2 of a circle through them
-    labels: np.ndarray  # (n,) member of each token, -1 for other tokens
+    labels: Int[np.ndarray, " n"]  # member of each token, -1 for other tokens
 
 
-def _best_circle(inverses: list[np.ndarray], flats: list[np.ndarray], target: np.ndarray):
+def _best_circle(
+    inverses: list[Float[np.ndarray, "2 period"]],
+    flats: list[Float[np.ndarray, "period 2"]],
+    target: Float[np.ndarray, "period 2"],
+) -> tuple[int, float]:
     """Plane whose centered class means map best onto the target circle, and that r^2."""
     errors = [
         ((target - flat @ (inverse @ target)) ** 2).sum()
@@ -272,7 +283,12 @@ def _best_circle(inverses: list[np.ndarray], flats: list[np.ndarray], target: np
 
 
 def annotate(
-    candidate: Candidate, labels: np.ndarray, period: int, *, permutations: int = 2000, key: PRNGKeyArray
+    candidate: Candidate,
+    labels: Shaped[AnyArray, "..."],
+    period: int,
+    *,
+    permutations: int = 2000,
+    key: PRNGKeyArray,
 ) -> Annotation:
     """Looks at a candidate with labels in hand; nothing of it enters the ranking.
 
@@ -306,7 +322,7 @@ def annotate(
         chosen, fits[draw] = _best_circle(inverses, flats, target[relabeled])
         orders[draw] = circles.order_score(flats[chosen][np.argsort(relabeled)])
 
-    def p_value(null, value):
+    def p_value(null: Float[np.ndarray, " permutations"], value: float) -> float:
         return float((1 + (null >= value - 1e-9).sum()) / (1 + permutations))
 
     return Annotation(

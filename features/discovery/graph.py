@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from features.arrays import AnyArray
 from features.extras import require
 from features.sae.model import Firing
 
@@ -25,13 +26,18 @@ class Neighbors(NamedTuple):
     cosine: Float[np.ndarray, "n k"]
 
 
+_Best = tuple[Float[Array, "block k"], Int[Array, "block k"]]  # cosines and indices
+
+
 @functools.partial(jax.jit, static_argnames=("k", "tile"))
-def _block_neighbors(block, first, rows, k, tile):
+def _block_neighbors(
+    block: Float[Array, "block d"], first: Int[Array, ""], rows: Float[Array, "n d"], k: int, tile: int
+) -> _Best:
     """Top k of a block of rows against all rows, one tile of columns at a time."""
     n = rows.shape[0]
     tiles = -(-n // tile)
 
-    def merge(carry, number):
+    def merge(carry: _Best, number: Int[Array, ""]) -> tuple[_Best, None]:
         # The last tile overlaps its neighbor: columns already seen are left out.
         start = jnp.minimum(number * tile, n - tile)
         columns = start + jnp.arange(tile)
@@ -49,7 +55,9 @@ def _block_neighbors(block, first, rows, k, tile):
     return jax.lax.scan(merge, empty, jnp.arange(tiles))[0]
 
 
-def nearest(directions: Float[Array, "n d"], k: int = 2, *, block: int = 1024, tile: int = 8192) -> Neighbors:
+def nearest(
+    directions: Float[AnyArray, "n d"], k: int = 2, *, block: int = 1024, tile: int = 8192
+) -> Neighbors:
     """The k nearest elements by cosine, without ever holding more than block x tile cosines.
 
     65,536 elements need 70 MB beside the dictionary itself, where all cosines would be 17 GB.
@@ -100,7 +108,9 @@ def coactivation(firing: Firing, d_sae: int, *, most: int = 32) -> Neighbors:
     return Neighbors(index, value)
 
 
-def components(neighbors: Neighbors, threshold: float, *more: tuple[Neighbors, float]) -> list[np.ndarray]:
+def components(
+    neighbors: Neighbors, threshold: float, *more: tuple[Neighbors, float]
+) -> list[Int[np.ndarray, " _group"]]:
     """Connected components, largest first, of the edges above a threshold; `more` graphs add theirs.
 
     Every component is a sorted array of latents; those of one latent are included.

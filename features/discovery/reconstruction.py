@@ -7,19 +7,22 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from features.arrays import AnyArray
 from features.sae.model import Firing
 
 
 class FiringIndex:
     """Firings ordered by latent, so that those of a group are found without a search."""
 
-    def __init__(self, firing: Firing, d_sae: int):
+    def __init__(self, firing: Firing, d_sae: int) -> None:
         order = np.argsort(firing.latent, kind="stable")
         self.value, self.token = firing.value[order], firing.token[order]
         self.start = np.searchsorted(firing.latent[order], np.arange(d_sae + 1))
 
-    def of(self, latents: np.ndarray, threshold: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens (n,) on which a latent of the group exceeds the threshold, and activations (n, group)."""
+    def of(
+        self, latents: Int[np.ndarray, " group"], threshold: float = 0.0
+    ) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n group"]]:
+        """Tokens on which a latent of the group exceeds the threshold, and the group's activations there."""
         spans = [slice(self.start[j], self.start[j + 1]) for j in latents]
         token = np.concatenate([self.token[s] for s in spans])
         value = np.concatenate([self.value[s] for s in spans])
@@ -44,8 +47,8 @@ class Reconstruction(NamedTuple):
 
 def reconstruct_group(
     index: FiringIndex,
-    directions: Float[np.ndarray, "d_sae d_in"],
-    latents: np.ndarray,
+    directions: Float[AnyArray, "d_sae d_in"],
+    latents: Int[np.ndarray, " group"],
     *,
     threshold: float = 0.0,
     most: int = 20_000,

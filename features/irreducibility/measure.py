@@ -15,8 +15,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
 
+from features.arrays import AnyArray
 from features.irreducibility import mixture
 from features.irreducibility.separability import PROTOCOLS, Protocol, separability
 
@@ -41,31 +42,33 @@ class Irreducibility(NamedTuple):
         return (1 - self.mixture) * self.separability
 
 
-def check_points(points, *, fewest: int = FEWEST_POINTS, rescale: bool = True) -> np.ndarray:
+def check_points(
+    points: Shaped[AnyArray, "..."], *, fewest: int = FEWEST_POINTS, rescale: bool = True
+) -> Float[np.ndarray, "n d"]:
     """A cloud as float32 (n, d), centered and scaled to at most 1.
 
     Raises: ValueError for wrong shapes, few, constant or non-finite points.
     """
-    points = np.asarray(points)
-    if points.ndim != 2 or points.shape[1] < 2:
-        raise ValueError(f"points have shape {points.shape}, expected (n, d) with d >= 2")
-    if not np.issubdtype(points.dtype, np.number) or np.iscomplexobj(points):
-        raise ValueError(f"points are of type {points.dtype}, expected real numbers")
-    if len(points) < fewest:
-        raise ValueError(f"{len(points)} points are too few for an index; at least {fewest} are needed")
-    points = points.astype(np.float64)
-    if not np.isfinite(points).all():
-        raise ValueError(f"points are not finite: first in row {int(np.argmin(np.isfinite(points).all(1)))}")
-    if (points == points[0]).all():
+    cloud = np.asarray(points)
+    if cloud.ndim != 2 or cloud.shape[1] < 2:
+        raise ValueError(f"points have shape {cloud.shape}, expected (n, d) with d >= 2")
+    if not np.issubdtype(cloud.dtype, np.number) or np.iscomplexobj(cloud):
+        raise ValueError(f"points are of type {cloud.dtype}, expected real numbers")
+    if len(cloud) < fewest:
+        raise ValueError(f"{len(cloud)} points are too few for an index; at least {fewest} are needed")
+    cloud = cloud.astype(np.float64)
+    if not np.isfinite(cloud).all():
+        raise ValueError(f"points are not finite: first in row {int(np.argmin(np.isfinite(cloud).all(1)))}")
+    if (cloud == cloud[0]).all():
         raise ValueError("all points are equal: the feature is constant")
     if rescale:
         # Both indices ignore shift and scale; single precision does not.
-        points = points - points.mean(0)
-        points = points / np.abs(points).max()
-    return points.astype(np.float32)
+        cloud = cloud - cloud.mean(0)
+        cloud = cloud / np.abs(cloud).max()
+    return cloud.astype(np.float32)
 
 
-def rank_of(points: np.ndarray) -> int:
+def rank_of(points: Float[np.ndarray, "n d"]) -> int:
     """Dimensions in which a cloud extends by more than 0.1 % of its longest one."""
     centered = points - points.mean(0)
     spread = np.sqrt(np.maximum(np.linalg.eigvalsh(np.float64(centered.T) @ centered), 0))
@@ -73,21 +76,28 @@ def rank_of(points: np.ndarray) -> int:
 
 
 @functools.partial(jax.jit, static_argnames=("protocol", "fast", "bias_correction"))
-def _indices(points, valid, start, protocol, fast, bias_correction):
+def _indices(
+    points: Float[Array, "n 2"],
+    valid: Bool[Array, " n"],
+    start: Float[Array, "2"],
+    protocol: Protocol,
+    fast: bool,
+    bias_correction: bool,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
     s = separability(points, valid, protocol=protocol, bias_correction=bias_correction)
     if protocol == "X":
         band = mixture.fast_sweep if fast else mixture.sweep
         return s, band(points, valid).share
     scaled = points
     if protocol == "P":
-        centered = points - points.mean(0)
+        centered = points - points.mean(0, keepdims=True)
         scaled = centered / jnp.sqrt(jnp.mean(centered**2))
     return s, mixture.ascend(scaled, start, protocol=protocol).hard
 
 
 def indices(
-    points: Float[Array, "n 2"],
-    valid=None,
+    points: Float[AnyArray, "n 2"],
+    valid: Bool[AnyArray, " n"] | None = None,
     *,
     protocol: Protocol = "X",
     key: PRNGKeyArray | None = None,
@@ -105,15 +115,16 @@ def indices(
     return _indices(points, valid, start, protocol, fast, bias_correction)
 
 
-def _check_protocol(protocol: str) -> None:
+def _check_protocol(protocol: str) -> Protocol:
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol={protocol!r}: expected one of {', '.join(PROTOCOLS)}")
+    return protocol
 
 
 def measure(
-    points,
+    points: Shaped[AnyArray, "..."],
     *,
-    protocol: Protocol = "X",
+    protocol: Protocol | str = "X",
     bootstrap: int = 0,
     bias_correction: bool = False,
     key: PRNGKeyArray | None = None,
@@ -128,40 +139,40 @@ def measure(
       independent coordinates is above 0. bias_correction: Miller and Madow's, for S in the plane.
     Raises: ValueError for fewer than 100, constant, or non-finite points.
     """
-    _check_protocol(protocol)
+    protocol = _check_protocol(protocol)
     if bootstrap and not bootstrap >= 10:
         raise ValueError(f"bootstrap={bootstrap}: expected 0, or at least 10 resamples")
     # The ascents of A and B start at offset 0 with a fixed rate: shift and scale are part of the recipe.
-    points = check_points(points, rescale=protocol in {"X", "P"})
+    cloud = check_points(points, rescale=protocol in {"X", "P"})
     key = jax.random.key(0) if key is None else key
-    n, rank = len(points), rank_of(points)
-    if 1 < rank < points.shape[1]:  # flat in some directions: measured in the space that it fills
-        centered = points - points.mean(0)
-        points = centered @ np.linalg.svd(centered, full_matrices=False)[2][:rank].T
-    d = points.shape[1]
+    n, rank = len(cloud), rank_of(cloud)
+    if 1 < rank < cloud.shape[1]:  # flat in some directions: measured in the space that it fills
+        centered = cloud - cloud.mean(0)
+        cloud = centered @ np.linalg.svd(centered, full_matrices=False)[2][:rank].T
+    d = cloud.shape[1]
     if rank == 1:
         return Irreducibility(0.0, 1.0, 1, n, protocol)
     if d > 2 and protocol != "X":
         raise ValueError(f"protocol {protocol!r} is defined in the plane only; points have {d} dimensions")
 
-    def estimate(cloud: np.ndarray) -> tuple[float, float]:
+    def estimate(sample: Float[np.ndarray, "n d"]) -> tuple[float, float]:
         if d == 2:
-            flat = indices(jnp.asarray(cloud), protocol=protocol, key=key, bias_correction=bias_correction)
+            flat = indices(jnp.asarray(sample), protocol=protocol, key=key, bias_correction=bias_correction)
             return float(flat[0]), float(flat[1])
         from features.irreducibility.nearest_neighbor_information import least_information
 
-        band = mixture.sweep_any_dimension(jnp.asarray(cloud), key=key)
-        return least_information(cloud), float(band.share)
+        band = mixture.sweep_any_dimension(jnp.asarray(sample), key=key)
+        return least_information(sample), float(band.share)
 
-    s, m = estimate(points)
+    s, m = estimate(cloud)
     if not bootstrap:
         return Irreducibility(s, m, rank, n, protocol)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
     if d == 2 and protocol == "X":
-        clouds = [points[rng.integers(0, n, n)] for _ in range(bootstrap)]
+        clouds = [cloud[rng.integers(0, n, n)] for _ in range(bootstrap)]
         drawn = np.asarray(pooled_indices(clouds, bias_correction))
     else:
-        drawn = np.array([estimate(points[rng.integers(0, n, n)]) for _ in range(bootstrap)])
+        drawn = np.array([estimate(cloud[rng.integers(0, n, n)]) for _ in range(bootstrap)])
     shifted = drawn - drawn.mean(0) + np.array([s, m])
     low, high = np.quantile(shifted, [0.025, 0.975], axis=0)
     return Irreducibility(
@@ -171,10 +182,12 @@ def measure(
     )  # fmt: skip
 
 
-def pooled_indices(clouds: Sequence[np.ndarray], bias_correction: bool = False) -> list[tuple[float, float]]:
+def pooled_indices(
+    clouds: Sequence[Float[np.ndarray, "_points 2"]], bias_correction: bool = False
+) -> list[tuple[float, float]]:
     """Indices of clouds of any sizes: padded to few lengths, two at a time on two cores."""
 
-    def one(cloud: np.ndarray) -> tuple[float, float]:
+    def one(cloud: Float[np.ndarray, "n 2"]) -> tuple[float, float]:
         length = padded_length(len(cloud))
         padded = np.zeros((length, 2), np.float32)
         padded[: len(cloud)] = cloud
@@ -195,7 +208,9 @@ def padded_length(n: int) -> int:
     return length
 
 
-def measure_many(clouds: Sequence[np.ndarray], *, bias_correction: bool = False) -> list[Irreducibility]:
+def measure_many(
+    clouds: Sequence[Shaped[AnyArray, "..."]], *, bias_correction: bool = False
+) -> list[Irreducibility]:
     """Both indices of many clouds in the plane, of any sizes (protocol X, quick sweep).
 
     1000 clouds of 20,000 points take well under a minute on two cores. On an accelerator, pad them

@@ -14,9 +14,12 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from features.arrays import AnyArray
 
 EPSILON = 0.1
+_Found = tuple[Int[Array, ""], Float[Array, ""], Float[Array, ""]]  # count, center, half width
 
 
 class Band(NamedTuple):
@@ -28,18 +31,33 @@ class Band(NamedTuple):
     half_width: Float[Array, ""]
 
 
-def _centered(points, valid):
+def _kept(points: Float[AnyArray, "n d"], valid: Bool[AnyArray, " n"] | None) -> Bool[Array, " n"]:
+    """Which points count: all where nothing is said."""
+    return jnp.ones(len(points), bool) if valid is None else jnp.asarray(valid)
+
+
+def _centered(
+    points: Float[AnyArray, "n d"], valid: Bool[Array, " n"]
+) -> tuple[Float[Array, "n d"], Int[Array, ""]]:
     n = valid.sum()
     center = jnp.where(valid[:, None], points, 0).sum(0) / n
-    return jnp.where(valid[:, None], points - center, 0), n
+    return jnp.where(valid[:, None], points - center[None], 0), n
 
 
-def _sorted_along(centered, valid, direction):
+def _sorted_along(
+    centered: Float[Array, "n d"], valid: Bool[Array, " n"], direction: Float[Array, " d"]
+) -> Float[Array, " n"]:
     """Projections in order, those of invalid points at infinity."""
     return jnp.sort(jnp.where(valid, centered @ direction, jnp.inf))
 
 
-def _fullest(ordered, n, second, offsets: int, epsilon: float):
+def _fullest(
+    ordered: Float[Array, " n"],
+    n: Int[Array, ""],
+    second: Float[Array, ""],
+    offsets: int,
+    epsilon: float,
+) -> _Found:
     """Best band for one direction: count, center, half width."""
     low, high = ordered[0], ordered[n - 1]
     centers = low + (high - low) * jnp.arange(offsets) / (offsets - 1)
@@ -53,24 +71,23 @@ def _fullest(ordered, n, second, offsets: int, epsilon: float):
 
 @functools.partial(jax.jit, static_argnames=("directions", "offsets", "epsilon"))
 def sweep(
-    points: Float[Array, "n 2"],
-    valid=None,
+    points: Float[AnyArray, "n 2"],
+    valid: Bool[AnyArray, " n"] | None = None,
     *,
     directions: int = 360,
     offsets: int = 801,
     epsilon: float = EPSILON,
 ) -> Band:
     """The fullest band over `directions` in half a turn and `offsets` along each; exact counts."""
-    if valid is None:
-        valid = jnp.ones(len(points), bool)
-    centered, n = _centered(points, valid)
+    kept = _kept(points, valid)
+    centered, n = _centered(points, kept)
     phi = math.pi * jnp.arange(directions) / directions
     vectors = jnp.stack([jnp.cos(phi), jnp.sin(phi)], -1)
 
-    def along(vector):
+    def along(vector: Float[Array, " d"]) -> _Found:
         projected = centered @ vector
         second = (projected**2).sum() / n
-        return _fullest(_sorted_along(centered, valid, vector), n, second, offsets, epsilon)
+        return _fullest(_sorted_along(centered, kept, vector), n, second, offsets, epsilon)
 
     counts, centers, halves = jax.lax.map(along, vectors)
     best = jnp.argmax(counts)
@@ -79,8 +96,8 @@ def sweep(
 
 @functools.partial(jax.jit, static_argnames=("directions", "offsets", "epsilon"))
 def fast_sweep(
-    points: Float[Array, "n 2"],
-    valid=None,
+    points: Float[AnyArray, "n 2"],
+    valid: Bool[AnyArray, " n"] | None = None,
     *,
     directions: int = 90,
     offsets: int = 801,
@@ -91,18 +108,17 @@ def fast_sweep(
     Coarse directions first, then finer ones around the six best. On the nine stored clouds and on random
     ones the result is within 0.002 of `sweep` (tests); 20,000 points take some 2 % of its time.
     """
-    if valid is None:
-        valid = jnp.ones(len(points), bool)
-    centered, n = _centered(points, valid)
-    weight = valid.astype(jnp.float32)
+    kept = _kept(points, valid)
+    centered, n = _centered(points, kept)
+    weight = kept.astype(jnp.float32)
 
-    def vector(phi):
+    def vector(phi: Float[Array, ""]) -> Float[Array, "2"]:
         return jnp.stack([jnp.cos(phi), jnp.sin(phi)], -1)
 
-    def approximate(phi, cells):
+    def approximate(phi: Float[Array, ""], cells: int) -> Float[Array, ""]:
         projected = centered @ vector(phi)
-        low = jnp.min(projected, where=valid, initial=jnp.inf)
-        high = jnp.max(projected, where=valid, initial=-jnp.inf)
+        low = jnp.min(projected, where=kept, initial=jnp.inf)
+        high = jnp.max(projected, where=kept, initial=-jnp.inf)
         span = jnp.where(high > low, high - low, 1.0)
         cell = jnp.clip((projected - low) / span * cells, 0, cells - 1).astype(jnp.int32)
         below = jnp.concatenate([jnp.zeros(1), jnp.cumsum(jnp.zeros(cells).at[cell].add(weight))])
@@ -110,28 +126,31 @@ def fast_sweep(
         centers = low + span * jnp.arange(offsets) / (offsets - 1)
         half = epsilon * jnp.sqrt((projected**2).sum() / n + centers**2)
 
-        def count(at):
+        def count(at: Float[Array, " offsets"]) -> Float[Array, " offsets"]:
             position = jnp.clip((at - low) / span * cells, 0, cells)
             whole = position.astype(jnp.int32)
             return below[whole] + (position - whole) * (below[whole + 1] - below[whole])
 
         return (count(centers + half) - count(centers - half)).max()
 
-    def exact(phi):
+    def exact(phi: Float[Array, ""]) -> _Found:
         v = vector(phi)
         projected = centered @ v
         second = (projected**2).sum() / n
-        return _fullest(_sorted_along(centered, valid, v), n, second, offsets, epsilon)
+        return _fullest(_sorted_along(centered, kept, v), n, second, offsets, epsilon)
 
     step = math.pi / directions
     counts = jax.lax.map(lambda phi: approximate(phi, 1024), step * jnp.arange(directions))
     near = jax.lax.top_k(counts, 6)[1] * step
-    phi = (near[:, None] + step * jnp.array([-0.5, -0.25, 0.0, 0.25, 0.5])).reshape(-1)
+    phi = (near[:, None] + step * jnp.array([[-0.5, -0.25, 0.0, 0.25, 0.5]])).reshape(-1)
     counts = jax.lax.map(lambda phi: approximate(phi, 4096), phi)
     phi = phi[jax.lax.top_k(counts, 3)[1]]
     found, centers, halves = jax.lax.map(exact, phi)
     best = jnp.argmax(found)
     return Band(found[best] / n, vector(phi[best]), centers[best], halves[best])
+
+
+_Parameters = tuple[Float[Array, " d"], Float[Array, ""]]  # direction and offset, during an ascent
 
 
 class Ascent(NamedTuple):
@@ -145,8 +164,8 @@ class Ascent(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames=("protocol", "steps", "rate", "epsilon"))
 def ascend(
-    points: Float[Array, "n d"],
-    start: Float[Array, " d"],
+    points: Float[AnyArray, "n d"],
+    start: Float[AnyArray, " d"],
     *,
     protocol: Literal["A", "P", "B"] = "B",
     steps: int = 10_000,
@@ -158,14 +177,14 @@ def ascend(
     B keeps T = 1; A and P lower it linearly to 0 (A stops one step before). The offset starts at 0.
     """
 
-    def z_of(v, c):
-        y = points @ v + c
+    def z_of(v: Float[Array, " d"], c: Float[Array, ""]) -> Float[Array, " n"]:
+        y = jnp.asarray(points) @ v + c
         return y / jnp.sqrt(jnp.mean(y**2))
 
-    def objective(parameters, temperature):
+    def objective(parameters: _Parameters, temperature: Float[Array, ""] | float) -> Float[Array, ""]:
         return jax.nn.sigmoid((epsilon - jnp.abs(z_of(*parameters))) / temperature).mean()
 
-    def body(i, parameters):
+    def body(i: Int[Array, ""], parameters: _Parameters) -> _Parameters:
         temperature = 1.0 if protocol == "B" else 1.0 - i / steps
         slope = jax.grad(objective)(parameters, temperature)
         return jax.tree.map(lambda p, g: p + rate * g, parameters, slope)
@@ -178,8 +197,8 @@ def ascend(
 
 @functools.partial(jax.jit, static_argnames=("directions", "rounds", "offsets", "epsilon"))
 def sweep_any_dimension(
-    points: Float[Array, "n d"],
-    valid=None,
+    points: Float[AnyArray, "n d"],
+    valid: Bool[AnyArray, " n"] | None = None,
     *,
     key: PRNGKeyArray,
     directions: int = 512,
@@ -191,16 +210,15 @@ def sweep_any_dimension(
 
     A lower bound that grows with `directions`; for d = 2 use `sweep`.
     """
-    if valid is None:
-        valid = jnp.ones(len(points), bool)
-    centered, n = _centered(points, valid)
+    kept = _kept(points, valid)
+    centered, n = _centered(points, kept)
     d = points.shape[1]
 
-    def along(vector):
+    def along(vector: Float[Array, " d"]) -> _Found:
         second = ((centered @ vector) ** 2).sum() / n
-        return _fullest(_sorted_along(centered, valid, vector), n, second, offsets, epsilon)
+        return _fullest(_sorted_along(centered, kept, vector), n, second, offsets, epsilon)
 
-    def unit(v):
+    def unit(v: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
         return v / jnp.linalg.norm(v, axis=-1, keepdims=True)
 
     first, *others = jax.random.split(key, rounds + 1)

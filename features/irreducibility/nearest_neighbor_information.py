@@ -10,13 +10,14 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+from jaxtyping import Float
 
 from features.extras import require
 
 _MOST_SPLITS = 20  # per size
 
 
-def information(a: np.ndarray, b: np.ndarray, neighbors: int = 5) -> float:
+def information(a: Float[np.ndarray, "n k"], b: Float[np.ndarray, "n l"], neighbors: int = 5) -> float:
     """I(a; b) in bits of samples (n, k) and (n, l)."""
     scipy_spatial, digamma = require("scipy.spatial"), require("scipy.special").digamma
     both = np.concatenate([a, b], 1)
@@ -32,7 +33,7 @@ def information(a: np.ndarray, b: np.ndarray, neighbors: int = 5) -> float:
     return float(nats / np.log(2))
 
 
-def _best_split(points: np.ndarray) -> float:
+def _best_split(points: Float[np.ndarray, "n d"]) -> float:
     """Least information between k coordinates and the rest; of very many splits, some."""
     d = points.shape[1]
     found = []
@@ -46,7 +47,9 @@ def _best_split(points: np.ndarray) -> float:
     return min(found)
 
 
-def least_information(points: np.ndarray, *, rotations: int = 12, most: int = 1500, seed: int = 0) -> float:
+def least_information(
+    points: Float[np.ndarray, "n d"], *, rotations: int = 12, most: int = 1500, seed: int = 0
+) -> float:
     """S in bits of a cloud (n, d): the least information over rotations and splits, at least 0.
 
     Args: rotations: random ones that are tried. most: points that are used (drawn at random).

@@ -16,10 +16,12 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Real
+
+from features.arrays import AnyArray
 
 Protocol = Literal["X", "P", "A", "B"]
-PROTOCOLS = ("X", "P", "A", "B")
+PROTOCOLS: tuple[Protocol, ...] = ("X", "P", "A", "B")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Histogram:
     damping: float  # added to probabilities before the logarithm
 
 
-_HISTOGRAMS = {
+_HISTOGRAMS: dict[Protocol, Histogram] = {
     "X": Histogram(10, 50, math.pi / 2, False, "range", 1e-10),
     "B": Histogram(10, 100, 2 * math.pi, True, "range", 1e-10),
     "P": Histogram(40, 1000, 2 * math.pi, False, "rms", 1e-4),
@@ -48,7 +50,7 @@ def angles(protocol: Protocol) -> Float[Array, " angles"]:
     return jnp.linspace(0.0, how.end, how.angles, endpoint=how.endpoint)
 
 
-def _cells(how: Histogram, x: Float[Array, " n"], valid) -> Int[Array, " n"]:
+def _cells(how: Histogram, x: Float[Array, " n"], valid: Bool[Array, " n"]) -> Int[Array, " n"]:
     """Index of each point's cell on one axis."""
     if how.scaling == "range":
         low = jnp.min(x, where=valid, initial=jnp.inf)
@@ -63,7 +65,7 @@ def _cells(how: Histogram, x: Float[Array, " n"], valid) -> Int[Array, " n"]:
 
 def _information(how: Histogram, counts: Float[Array, "rows columns"]) -> Float[Array, ""]:
     p = counts / counts.sum()
-    q = p.sum(0) * p.sum(1)[:, None]
+    q = p.sum(0)[None] * p.sum(1)[:, None]
     occupied = p > 0
     if how.damping == 1e-4:  # A and P sum over empty cells too
         terms = p * jnp.log((p + how.damping) / (q + how.damping))
@@ -73,15 +75,15 @@ def _information(how: Histogram, counts: Float[Array, "rows columns"]) -> Float[
     return terms.sum() / math.log(2)
 
 
-def _miller_madow(counts, n):
+def _miller_madow(counts: Float[Array, "rows columns"], n: Int[Array, ""]) -> Float[Array, ""]:
     """Expected excess of a histogram's information over the true one, in bits."""
     cells, rows, columns = (counts > 0).sum(), (counts.sum(1) > 0).sum(), (counts.sum(0) > 0).sum()
     return (cells - rows - columns + 1) / (2 * n * math.log(2))
 
 
-def _scaled(how: Histogram, points, valid):
+def _scaled(how: Histogram, points: Float[Array, "n 2"], valid: Bool[Array, " n"]) -> Float[Array, "n 2"]:
     n = valid.sum()
-    centered = points - jnp.where(valid[:, None], points, 0).sum(0) / n
+    centered = points - (jnp.where(valid[:, None], points, 0).sum(0) / n)[None]
     if how.scaling == "range":
         return centered
     square = (jnp.where(valid[:, None], centered, 0) ** 2).sum() / (2 * n)
@@ -89,11 +91,17 @@ def _scaled(how: Histogram, points, valid):
     return centered / (jnp.sqrt(square) if how.scaling == "rms" else square)
 
 
-def _curve(how: Histogram, points, valid, theta, corrected: bool):
+def _curve(
+    how: Histogram,
+    points: Float[Array, "n 2"],
+    valid: Bool[Array, " n"],
+    theta: Float[Array, " angles"],
+    corrected: bool,
+) -> Float[Array, " angles"]:
     n = valid.sum()
     scaled = _scaled(how, points, valid)
 
-    def at(angle):
+    def at(angle: Float[Array, ""]) -> Float[Array, ""]:
         c, s = jnp.cos(angle), jnp.sin(angle)
         # Row vectors times [[c, -s], [s, c]].
         a, b = scaled[:, 0] * c + scaled[:, 1] * s, -scaled[:, 0] * s + scaled[:, 1] * c
@@ -107,28 +115,31 @@ def _curve(how: Histogram, points, valid, theta, corrected: bool):
 
 @functools.partial(jax.jit, static_argnames=("protocol", "bias_correction"))
 def mutual_information_curve(
-    points: Float[Array, "n 2"],
-    valid=None,
+    points: Real[AnyArray, "..."],
+    valid: Bool[AnyArray, " n"] | None = None,
     *,
-    protocol: Protocol = "X",
+    protocol: Protocol | str = "X",
     bias_correction: bool = False,
 ) -> Float[Array, " angles"]:
     """Mutual information in bits at each of the protocol's angles (paper, appendix on the indices).
 
-    Args: points: any scale. valid: (n,) booleans; points that are False do not count.
+    Args: points: (n, 2), of any scale. valid: (n,) booleans; points that are False do not count.
       bias_correction: subtract Miller and Madow's estimate of the excess, (K_xy - K_x - K_y + 1) / 2 N ln 2.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol={protocol!r}: expected one of {', '.join(PROTOCOLS)}")
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(f"points have shape {points.shape}, expected (n, 2)")
-    if valid is None:
-        valid = jnp.ones(len(points), bool)
-    return _curve(_HISTOGRAMS[protocol], points, valid, angles(protocol), bias_correction)
+    counted = jnp.ones(len(points), bool) if valid is None else jnp.asarray(valid)
+    return _curve(_HISTOGRAMS[protocol], jnp.asarray(points), counted, angles(protocol), bias_correction)
 
 
 def separability(
-    points: Float[Array, "n 2"], valid=None, *, protocol: Protocol = "X", bias_correction: bool = False
+    points: Real[AnyArray, "..."],
+    valid: Bool[AnyArray, " n"] | None = None,
+    *,
+    protocol: Protocol | str = "X",
+    bias_correction: bool = False,
 ) -> Float[Array, ""]:
-    """S in bits: the least mutual information over the protocol's angles."""
+    """S in bits: the least mutual information of points (n, 2) over the protocol's angles."""
     return mutual_information_curve(points, valid, protocol=protocol, bias_correction=bias_correction).min()

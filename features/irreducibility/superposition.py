@@ -7,8 +7,12 @@ import math
 import numpy as np
 from jaxtyping import Float
 
+from features.arrays import AnyArray
 
-def principal_cosines(first: Float[np.ndarray, "d k"], second: Float[np.ndarray, "d l"]) -> np.ndarray:
+
+def principal_cosines(
+    first: Float[AnyArray, "d k"], second: Float[AnyArray, "other_d l"]
+) -> Float[np.ndarray, " angles"]:
     """Cosines of the principal angles between two column spaces, largest first."""
     first, second = np.asarray(first, float), np.asarray(second, float)
     if first.shape[0] != second.shape[0]:
@@ -17,7 +21,7 @@ def principal_cosines(first: Float[np.ndarray, "d k"], second: Float[np.ndarray,
     return np.clip(np.linalg.svd(q1.T @ q2, compute_uv=False), 0, 1)
 
 
-def overlap(first: Float[np.ndarray, "d k"], second: Float[np.ndarray, "d l"]) -> float:
+def overlap(first: Float[AnyArray, "d k"], second: Float[AnyArray, "other_d l"]) -> float:
     """Least delta for which two column spaces are delta-orthogonal: the largest principal cosine."""
     return float(principal_cosines(first, second)[0])
 

@@ -6,14 +6,17 @@ device, nor the host more than one field of it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Shaped
 
 from features.lm.config import DecoderConfig
 from features.lm.decoder import Block, Decoder, Linear, Norm
@@ -23,12 +26,13 @@ from features.lm.decoder import Block, Decoder, Linear, Norm
 class Source(Protocol):
     """What a file format must offer."""
 
-    path: object
     layout: str
 
+    @property
+    def path(self) -> object: ...
     def names(self) -> set[str]: ...
     def shape(self, name: str) -> tuple[int, ...]: ...
-    def read(self, name: str) -> np.ndarray: ...
+    def read(self, name: str) -> Shaped[np.ndarray, "..."]: ...
 
 
 class Piece(NamedTuple):
@@ -49,7 +53,9 @@ def _llama(block: str, attention: str, mlp: str, norms: tuple[str, str]) -> dict
     return pieces
 
 
-def _gpt2(block: str, fused: str, output: str, up: str, down: str, norms: tuple[str, str], transpose: bool):
+def _gpt2(
+    block: str, fused: str, output: str, up: str, down: str, norms: tuple[str, str], transpose: bool
+) -> dict[str, Piece]:
     pieces = {}
     for part, field in enumerate(("query", "key", "value")):
         pieces[field] = Piece(f"{block}.{fused}.weight", transpose, part)
@@ -97,10 +103,26 @@ _LAYOUTS: dict[str, dict[str, Piece]] = {
 }  # fmt: skip
 
 
-def half_split_rows(weight: np.ndarray, heads: int) -> np.ndarray:
-    """Query or key rows (out, in) from GGUF's interleaved pairs to the half-split order of Hugging Face."""
+def half_split_rows(
+    weight: Shaped[np.ndarray, "outputs inputs"], heads: int
+) -> Shaped[np.ndarray, "outputs inputs"]:
+    """Query or key rows from GGUF's interleaved pairs to the half-split order of Hugging Face."""
     out, inputs = weight.shape
     return weight.reshape(heads, out // heads // 2, 2, inputs).swapaxes(1, 2).reshape(out, inputs)
+
+
+_Module = TypeVar("_Module", bound=eqx.Module)
+
+
+def _holding(kind: type[_Module], *fields: object) -> _Module:
+    """A module whose fields hold something else than arrays, as `jax.tree.map` would make it.
+
+    The constructor is not called: it may check that fields are arrays.
+    """
+    made = object.__new__(kind)
+    for field, value in zip(dataclasses.fields(kind), fields, strict=True):
+        object.__setattr__(made, field.name, value)
+    return made
 
 
 def partition_specs(config: DecoderConfig, parts: int, axis: str = "model") -> Decoder:
@@ -114,23 +136,24 @@ def partition_specs(config: DecoderConfig, parts: int, axis: str = "model") -> D
     words = axis if config.vocab_size % parts == 0 else None
     spec = PartitionSpec
 
-    def split_out(name):
-        return Linear(spec(None, name, None), spec(None, name) if config.bias else None)
+    def split_out(name: str | None) -> Linear:
+        return _holding(Linear, spec(None, name, None), spec(None, name) if config.bias else None)
 
-    def split_in(name):
-        return Linear(spec(None, None, name), spec() if config.bias else None)
+    def split_in(name: str | None) -> Linear:
+        return _holding(Linear, spec(None, None, name), spec() if config.bias else None)
 
     norm = (
         Norm(None, None)
         if config.norm == "none"
-        else Norm(spec(), spec() if config.norm == "layer" else None)
+        else _holding(Norm, spec(), spec() if config.norm == "layer" else None)
     )
     block = Block(
         norm, split_out(heads), split_out(shared), split_out(shared), split_in(heads), norm,
         split_out(hidden) if config.activation == "swiglu" else None,
         split_out(hidden), split_in(hidden),
     )  # fmt: skip
-    return Decoder(
+    return _holding(
+        Decoder,
         spec(words, None),
         spec() if config.positions == "learned" else None,
         block,
@@ -158,20 +181,26 @@ def shard(model: Decoder, mesh: Mesh, axis: str = "model") -> Decoder:
     )
 
 
-def _place(shape, dtype, sharding, read: Callable[[int | None], np.ndarray], stacked: bool) -> jax.Array:
+def _place(
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    sharding: Sharding,
+    read: Callable[[int | None], Float[np.ndarray, "..."]],
+    stacked: bool,
+) -> Float[Array, "..."]:
     """An array on its devices from `read(layer)`; every layer is read once, each device gets its part."""
-    parts: dict[tuple, np.ndarray] = {}
+    parts: dict[tuple[tuple[int, int], ...], Float[np.ndarray, "..."]] = {}
     wanted = {}
     for device, index in sharding.addressable_devices_indices_map(shape).items():
-        full = tuple(s.indices(n)[:2] for s, n in zip(index, shape, strict=True))
+        full = tuple(s.indices(n)[:2] for s, n in zip(index, shape, strict=True))  # pyright: ignore[reportArgumentType]  jax types the indices of devices that hold parts as optional
         wanted[device] = full
         parts.setdefault(full, np.empty([b - a for a, b in full], dtype))
     for layer in range(shape[0]) if stacked else [None]:
         values = read(layer)
         for full, buffer in parts.items():
-            bounds = full[1:] if stacked else full
+            bounds = full if layer is None else full[1:]
             piece = values[tuple(slice(*b) for b in bounds)]
-            if not stacked:
+            if layer is None:
                 buffer[...] = piece
             elif full[0][0] <= layer < full[0][1]:
                 buffer[layer - full[0][0]] = piece
@@ -180,7 +209,7 @@ def _place(shape, dtype, sharding, read: Callable[[int | None], np.ndarray], sta
 
 
 def assemble(
-    source: Source, config: DecoderConfig, *, dtype=jnp.float32, mesh: Mesh | None = None
+    source: Source, config: DecoderConfig, *, dtype: DTypeLike = jnp.float32, mesh: Mesh | None = None
 ) -> Decoder:
     """Reads a model; over a mesh with an axis "model", divided as in `partition_specs`.
 
@@ -212,7 +241,7 @@ def assemble(
                 f"{source.path}: tensor {name!r} has shape {source.shape(name)}, expected {tuple(expected)}"
             )
 
-    def read(field: str, piece: Piece, layer: int | None) -> np.ndarray:
+    def read(field: str, piece: Piece, layer: int | None) -> Float[np.ndarray, "..."]:
         values = source.read(piece.name.format(layer))
         if piece.transpose:
             values = values.T
@@ -227,8 +256,8 @@ def assemble(
     placements: list[tuple[str, Piece, tuple[int, ...], PartitionSpec, bool]] = []
     for field, piece in layout.items():
         stacked = "{}" in piece.name
-        owner_shape = _field(shapes, field, stacked)
-        placements.append((field, piece, owner_shape.shape, _field(specs, field, stacked), stacked))
+        shape = _field(shapes, field, stacked, jax.ShapeDtypeStruct).shape
+        placements.append((field, piece, shape, _field(specs, field, stacked, PartitionSpec), stacked))
     for _, piece, shape, _, stacked in placements:  # everything is checked before anything is read
         for layer in range(config.num_layers) if stacked else [None]:
             check(piece, shape[1:] if stacked else shape, layer)
@@ -242,31 +271,39 @@ def assemble(
     return _fill(config, arrays)
 
 
+_Leaf = TypeVar("_Leaf")
+
+
 def _empty(config: DecoderConfig) -> Decoder:
     from features.lm.decoder import init
 
     return init(config, key=jax.random.key(0))
 
 
-def _field(tree: Decoder, field: str, stacked: bool):
+def _field(tree: Decoder, field: str, stacked: bool, kind: type[_Leaf]) -> _Leaf:
+    """What a tree of one kind of leaves holds in place of a weight."""
     owner = tree.blocks if stacked else tree
     name, _, part = field.partition(".")
     found = getattr(owner, name)
     if part:
-        return getattr(found, part)
-    return found.weight if isinstance(found, Linear) else found
+        found = getattr(found, part)
+    elif isinstance(found, Linear):
+        found = found.weight
+    if not isinstance(found, kind):
+        raise TypeError(f"{field} holds a {type(found).__name__}, expected {kind.__name__}")
+    return found
 
 
-def _fill(config: DecoderConfig, arrays: dict[str, jax.Array]) -> Decoder:
-    def linear(name):
-        return Linear(arrays[name], arrays.get(f"{name}.bias")) if name in arrays else None
+def _fill(config: DecoderConfig, arrays: dict[str, Float[Array, "..."]]) -> Decoder:
+    def linear(name: str) -> Linear:
+        return Linear(arrays[name], arrays.get(f"{name}.bias"))
 
-    def norm(name):
+    def norm(name: str) -> Norm:
         return Norm(arrays.get(f"{name}.scale"), arrays.get(f"{name}.shift"))
 
     block = Block(
         norm("attention_norm"), linear("query"), linear("key"), linear("value"), linear("output"),
-        norm("mlp_norm"), linear("gate"), linear("up"), linear("down"),
+        norm("mlp_norm"), linear("gate") if "gate" in arrays else None, linear("up"), linear("down"),
     )  # fmt: skip
     return Decoder(
         arrays["embedding"], arrays.get("position_embedding"), block, norm("final_norm"),

@@ -47,7 +47,7 @@ class DecoderConfig:
     bias: bool = False
     tied: bool = True  # the unembedding is the embedding
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         sizes = ("num_layers", "width", "num_heads", "num_kv_heads", "head_size", "mlp_width", "vocab_size")
         for name in (*sizes, "context"):
             value = getattr(self, name)

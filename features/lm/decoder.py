@@ -15,9 +15,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
-from features.lm.config import DecoderConfig
+from features.arrays import AnyArray, over_last
+from features.lm.config import DecoderConfig, RopeLayout
 
 Site = Literal["resid", "heads", "attn", "mlp"]
 
@@ -31,10 +33,14 @@ class Edit(Protocol):
     `attn` and `mlp` what the two halves add to the stream. Returns activations of the same shape.
     """
 
-    def __call__(self, site: Site, layer: Int[Array, ""], x: Array) -> Array: ...
+    def __call__(
+        self, site: Site, layer: Int[Array, ""], x: Float[Array, "batch tokens *size"], /
+    ) -> Float[Array, "batch tokens *size"]: ...
 
 
-def no_edit(site: Site, layer: Int[Array, ""], x: Array) -> Array:
+def no_edit(
+    site: Site, layer: Int[Array, ""], x: Float[Array, "batch tokens *size"]
+) -> Float[Array, "batch tokens *size"]:
     """Leaves everything as it is."""
     return x
 
@@ -52,9 +58,9 @@ class Linear(eqx.Module):
     weight: Float[Array, "*layer outputs inputs"]
     bias: Float[Array, "*layer outputs"] | None
 
-    def __call__(self, x):
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
         y = jnp.einsum("...i,oi->...o", x, self.weight)
-        return y if self.bias is None else y + self.bias
+        return y if self.bias is None else y + over_last(self.bias, y)
 
 
 class Block(eqx.Module):
@@ -99,15 +105,23 @@ class Stream(NamedTuple):
     prefix: Prefix | None
 
 
-def _normalize(config: DecoderConfig, norm: Norm, x):
-    if config.norm == "none":
+# Keys and values of some tokens.
+_KeyValue = tuple[
+    Float[Array, "batch tokens kv_heads head_size"], Float[Array, "batch tokens kv_heads head_size"]
+]
+
+
+def _normalize(
+    config: DecoderConfig, norm: Norm, x: Float[Array, "*batch width"]
+) -> Float[Array, "*batch width"]:
+    if config.norm == "none" or norm.scale is None:
         return x
     wide = x.astype(jnp.float32)
     if config.norm == "layer":
         wide = wide - wide.mean(-1, keepdims=True)
     wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, -1, keepdims=True) + config.norm_eps)
-    x = wide.astype(x.dtype) * norm.scale
-    return x if norm.shift is None else x + norm.shift
+    x = wide.astype(x.dtype) * over_last(norm.scale, x)
+    return x if norm.shift is None else x + over_last(norm.shift, x)
 
 
 def rope_frequencies(config: DecoderConfig) -> Float[Array, " half"]:
@@ -123,8 +137,12 @@ def rope_frequencies(config: DecoderConfig) -> Float[Array, " half"]:
     return frequencies * (blend + (1 - blend) / scaling.factor)
 
 
-def _rotate(x, angles, layout):
-    """Turns the pairs of x (batch, tokens, heads, size) by angles (batch, tokens, size / 2)."""
+def _rotate(
+    x: Float[Array, "batch tokens heads head_size"],
+    angles: Float[Array, "batch tokens half"],
+    layout: RopeLayout,
+) -> Float[Array, "batch tokens heads head_size"]:
+    """Turns the pairs of x by angles, one per pair (half of the head's size)."""
     cos, sin = jnp.cos(angles)[:, :, None], jnp.sin(angles)[:, :, None]
     cos, sin = cos.astype(x.dtype), sin.astype(x.dtype)
     if layout == "half":
@@ -134,8 +152,10 @@ def _rotate(x, angles, layout):
     return jnp.stack([a * cos - b * sin, b * cos + a * sin], -1).reshape(x.shape)
 
 
-def _angles(config: DecoderConfig, positions):
-    return positions[..., None].astype(jnp.float32) * rope_frequencies(config)
+def _angles(
+    config: DecoderConfig, positions: Int[Array, "batch tokens"]
+) -> Float[Array, "batch tokens half"]:
+    return positions[..., None].astype(jnp.float32) * rope_frequencies(config)[None, None]
 
 
 def _attention_mask(config: DecoderConfig, stream: Stream) -> Bool[Array, "batch 1 tokens keys"]:
@@ -153,13 +173,20 @@ def _attention_mask(config: DecoderConfig, stream: Stream) -> Bool[Array, "batch
     return seen[:, None]
 
 
-def _geometry(config: DecoderConfig, stream: Stream):
+def _geometry(
+    config: DecoderConfig, stream: Stream
+) -> tuple[Float[Array, "batch tokens half"] | None, Bool[Array, "batch 1 tokens keys"]]:
     """What attention needs to know of places: rotary angles, and who sees whom."""
     angles = _angles(config, stream.positions) if config.positions == "rope" else None
     return angles, _attention_mask(config, stream)
 
 
-def _keys_and_values(config, block: Block, x, angles):
+def _keys_and_values(
+    config: DecoderConfig,
+    block: Block,
+    x: Float[Array, "batch tokens width"],
+    angles: Float[Array, "batch tokens half"] | None,
+) -> _KeyValue:
     batch, tokens, _ = x.shape
     shape = (batch, tokens, config.num_kv_heads, config.head_size)
     key, value = block.key(x).reshape(shape), block.value(x).reshape(shape)
@@ -168,10 +195,19 @@ def _keys_and_values(config, block: Block, x, angles):
     return key, value
 
 
+# Keys and values of a prefix in one layer; one row may serve the whole batch.
+_Past = tuple[Float[Array, "rows past kv_heads head_size"], Float[Array, "rows past kv_heads head_size"]]
+
 _BLOCK = 64  # queries of one causal block
 
 
-def _attend(config: DecoderConfig, query, key, value, mask):
+def _attend(
+    config: DecoderConfig,
+    query: Float[Array, "batch tokens heads head_size"],
+    key: Float[Array, "batch keys kv_heads head_size"],
+    value: Float[Array, "batch keys kv_heads head_size"],
+    mask: Bool[Array, "batch 1 tokens keys"],
+) -> Float[Array, "batch tokens heads head_size"]:
     """What each head reads; softmax in float32. Query heads of a group share a key head.
 
     Long inputs go in blocks of queries that skip the keys after them: fewer products, the same sums.
@@ -188,7 +224,13 @@ def _attend(config: DecoderConfig, query, key, value, mask):
     return read[0] if blocks == 1 else jnp.concatenate(read, 1)
 
 
-def _attend_block(config: DecoderConfig, query, key, value, mask):
+def _attend_block(
+    config: DecoderConfig,
+    query: Float[Array, "batch tokens heads head_size"],
+    key: Float[Array, "batch keys kv_heads head_size"],
+    value: Float[Array, "batch keys kv_heads head_size"],
+    mask: Bool[Array, "batch 1 tokens keys"],
+) -> Float[Array, "batch tokens heads head_size"]:
     """One batched product per key head, group and tokens side by side.
 
     Einsum over the five axes leaves XLA on CPUs with slower products.
@@ -210,7 +252,9 @@ def _attend_block(config: DecoderConfig, query, key, value, mask):
     return read.transpose(0, 3, 1, 2, 4).reshape(batch, tokens, heads, size)
 
 
-def _mlp(config: DecoderConfig, block: Block, x):
+def _mlp(
+    config: DecoderConfig, block: Block, x: Float[Array, "batch tokens width"]
+) -> Float[Array, "batch tokens width"]:
     up = block.up(x)
     if block.gate is not None:
         up = jax.nn.silu(block.gate(x)) * up
@@ -221,7 +265,16 @@ def _mlp(config: DecoderConfig, block: Block, x):
     return block.down(up)
 
 
-def _block(config, block: Block, stream: Stream, angles, mask, past, layer, edit: Edit):
+def _block(
+    config: DecoderConfig,
+    block: Block,
+    stream: Stream,
+    angles: Float[Array, "batch tokens half"] | None,
+    mask: Bool[Array, "batch 1 tokens keys"],
+    past: _Past | None,
+    layer: Int[Array, ""],
+    edit: Edit,
+) -> tuple[Float[Array, "batch tokens width"], _KeyValue]:
     """One block; also returns its keys and values, without those of the prefix."""
     x = edit("resid", layer, stream.x)
     h = _normalize(config, block.attention_norm, x)
@@ -241,21 +294,30 @@ def _block(config, block: Block, stream: Stream, angles, mask, past, layer, edit
     return x + edit("mlp", layer, _mlp(config, block, h)), own
 
 
-def _at(tree, index):
-    return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, 0, keepdims=False), tree)
+def _at(blocks: Block, index: Int[Array, ""]) -> Block:
+    return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, 0, keepdims=False), blocks)
+
+
+_Residual = Float[Array, "batch tokens width"]
+_Kept = Float[Array, "batch tokens kv_heads head_size"]  # keys or values
 
 
 def embed(
-    model: Decoder, tokens: Int[Array, "batch tokens"], mask: Bool[Array, "batch tokens"] | None = None
+    model: Decoder, tokens: Int[AnyArray, "batch tokens"], mask: Bool[AnyArray, "batch tokens"] | None = None
 ) -> Stream:
     """Residual state 0 of a batch. Rows may be padded on the left: mask is False there."""
-    if mask is None:
-        mask = jnp.ones(tokens.shape, bool)
+    mask = jnp.ones(tokens.shape, bool) if mask is None else jnp.asarray(mask)
     positions = jnp.maximum(jnp.cumsum(mask, -1) - 1, 0)
-    return _embed_at(model, tokens, positions, mask, None)
+    return _embed_at(model, jnp.asarray(tokens), positions, mask, None)
 
 
-def _embed_at(model: Decoder, tokens, positions, mask, prefix) -> Stream:
+def _embed_at(
+    model: Decoder,
+    tokens: Int[Array, "batch tokens"],
+    positions: Int[Array, "batch tokens"],
+    mask: Bool[Array, "batch tokens"],
+    prefix: Prefix | None,
+) -> Stream:
     x = model.embedding[tokens]
     if model.position_embedding is not None:
         x = x + model.position_embedding[positions]
@@ -273,7 +335,7 @@ def advance(
     config = model.config
     angles, mask = _geometry(config, stream)
 
-    def body(layer, x):
+    def body(layer: Int[Array, ""], x: _Residual) -> _Residual:
         past = None if stream.prefix is None else (stream.prefix.key[layer], stream.prefix.value[layer])
         here = stream._replace(x=x)
         return _block(config, _at(model.blocks, layer), here, angles, mask, past, layer, edit)[0]
@@ -282,17 +344,22 @@ def advance(
 
 
 def record(
-    model: Decoder, tokens: Int[Array, "batch tokens"], mask: Bool[Array, "batch tokens"] | None, site: Site
+    model: Decoder,
+    tokens: Int[AnyArray, "batch tokens"],
+    mask: Bool[AnyArray, "batch tokens"] | None,
+    site: Site,
 ) -> Float[Array, "layer batch tokens *size"]:
     """Activations of one site in every layer."""
     stream = embed(model, tokens, mask)
     config = model.config
     angles, seen = _geometry(config, stream)
 
-    def body(x, layer):
-        kept = []
+    def body(x: _Residual, layer: Int[Array, ""]) -> tuple[_Residual, Float[Array, "batch tokens *size"]]:
+        kept: list[Float[Array, "batch tokens *size"]] = []
 
-        def keep(where, _, value):
+        def keep(
+            where: Site, _: Int[Array, ""], value: Float[Array, "batch tokens *size"]
+        ) -> Float[Array, "batch tokens *size"]:
             if where == site:
                 kept.append(value)
             return value
@@ -316,7 +383,7 @@ def trace(model: Decoder, stream: Stream, edit: Edit = no_edit) -> Trace:
     config = model.config
     angles, mask = _geometry(config, stream)
 
-    def body(x, layer):
+    def body(x: _Residual, layer: Int[Array, ""]) -> tuple[_Residual, tuple[_Residual, _Kept, _Kept]]:
         past = None if stream.prefix is None else (stream.prefix.key[layer], stream.prefix.value[layer])
         here = stream._replace(x=x)
         y, (key, value) = _block(config, _at(model.blocks, layer), here, angles, mask, past, layer, edit)
@@ -336,7 +403,7 @@ def unembed(
     return jnp.einsum("...d,vd->...v", x, rows, preferred_element_type=jnp.float32)
 
 
-def check_tokens(model: Decoder, tokens) -> None:
+def check_tokens(model: Decoder, tokens: Shaped[AnyArray, "..."]) -> None:
     """Raises ValueError for tokens that are no ids (batch, tokens) of the vocabulary, or too many.
 
     Inside a compiled function only shapes are checked.
@@ -354,7 +421,7 @@ def check_tokens(model: Decoder, tokens) -> None:
             )
 
 
-def check_layer(model: Decoder, layer, *, states: bool = True) -> None:
+def check_layer(model: Decoder, layer: int | Int[AnyArray, ""], *, states: bool = True) -> None:
     """Raises ValueError for a layer that is none; `states` allows the last residual state too."""
     most = model.config.num_layers if states else model.config.num_layers - 1
     if not isinstance(layer, Tracer) and not 0 <= int(layer) <= most:
@@ -363,8 +430,8 @@ def check_layer(model: Decoder, layer, *, states: bool = True) -> None:
 
 def forward(
     model: Decoder,
-    tokens: Int[Array, "batch tokens"],
-    mask: Bool[Array, "batch tokens"] | None = None,
+    tokens: Shaped[AnyArray, "..."],
+    mask: Bool[AnyArray, "batch tokens"] | None = None,
     edit: Edit = no_edit,
 ) -> Float[Array, "batch tokens vocab"]:
     """Logits (float32) of every token. Compiled; an `edit` that is a pytree (lm.edits) is not retraced.
@@ -377,16 +444,21 @@ def forward(
 
 
 @eqx.filter_jit
-def _forward(model, tokens, mask, edit):
+def _forward(
+    model: Decoder,
+    tokens: Int[Array, "batch tokens"],
+    mask: Bool[AnyArray, "batch tokens"] | None,
+    edit: Edit,
+) -> Float[Array, "batch tokens vocab"]:
     stream = advance(model, embed(model, tokens, mask), 0, model.config.num_layers, edit)
     return unembed(model, stream.x)
 
 
 def residual(
     model: Decoder,
-    tokens: Int[Array, "batch tokens"],
-    layer: int | Int[Array, ""],
-    mask: Bool[Array, "batch tokens"] | None = None,
+    tokens: Shaped[AnyArray, "..."],
+    layer: int | Int[AnyArray, ""],
+    mask: Bool[AnyArray, "batch tokens"] | None = None,
     edit: Edit = no_edit,
 ) -> Float[Array, "batch tokens width"]:
     """Residual state `layer`, 0 to num_layers; the blocks after it are not run. One program for all layers.
@@ -400,14 +472,20 @@ def residual(
 
 
 @eqx.filter_jit
-def _residual(model, tokens, layer, mask, edit):
+def _residual(
+    model: Decoder,
+    tokens: Int[Array, "batch tokens"],
+    layer: Int[Array, ""],
+    mask: Bool[AnyArray, "batch tokens"] | None,
+    edit: Edit,
+) -> Float[Array, "batch tokens width"]:
     return advance(model, embed(model, tokens, mask), 0, layer, edit).x
 
 
 def residuals(
     model: Decoder,
-    tokens: Int[Array, "batch tokens"],
-    mask: Bool[Array, "batch tokens"] | None = None,
+    tokens: Shaped[AnyArray, "..."],
+    mask: Bool[AnyArray, "batch tokens"] | None = None,
     edit: Edit = no_edit,
 ) -> Float[Array, "states batch tokens width"]:
     """All num_layers + 1 residual states; ValueError as in `forward`."""
@@ -417,20 +495,25 @@ def residuals(
 
 
 @eqx.filter_jit
-def _residuals(model, tokens, mask, edit):
+def _residuals(
+    model: Decoder,
+    tokens: Int[Array, "batch tokens"],
+    mask: Bool[AnyArray, "batch tokens"] | None,
+    edit: Edit,
+) -> Float[Array, "states batch tokens width"]:
     return trace(model, embed(model, tokens, mask), edit).residuals
 
 
-def init(config: DecoderConfig, *, key: PRNGKeyArray, dtype=jnp.float32) -> Decoder:
+def init(config: DecoderConfig, *, key: PRNGKeyArray, dtype: DTypeLike = jnp.float32) -> Decoder:
     """Random weights: N(0, 1 / fan_in), embeddings and positions N(0, 1 / width), no biases set."""
     embed_key, position_key, unembed_key, *block_keys = jax.random.split(key, 10)
     layers, width = config.num_layers, config.width
 
-    def linear(key, inputs, outputs):
+    def linear(key: PRNGKeyArray, inputs: int, outputs: int) -> Linear:
         weight = jax.random.normal(key, (layers, outputs, inputs), dtype) / math.sqrt(inputs)
         return Linear(weight, jnp.zeros((layers, outputs), dtype) if config.bias else None)
 
-    def norm(*leading):
+    def norm(*leading: int) -> Norm:
         if config.norm == "none":
             return Norm(None, None)
         shift = jnp.zeros((*leading, width), dtype) if config.norm == "layer" else None
@@ -450,7 +533,7 @@ def init(config: DecoderConfig, *, key: PRNGKeyArray, dtype=jnp.float32) -> Deco
         linear(down, config.mlp_width, width),
     )
 
-    def table(key, *shape):
+    def table(key: PRNGKeyArray, *shape: int) -> Float[Array, "rows width"]:
         return jax.random.normal(key, shape, dtype) / math.sqrt(width)
 
     return Decoder(

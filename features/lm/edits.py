@@ -11,6 +11,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from features.arrays import over_last
 from features.lm.decoder import Edit, Site
 
 
@@ -26,7 +27,9 @@ class Patch(eqx.Module):
     site: Site = eqx.field(static=True, default="resid")
     head: Int[Array, ""] | None = None
 
-    def __call__(self, site: Site, layer, x):
+    def __call__(
+        self, site: Site, layer: Int[Array, ""], x: Float[Array, "batch tokens *size"]
+    ) -> Float[Array, "batch tokens *size"]:
         if site != self.site:
             return x
         rows = jnp.arange(x.shape[0])
@@ -46,12 +49,14 @@ class Steer(eqx.Module):
     direction: Float[Array, " width"]
     position: Int[Array, " *batch"] | None = None
 
-    def __call__(self, site: Site, layer, x):
+    def __call__(
+        self, site: Site, layer: Int[Array, ""], x: Float[Array, "batch tokens *size"]
+    ) -> Float[Array, "batch tokens *size"]:
         if site != "resid":
             return x
         direction = self.direction.astype(x.dtype)
         if self.position is None:
-            moved = x + direction
+            moved = x + over_last(direction, x)
         else:
             column = jnp.broadcast_to(self.position, (x.shape[0],))
             moved = x.at[jnp.arange(x.shape[0]), column].add(direction)
@@ -69,10 +74,12 @@ class Ablate(eqx.Module):
     basis: Float[Array, "k width"] | None = None
     position: Int[Array, " *batch"] | None = None
 
-    def __call__(self, site: Site, layer, x):
+    def __call__(
+        self, site: Site, layer: Int[Array, ""], x: Float[Array, "batch tokens *size"]
+    ) -> Float[Array, "batch tokens *size"]:
         if site != "resid":
             return x
-        difference = self.mean - x
+        difference = over_last(self.mean, x) - x
         if self.basis is not None:
             difference = difference @ self.basis.T @ self.basis
         written = x + difference.astype(x.dtype)
@@ -87,7 +94,9 @@ class Both(eqx.Module):
 
     edits: Sequence[Edit]
 
-    def __call__(self, site: Site, layer, x):
+    def __call__(
+        self, site: Site, layer: Int[Array, ""], x: Float[Array, "batch tokens *size"]
+    ) -> Float[Array, "batch tokens *size"]:
         for edit in self.edits:
             x = edit(site, layer, x)
         return x

@@ -7,12 +7,16 @@ file is named for what it is, and nothing large is allocated for it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float32
 
 from features.extras import require
 from features.lm.config import DecoderConfig, RopeLayout, RopeScaling
+
+if TYPE_CHECKING:
+    from gguf import GGUFReader, GGUFValueType, ReaderField, ReaderTensor
 
 _SMALLEST_ENTRY = 12  # bytes of the shortest key-value pair or tensor description
 _ARCHITECTURES = ("llama", "mistral", "gpt2")
@@ -20,18 +24,20 @@ _ARCHITECTURES = ("llama", "mistral", "gpt2")
 _KNOWN_SCALINGS = (RopeScaling(factor=8.0), RopeScaling(factor=32.0))
 
 
-def _checked_reader(path: Path):
+def _checked_reader(path: Path) -> GGUFReader:
     gguf = require("gguf")
 
     class Checked(gguf.GGUFReader):
-        def _get_field_parts(self, orig_offs, raw_type):
+        def _get_field_parts(
+            self, orig_offs: int | np.integer, raw_type: int | np.integer
+        ) -> tuple[int, list[np.ndarray], list[int], list[GGUFValueType]]:
             if raw_type == gguf.GGUFValueType.ARRAY:
                 count = self._get(orig_offs + 4, np.uint64)
                 if not len(count) or int(count[0]) > len(self.data) - orig_offs:
                     raise ValueError("an array is longer than the file")
             return super()._get_field_parts(orig_offs, raw_type)
 
-        def _build_tensors(self, start_offs, fields):
+        def _build_tensors(self, start_offs: int | np.integer, fields: list[ReaderField]) -> None:
             for field in fields:
                 *_, dims, kind, offset = field.parts
                 shape = tuple(int(d) for d in dims[::-1])
@@ -69,7 +75,7 @@ class GGUFSource:
     Raises: ValueError for damaged files, unsupported architectures and unsupported quantizations.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         self.path = path
         self._reader = _checked_reader(path)
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
@@ -80,7 +86,7 @@ class GGUFSource:
             )
         self.layout = "gguf-gpt2" if self.architecture == "gpt2" else "gguf-llama"
 
-    def key(self, name: str, default: Any = ...) -> Any:
+    def key(self, name: str, default: object = ...) -> Any:
         """A value of the header; KeyError-free: names the key that is missing."""
         field = self._reader.get_field(name)
         if field is None:
@@ -142,12 +148,12 @@ class GGUFSource:
         """Shape after dequantization, rows first."""
         return tuple(int(d) for d in self._find(name).shape[::-1])
 
-    def _find(self, name: str):
+    def _find(self, name: str) -> ReaderTensor:
         if name not in self._tensors:
             raise ValueError(f"{self.path}: tensor {name!r} is missing")
         return self._tensors[name]
 
-    def read(self, name: str) -> np.ndarray:
+    def read(self, name: str) -> Float32[np.ndarray, "..."]:
         """A tensor as float32, dequantized."""
         quants = require("gguf").quants
         tensor = self._find(name)

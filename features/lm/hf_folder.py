@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Shaped
 
 from features.extras import require
 from features.lm.config import DecoderConfig, RopeLayout, RopeScaling
+
+if TYPE_CHECKING:
+    from safetensors import safe_open
 
 _MODEL_TYPES = ("llama", "mistral", "gpt2")
 
@@ -25,7 +29,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def open_safetensors(path: Path):
+def open_safetensors(path: Path) -> safe_open:
     """A safetensors file, lazily; ValueError for damaged ones (nothing is allocated for their headers)."""
     import ml_dtypes  # noqa: F401  (teaches numpy bfloat16)
 
@@ -42,7 +46,7 @@ class HFSource:
     Raises: ValueError for missing keys and tensors, unsupported families and damaged files.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.settings = read_json(path / "config.json")
         self.architecture = self.settings.get("model_type")
@@ -64,7 +68,7 @@ class HFSource:
                     else ""
                 )
             )
-        self._files = {}
+        self._files: dict[str, tuple[safe_open, str]] = {}
         for file in files:
             handle = open_safetensors(file)
             for name in handle.keys():  # noqa: SIM118  (no mapping)
@@ -73,7 +77,7 @@ class HFSource:
                     name,
                 )
 
-    def key(self, name: str, default: Any = ...) -> Any:
+    def key(self, name: str, default: object = ...) -> Any:
         """A value of config.json."""
         value = self.settings.get(name)
         if value is not None:
@@ -160,7 +164,7 @@ class HFSource:
         """Of all tensors."""
         return set(self._files)
 
-    def _find(self, name: str):
+    def _find(self, name: str) -> tuple[safe_open, str]:
         if name not in self._files:
             raise ValueError(f"{self.path}: tensor {name!r} is missing")
         return self._files[name]
@@ -170,7 +174,7 @@ class HFSource:
         handle, stored = self._find(name)
         return tuple(handle.get_slice(stored).get_shape())
 
-    def read(self, name: str) -> np.ndarray:
+    def read(self, name: str) -> Shaped[np.ndarray, "..."]:
         """A tensor in the file's own type."""
         handle, stored = self._find(name)
         return handle.get_tensor(stored)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 
 from features.extras import require
 from features.lm import tokenizer as tokenizers
@@ -57,7 +58,7 @@ def _download(name: str) -> Path:
         ) from error
 
 
-def _begins_with(post_processor, bos: str) -> bool:
+def _begins_with(post_processor: object, bos: str) -> bool:
     """Whether a tokenizer.json puts a special token before every single text."""
     steps = [post_processor] if isinstance(post_processor, dict) else []
     steps += [s for step in steps for s in step.get("processors", [])]
@@ -85,7 +86,7 @@ def _hf_tokenizer(folder: Path) -> Tokenizer:
 def load(
     model: str | Path,
     *,
-    dtype=jnp.float32,
+    dtype: DTypeLike = jnp.float32,
     mesh: Mesh | None = None,
     rope_layout: RopeLayout = "half",
 ) -> LanguageModel:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from features.extras import require
 from features.lm.gguf_file import GGUFSource
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Backend
 
 _SPECIAL = 3  # token_type of GGUF
 _LLAMA3_PATTERN = (
@@ -19,7 +22,7 @@ _LLAMA3_PATTERN = (
 class Tokenizer:
     """Token ids of texts; `bos` is put before every text where the model was trained so."""
 
-    def __init__(self, backend: Any, bos: int | None = None):
+    def __init__(self, backend: Backend, bos: int | None = None) -> None:
         self.backend = backend
         self.bos = bos
 

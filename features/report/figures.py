@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from features.circles.intervention import Effect, PolarSweep
+from features.irreducibility.mixture import Band
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
-def _figure(width: float, height: float):
+def _figure(width: float, height: float) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -20,7 +26,7 @@ def _figure(width: float, height: float):
     return figure
 
 
-def _wheel(period: int):
+def _wheel(period: int) -> Float[np.ndarray, "period 4"]:
     """Colors around a cycle: neighbors look alike, the last like the first."""
     import matplotlib as mpl
 
@@ -28,7 +34,7 @@ def _wheel(period: int):
 
 
 def circle_on(
-    axes,
+    axes: Axes,
     points: Float[np.ndarray, "n 2"],
     labels: Int[np.ndarray, " n"],
     names: Sequence[str],
@@ -55,9 +61,12 @@ def circle_on(
 
 
 def draw_circles(
-    panels: Sequence[tuple[str, np.ndarray, np.ndarray, Sequence[str]]], path: Path, *, columns: int = 3
+    panels: Sequence[tuple[str, Float[np.ndarray, "_n 2"], Int[np.ndarray, " _n"], Sequence[str]]],
+    path: Path,
+    *,
+    columns: int = 3,
 ) -> None:
-    """A PNG of several planes: (title, points (n, 2), labels (n,), names) each."""
+    """A PNG of several planes: (title, points, labels, names) each."""
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     figure = _figure(4.2 * columns, 4.0 * rows)
@@ -87,7 +96,7 @@ def draw_sweep(table: Mapping[int, Mapping[str, Effect]], path: Path, *, title: 
     figure.savefig(path, dpi=110)
 
 
-def draw_null(value: float, null: np.ndarray, path: Path, *, title: str = "") -> None:
+def draw_null(value: float, null: Float[np.ndarray, " nulls"], path: Path, *, title: str = "") -> None:
     """A PNG of an intervention beside its relabellings."""
     figure = _figure(6, 3.2)
     axes = figure.subplots()
@@ -126,7 +135,7 @@ def draw_polar(sweep: PolarSweep, names: Sequence[str], path: Path, *, title: st
 
 
 def draw_colors(
-    images: Sequence[tuple[str, Float[np.ndarray, "alphas betas 3"]]],
+    images: Sequence[tuple[str, Float[np.ndarray, "_alphas _betas 3"]]],
     names: Sequence[str],
     path: Path,
 ) -> None:
@@ -141,7 +150,14 @@ def draw_colors(
     figure.savefig(path, dpi=110)
 
 
-def draw_cloud(points: Float[np.ndarray, "n 2"], curve: np.ndarray, band, path: Path, *, title: str) -> None:
+def draw_cloud(
+    points: Float[np.ndarray, "n 2"],
+    curve: Float[np.ndarray, " angles"],
+    band: Band,
+    path: Path,
+    *,
+    title: str,
+) -> None:
     """A PNG of a cloud with its fullest band, and its mutual information by angle."""
     figure = _figure(8.5, 4)
     left, right = figure.subplots(1, 2)

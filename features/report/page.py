@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 
 from features.discovery.discover import Discovery
 from features.extras import require
 
 
-def token_contexts(words: Sequence[str], tokens: np.ndarray, *, before: int = 8, after: int = 4) -> list[str]:
+def token_contexts(
+    words: Sequence[str], tokens: Int[np.ndarray, " n"], *, before: int = 8, after: int = 4
+) -> list[str]:
     """Text around positions of a stream, the token itself in brackets."""
     texts = []
     for at in tokens.tolist():

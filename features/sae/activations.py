@@ -11,6 +11,9 @@ from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int, Real, Shaped
+
+from features.arrays import AnyArray
 
 _SAMPLE = 8192  # tokens that set biases and scale
 
@@ -21,12 +24,12 @@ class ActivationSource(Protocol):
 
     d_in: int
 
-    def sample(self) -> np.ndarray:
-        """Some activations (n, d_in), always the same."""
+    def sample(self) -> Float[np.ndarray, "n d_in"]:
+        """Some activations, always the same."""
         ...
 
-    def batches(self, first_step: int, steps: int, batch: int) -> np.ndarray:
-        """Activations (steps, batch, d_in) for steps first_step ..."""
+    def batches(self, first_step: int, steps: int, batch: int) -> Float[np.ndarray, "steps batch d_in"]:
+        """Activations for steps first_step ..."""
         ...
 
     def plan(self, batch: int) -> str:
@@ -41,28 +44,29 @@ class CachedActivations:
     Raises: ValueError for shapes other than (tokens, d_in) and values that are not finite or constant.
     """
 
-    def __init__(self, array: np.ndarray, *, seed: int = 0):
+    def __init__(self, array: Shaped[AnyArray, "..."], *, seed: int = 0) -> None:
         from features.sae.config import SAEConfig
         from features.sae.model import check_activations
 
         array = array if isinstance(array, np.ndarray) else np.asarray(array)
         if array.ndim != 2:
             raise ValueError(f"activations have shape {array.shape}, expected (tokens, d_in)")
-        self.array = check_activations(SAEConfig(array.shape[1], 1), array)
+        check_activations(SAEConfig(array.shape[1], 1), array)
+        self.array: Real[np.ndarray, "tokens d_in"] = array
         self.d_in = array.shape[1]
         self.seed = seed
-        self._held: tuple[int, np.ndarray] = (-1, np.empty(0, int))
+        self._held: tuple[int, Int[np.ndarray, " tokens"]] = (-1, np.empty(0, int))
 
-    def sample(self) -> np.ndarray:
+    def sample(self) -> Float[np.ndarray, "n d_in"]:
         rows = np.random.default_rng(self.seed).integers(0, len(self.array), min(_SAMPLE, len(self.array)))
         return np.asarray(self.array[np.sort(rows)], np.float32)
 
-    def _order(self, epoch: int) -> np.ndarray:
+    def _order(self, epoch: int) -> Int[np.ndarray, " tokens"]:
         if self._held[0] != epoch:
             self._held = (epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.array)))
         return self._held[1]
 
-    def batches(self, first_step: int, steps: int, batch: int) -> np.ndarray:
+    def batches(self, first_step: int, steps: int, batch: int) -> Float[np.ndarray, "steps batch d_in"]:
         size = len(self.array)
         wanted = np.arange(first_step * batch, (first_step + steps) * batch)
         epochs = wanted // size
@@ -90,15 +94,15 @@ class StreamedActivations:
 
     def __init__(
         self,
-        run: Callable[[jnp.ndarray], jnp.ndarray],
-        tokens: np.ndarray | Sequence[Sequence[int]],
+        run: Callable[[Int[Array, "batch length"]], Float[Array, "batch length d_in"]],
+        tokens: Int[AnyArray, "..."] | Sequence[Sequence[int]],
         d_in: int,
         *,
         buffer: int = 256,
         run_batch: int = 32,
         skip: int = 1,
         seed: int = 0,
-    ):
+    ) -> None:
         self.tokens = np.asarray(tokens, np.int32)
         if self.tokens.ndim != 2 or self.tokens.shape[1] <= skip:
             raise ValueError(
@@ -107,13 +111,13 @@ class StreamedActivations:
         self.run, self.d_in, self.skip, self.seed = run, d_in, skip, seed
         self.run_batch = min(run_batch, len(self.tokens), buffer)
         self.buffer = buffer - buffer % self.run_batch
-        self._held: tuple[int, np.ndarray] = (-1, np.empty((0, d_in), np.float32))
+        self._held: tuple[int, Float[np.ndarray, "tokens d_in"]] = (-1, np.empty((0, d_in), np.float32))
 
     @property
     def _per_buffer(self) -> int:
         return self.buffer * (self.tokens.shape[1] - self.skip)
 
-    def _filled(self, number: int) -> np.ndarray:
+    def _filled(self, number: int) -> Float[np.ndarray, "tokens d_in"]:
         if self._held[0] == number:
             return self._held[1]
         rows = (number * self.buffer + np.arange(self.buffer)) % len(self.tokens)
@@ -128,10 +132,10 @@ class StreamedActivations:
         self._held = (number, found)
         return found
 
-    def sample(self) -> np.ndarray:
+    def sample(self) -> Float[np.ndarray, "n d_in"]:
         return self._filled(0)[:_SAMPLE]
 
-    def batches(self, first_step: int, steps: int, batch: int) -> np.ndarray:
+    def batches(self, first_step: int, steps: int, batch: int) -> Float[np.ndarray, "steps batch d_in"]:
         size = self._per_buffer
         wanted = np.arange(first_step * batch, (first_step + steps) * batch)
         parts = [
@@ -152,13 +156,19 @@ class StreamedActivations:
 class FreshSamples:
     """Activations drawn anew for every step by a function (rng, n) -> (n, d_in): synthetic benchmarks."""
 
-    def __init__(self, draw: Callable[[np.random.Generator, int], np.ndarray], d_in: int, *, seed: int = 0):
+    def __init__(
+        self,
+        draw: Callable[[np.random.Generator, int], Float[np.ndarray, "n d_in"]],
+        d_in: int,
+        *,
+        seed: int = 0,
+    ) -> None:
         self.draw, self.d_in, self.seed = draw, d_in, seed
 
-    def sample(self) -> np.ndarray:
+    def sample(self) -> Float[np.ndarray, "n d_in"]:
         return self.draw(np.random.default_rng([self.seed, 0]), _SAMPLE)
 
-    def batches(self, first_step: int, steps: int, batch: int) -> np.ndarray:
+    def batches(self, first_step: int, steps: int, batch: int) -> Float[np.ndarray, "steps batch d_in"]:
         return np.stack(
             [
                 self.draw(np.random.default_rng([self.seed, 1 + s]), batch)

@@ -5,18 +5,23 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
+
     from features.sae.config import SAEConfig
     from features.sae.step import Info, Run, TrainConfig
 
 
-def identity(sae_config: SAEConfig, config: TrainConfig, key, sample) -> str:
+def identity(
+    sae_config: SAEConfig, config: TrainConfig, key: PRNGKeyArray, sample: Float[np.ndarray, "n d_in"]
+) -> str:
     """A digest of everything that decides a run; the data are represented by their sample."""
     text = repr((dataclasses.asdict(sae_config), dataclasses.asdict(config)))
     parts = (text.encode(), np.asarray(jax.random.key_data(key)).tobytes(), np.asarray(sample).tobytes())
@@ -28,14 +33,14 @@ def exists(folder: Path) -> bool:
     return folder.is_dir() and any(part.name.isdigit() for part in folder.iterdir())
 
 
-def _manager(folder: Path):
+def _manager(folder: Path) -> ocp.CheckpointManager:
     import orbax.checkpoint as ocp
 
     options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
     return ocp.CheckpointManager(folder.absolute(), options=options)
 
 
-def _arrays(run: Run) -> list[Any]:
+def _arrays(run: Run) -> list[Shaped[Array, "..."]]:
     import equinox as eqx
 
     return jax.tree.leaves(eqx.filter(run, eqx.is_array))

@@ -7,8 +7,13 @@ from typing import Literal
 
 Activation = Literal["relu", "topk", "batchtopk", "jumprelu"]
 Normalize = Literal["none", "expected_average_only_in", "constant_norm_rescale", "layer_norm"]
-ACTIVATIONS = ("relu", "topk", "batchtopk", "jumprelu")
-NORMALIZATIONS = ("none", "expected_average_only_in", "constant_norm_rescale", "layer_norm")
+ACTIVATIONS: tuple[Activation, ...] = ("relu", "topk", "batchtopk", "jumprelu")
+NORMALIZATIONS: tuple[Normalize, ...] = (
+    "none",
+    "expected_average_only_in",
+    "constant_norm_rescale",
+    "layer_norm",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,14 +25,14 @@ class SAEConfig:
 
     d_in: int
     d_sae: int
-    activation: Activation = "relu"
+    activation: Activation | str = "relu"  # another one is refused, by name
     k: int | None = None  # latents kept per token (topk), or per token on average (batchtopk)
     apply_b_dec_to_input: bool = True
-    normalize_activations: Normalize = "none"
+    normalize_activations: Normalize | str = "none"  # likewise
     hook_name: str = ""  # which activations it reads, in the words of whoever trained it
     model_name: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("d_in", "d_sae"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected a positive integer")

@@ -8,10 +8,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from features.arrays import AnyArray
 from features.lm.decoder import Decoder, advance, check_layer, check_tokens, embed, unembed
-from features.lm.edits import Site
+from features.lm.edits import Edit, Site
 from features.sae.model import SAE, activate, check_activations, decode, normalize, pre_activations
 
 
@@ -26,7 +27,7 @@ class Quality(NamedTuple):
 
 
 @eqx.filter_jit
-def _errors(sae: SAE, rows):
+def _errors(sae: SAE, rows: Float[AnyArray, "batch d_in"]) -> tuple[Float[Array, ""], Int[Array, " d_sae"]]:
     """Sum of squared errors, and how often each latent fires."""
     seen, undo = normalize(sae, rows)
     latents = activate(sae, pre_activations(sae, seen))
@@ -34,7 +35,7 @@ def _errors(sae: SAE, rows):
     return (error**2).sum(), (latents > 0).sum(0)
 
 
-def evaluate(sae: SAE, x: Float[Array, "tokens d_in"], *, batch: int = 4096) -> Quality:
+def evaluate(sae: SAE, x: Shaped[AnyArray, "..."], *, batch: int = 4096) -> Quality:
     """Metrics on activations (tokens, d_in); ValueError for those of another width or not finite."""
     x = check_activations(sae.config, x)
 
@@ -71,10 +72,12 @@ class _Reconstruct(eqx.Module):
 
     layer: Int[Array, ""]
     sae: SAE
-    zero: Array
+    zero: Bool[Array, ""]
     skip: int = eqx.field(static=True)
 
-    def __call__(self, site: Site, layer, x):
+    def __call__(
+        self, site: Site, layer: Int[Array, ""], x: Float[Array, "batch tokens *size"]
+    ) -> Float[Array, "batch tokens *size"]:
         if site != "resid":
             return x
         seen, undo = normalize(self.sae, x)
@@ -85,7 +88,9 @@ class _Reconstruct(eqx.Module):
 
 
 @eqx.filter_jit
-def _cross_entropy(decoder: Decoder, tokens, edit):
+def _cross_entropy(
+    decoder: Decoder, tokens: Int[Array, "rows length"], edit: Edit | None
+) -> Float[Array, ""]:
     from features.lm.decoder import no_edit
 
     edit = no_edit if edit is None else edit
@@ -97,7 +102,7 @@ def _cross_entropy(decoder: Decoder, tokens, edit):
 def loss_recovered(
     decoder: Decoder,
     sae: SAE,
-    tokens: Int[Array, "rows length"],
+    tokens: Shaped[AnyArray, "..."],
     layer: int,
     *,
     skip: int = 1,

@@ -10,8 +10,10 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Real, Shaped
 
+from features.arrays import AnyArray, over_last
 from features.sae.config import SAEConfig
 
 
@@ -23,7 +25,7 @@ class SAE(eqx.Module):
     W_dec: Float[Array, "d_sae d_in"]  # rows are the dictionary elements
     b_dec: Float[Array, " d_in"]
     # jumprelu: per latent; batchtopk: one number, kept while training, that replaces the batch when encoding
-    threshold: Float[Array, "*d_sae"] | None
+    threshold: Float[Array, " d_sae"] | Float[Array, ""] | None
     # expected_average_only_in: inputs are multiplied by it so that their mean norm is sqrt(d_in)
     scale: Float[Array, ""] | None
     config: SAEConfig = eqx.field(static=True)
@@ -36,7 +38,9 @@ class Scale(NamedTuple):
     factor: Float[Array, "*batch 1"] | Float[Array, ""] | float
 
 
-def init(config: SAEConfig, *, key: PRNGKeyArray, b_enc: float = 0.0, b_dec: Array | None = None) -> SAE:
+def init(
+    config: SAEConfig, *, key: PRNGKeyArray, b_enc: float = 0.0, b_dec: Real[AnyArray, " d_in"] | None = None
+) -> SAE:
     """Random unit decoder rows, the encoder their transpose (tied at the start).
 
     Args: b_enc: start of the encoder's bias. b_dec: start of the decoder's (d_in,), e.g. the data's mean.
@@ -56,7 +60,7 @@ def init(config: SAEConfig, *, key: PRNGKeyArray, b_enc: float = 0.0, b_dec: Arr
     )
 
 
-def normalize(sae: SAE, x: Float[Array, "*batch d_in"]) -> tuple[Float[Array, "*batch d_in"], Scale]:
+def normalize(sae: SAE, x: Float[AnyArray, "*batch d_in"]) -> tuple[Float[AnyArray, "*batch d_in"], Scale]:
     """The input as the autoencoder sees it, and what undoes that."""
     mode = sae.config.normalize_activations
     if mode == "expected_average_only_in" and sae.scale is not None:
@@ -72,11 +76,12 @@ def normalize(sae: SAE, x: Float[Array, "*batch d_in"]) -> tuple[Float[Array, "*
     return x, Scale(0.0, 1.0)
 
 
-def pre_activations(sae: SAE, x: Float[Array, "*batch d_in"]) -> Float[Array, "*batch d_sae"]:
+def pre_activations(sae: SAE, x: Float[AnyArray, "*batch d_in"]) -> Float[Array, "*batch d_sae"]:
     """Encoder outputs before the activation, for normalized x."""
+    x = jnp.asarray(x)
     if sae.config.apply_b_dec_to_input:
-        x = x - sae.b_dec
-    return x @ sae.W_enc + sae.b_enc
+        x = x - over_last(sae.b_dec, x)
+    return x @ sae.W_enc + over_last(sae.b_enc, x)
 
 
 def keep_top(pre: Float[Array, "*batch d_sae"], k: int) -> Float[Array, "*batch d_sae"]:
@@ -88,7 +93,12 @@ def keep_top(pre: Float[Array, "*batch d_sae"], k: int) -> Float[Array, "*batch 
     return kept.reshape(pre.shape)
 
 
-def keep_top_of_batch(pre: Float[Array, "batch d_sae"], k: int) -> tuple[Array, Float[Array, ""]]:
+_Bounds = tuple[Float[Array, ""], Float[Array, ""]]
+# Latents, and the least one that was kept.
+_KeptAndLeast = tuple[Float[Array, "batch d_sae"], Float[Array, ""]]
+
+
+def keep_top_of_batch(pre: Float[Array, "batch d_sae"], k: int) -> _KeptAndLeast:
     """About the k * batch largest of a whole batch (ties apart), and the least value kept.
 
     The value is found by bisection: one pass per bit beats sorting millions of numbers.
@@ -96,7 +106,7 @@ def keep_top_of_batch(pre: Float[Array, "batch d_sae"], k: int) -> tuple[Array, 
     kept = jax.nn.relu(pre)
     wanted = k * pre.shape[0]
 
-    def halve(_, bounds):
+    def halve(_: Int[Array, ""], bounds: _Bounds) -> _Bounds:
         low, high = bounds
         middle = (low + high) / 2
         enough = (kept > middle).sum() >= wanted
@@ -113,21 +123,23 @@ def activate(sae: SAE, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batc
         return keep_top(pre, config.k or 1)
     if config.activation == "relu" or sae.threshold is None:
         return jax.nn.relu(pre)
-    return jnp.where(pre > sae.threshold, jax.nn.relu(pre), 0)
+    return jnp.where(pre > over_last(sae.threshold, pre), jax.nn.relu(pre), 0)
 
 
-def encode(sae: SAE, x: Float[Array, "*batch d_in"]) -> Float[Array, "*batch d_sae"]:
+def encode(sae: SAE, x: Float[AnyArray, "*batch d_in"]) -> Float[Array, "*batch d_sae"]:
     """Latents of raw activations x."""
     return activate(sae, pre_activations(sae, normalize(sae, x)[0]))
 
 
-def decode(sae: SAE, latents: Float[Array, "*batch d_sae"], undo: Scale | None = None):
-    """Reconstruction (..., d_in); pass what `normalize` returned to undo a per-token normalization."""
-    x = latents @ sae.W_dec + sae.b_dec
+def decode(
+    sae: SAE, latents: Float[AnyArray, "*batch d_sae"], undo: Scale | None = None
+) -> Float[Array, "*batch d_in"]:
+    """Reconstruction; pass what `normalize` returned to undo a per-token normalization."""
+    x = jnp.asarray(latents) @ sae.W_dec + over_last(sae.b_dec, latents)
     return x if undo is None else x * undo.factor + undo.mean
 
 
-def reconstruct(sae: SAE, x: Float[Array, "*batch d_in"]) -> Float[Array, "*batch d_in"]:
+def reconstruct(sae: SAE, x: Float[AnyArray, "*batch d_in"]) -> Float[Array, "*batch d_in"]:
     """Sends x through the autoencoder, in the scale of x."""
     seen, undo = normalize(sae, x)
     return decode(sae, activate(sae, pre_activations(sae, seen)), undo)
@@ -157,18 +169,16 @@ def fold_scale(sae: SAE) -> SAE:
 class Firing(NamedTuple):
     """Non-zero latents as triples, sorted by token."""
 
-    value: Float[Array, " n"]
-    latent: Int[Array, " n"]
-    token: Int[Array, " n"]
+    value: Float[np.ndarray, " n"]
+    latent: Int[np.ndarray, " n"]
+    token: Int[np.ndarray, " n"]
 
 
-def firings(sae: SAE, x, *, batch: int = 4096, floor: float = 1e-6) -> Firing:
+def firings(sae: SAE, x: Shaped[AnyArray, "..."], *, batch: int = 4096, floor: float = 1e-6) -> Firing:
     """All latents above `floor` (1e-6 as in the paper's harvest) of activations (n, d_in), as numpy triples.
 
     Raises: ValueError if x has another width than the autoencoder or is not finite.
     """
-    import numpy as np
-
     x = check_activations(sae.config, x)
     run = eqx.filter_jit(encode)
     values, latents, tokens = [], [], []
@@ -184,10 +194,8 @@ def firings(sae: SAE, x, *, batch: int = 4096, floor: float = 1e-6) -> Firing:
     return Firing(*(np.concatenate(part) for part in (values, latents, tokens)))
 
 
-def check_activations(config: SAEConfig, x):
+def check_activations(config: SAEConfig, x: Shaped[AnyArray, "..."]) -> Real[AnyArray, "tokens d_in"]:
     """Raises ValueError where activations do not suit an autoencoder: shape, width, finiteness, constancy."""
-    import numpy as np
-
     if np.ndim(x) != 2:
         raise ValueError(f"activations have shape {np.shape(x)}, expected (tokens, d_in={config.d_in})")
     if x.shape[1] != config.d_in:

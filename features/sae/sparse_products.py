@@ -12,29 +12,38 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
-def _gather_sum(values, indices, table):
+def _gather_sum(
+    values: Float[Array, "batch k"], indices: Int[Array, "batch k"], table: Float[Array, "rows d"]
+) -> Float[Array, "batch d"]:
     """sum_j values[b, j] table[indices[b, j]]."""
 
-    def add(j, total):
+    def add(j: Int[Array, ""], total: Float[Array, "batch d"]) -> Float[Array, "batch d"]:
         return total + values[:, j, None] * table[indices[:, j]]
 
     start = jnp.zeros((values.shape[0], table.shape[1]), table.dtype)
     return jax.lax.fori_loop(0, values.shape[1], add, start)
 
 
-def _gather_dot(rows, indices, table):
+def _gather_dot(
+    rows: Float[Array, "batch d"], indices: Int[Array, "batch k"], table: Float[Array, "rows d"]
+) -> Float[Array, "batch k"]:
     """rows[b] . table[indices[b, j]] for every j."""
 
-    def column(_, index):
+    def column(_: None, index: Int[Array, " batch"]) -> tuple[None, Float[Array, " batch"]]:
         return None, (rows * table[index]).sum(-1)
 
     return jax.lax.scan(column, None, indices.T)[1].T
 
 
-def _scatter_outer(values, indices, rows, length):
+def _scatter_outer(
+    values: Float[Array, "batch k"],
+    indices: Int[Array, "batch k"],
+    rows: Float[Array, "batch d"],
+    length: int,
+) -> Float[Array, "length d"]:
     """sum_b values[b, j] rows[b] onto row indices[b, j] of a (length, d) table."""
 
-    def add(j, total):
+    def add(j: Int[Array, ""], total: Float[Array, "length d"]) -> Float[Array, "length d"]:
         return total.at[indices[:, j]].add(values[:, j, None] * rows)
 
     return jax.lax.fori_loop(0, values.shape[1], add, jnp.zeros((length, rows.shape[1]), rows.dtype))
@@ -48,11 +57,18 @@ def decode_sparse(
     return _gather_sum(values, indices, W_dec)
 
 
-def _decode_forward(values, indices, W_dec):
+_DecodeSaved = tuple[Float[Array, "batch k"], Int[Array, "batch k"], Float[Array, "d_sae d_in"]]
+
+
+def _decode_forward(
+    values: Float[Array, "batch k"], indices: Int[Array, "batch k"], W_dec: Float[Array, "d_sae d_in"]
+) -> tuple[Float[Array, "batch d_in"], _DecodeSaved]:
     return _gather_sum(values, indices, W_dec), (values, indices, W_dec)
 
 
-def _decode_backward(saved, gradient):
+def _decode_backward(
+    saved: _DecodeSaved, gradient: Float[Array, "batch d_in"]
+) -> tuple[Float[Array, "batch k"], None, Float[Array, "d_sae d_in"]]:
     values, indices, W_dec = saved
     return (
         _gather_dot(gradient, indices, W_dec),
@@ -69,18 +85,31 @@ def encode_top(
     x: Float[Array, "batch d_in"],
     W_enc: Float[Array, "d_in d_sae"],
     b_enc: Float[Array, " d_sae"],
-    k_like: Array,
+    k_like: Float[Array, " k"],
 ) -> tuple[Float[Array, "batch k"], Int[Array, "batch k"]]:
     """The k largest of x W_enc + b_enc and their indices; k is the length of `k_like`."""
-    return jax.lax.top_k(x @ W_enc + b_enc, k_like.shape[0])
+    values, indices = jax.lax.top_k(x @ W_enc + b_enc[None], k_like.shape[0])
+    return values, indices
 
 
-def _encode_forward(x, W_enc, b_enc, k_like):
-    values, indices = jax.lax.top_k(x @ W_enc + b_enc, k_like.shape[0])
+_Top = tuple[Float[Array, "batch k"], Int[Array, "batch k"]]
+_EncodeSaved = tuple[Float[Array, "batch d_in"], Float[Array, "d_in d_sae"], Int[Array, "batch k"]]
+
+
+def _encode_forward(
+    x: Float[Array, "batch d_in"],
+    W_enc: Float[Array, "d_in d_sae"],
+    b_enc: Float[Array, " d_sae"],
+    k_like: Float[Array, " k"],
+) -> tuple[_Top, _EncodeSaved]:
+    values, indices = jax.lax.top_k(x @ W_enc + b_enc[None], k_like.shape[0])
     return (values, indices), (x, W_enc, indices)
 
 
-def _encode_backward(saved, gradients):
+def _encode_backward(
+    saved: _EncodeSaved,
+    gradients: tuple[Float[Array, "batch k"], object],  # nothing for the indices
+) -> tuple[Float[Array, "batch d_in"], Float[Array, "d_in d_sae"], Float[Array, " d_sae"], None]:
     x, W_enc, indices = saved
     values = gradients[0]
     return (

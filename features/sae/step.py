@@ -15,8 +15,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from features.arrays import AnyArray
 from features.sae.config import SAEConfig
 from features.sae.model import (
     SAE,
@@ -61,7 +62,7 @@ class TrainConfig:
     microbatch: int | None = None  # tokens at a time of relu and jumprelu; None: 1024 on CPUs, else all
     chunk: int = 100  # steps per compiled call
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("steps", "batch", "chunk", "dead_after"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: expected at least 1")
@@ -83,13 +84,13 @@ class Run(NamedTuple):
 
 
 class Info(NamedTuple):
-    """Of one step."""
+    """Of one step, or of several, one entry each."""
 
-    loss: Float[Array, ""]
-    mse: Float[Array, ""]  # mean over tokens of the squared error's norm, in the SAE's own scale
-    fve: Float[Array, ""]  # fraction of variance explained, within the batch
-    l0: Float[Array, ""]  # latents that fire, per token
-    dead: Float[Array, ""]  # share of latents that have not fired for `dead_after` steps
+    loss: Float[AnyArray, "*steps"]
+    mse: Float[AnyArray, "*steps"]  # mean over tokens of the squared error's norm, in the SAE's own scale
+    fve: Float[AnyArray, "*steps"]  # fraction of variance explained, within the batch
+    l0: Float[AnyArray, "*steps"]  # latents that fire, per token
+    dead: Float[AnyArray, "*steps"]  # share of latents that have not fired for `dead_after` steps
 
 
 def schedule(config: TrainConfig) -> optax.Schedule:
@@ -108,27 +109,36 @@ def optimizer(config: TrainConfig) -> optax.GradientTransformation:
     return optax.adamw(schedule(config), config.beta1, config.beta2, weight_decay=config.weight_decay)
 
 
-def _project_decoder(sae: SAE, gradient):
+def _project_decoder(sae: SAE, gradient: SAE) -> SAE:
     """Removes the part of the decoder's gradient that would only change the norms of its rows."""
     along = (gradient.W_dec * sae.W_dec).sum(-1, keepdims=True) * sae.W_dec
     return eqx.tree_at(lambda g: g.W_dec, gradient, gradient.W_dec - along)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _jump(pre, threshold, bandwidth):
-    """JumpReLU of pre-activations (batch, d_sae)."""
-    return jnp.where(pre > threshold, jax.nn.relu(pre), 0)
+def _jump(
+    pre: Float[Array, "batch d_sae"], threshold: Float[Array, " d_sae"], bandwidth: float
+) -> Float[Array, "batch d_sae"]:
+    """JumpReLU of pre-activations."""
+    return jnp.where(pre > threshold[None], jax.nn.relu(pre), 0)
 
 
-def _jump_forward(pre, threshold, bandwidth):
+_JumpSaved = tuple[Float[Array, "batch d_sae"], Float[Array, " d_sae"]]  # pre-activations, thresholds
+
+
+def _jump_forward(
+    pre: Float[Array, "batch d_sae"], threshold: Float[Array, " d_sae"], bandwidth: float
+) -> tuple[Float[Array, "batch d_sae"], _JumpSaved]:
     return _jump(pre, threshold, bandwidth), (pre, threshold)
 
 
-def _jump_backward(bandwidth, saved, gradient):
+def _jump_backward(
+    bandwidth: float, saved: _JumpSaved, gradient: Float[Array, "batch d_sae"]
+) -> tuple[Float[Array, "batch d_sae"], Float[Array, " d_sae"]]:
     pre, threshold = saved
-    near = jnp.abs(pre - threshold) < bandwidth / 2
+    near = jnp.abs(pre - threshold[None]) < bandwidth / 2
     return (
-        jnp.where((pre > threshold) & (pre > 0), gradient, 0),
+        jnp.where((pre > threshold[None]) & (pre > 0), gradient, 0),
         -(threshold / bandwidth) * (near * gradient).sum(0),
     )
 
@@ -137,18 +147,24 @@ _jump.defvjp(_jump_forward, _jump_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _count(pre, threshold, bandwidth):
-    """Which latents (batch, d_sae) fire, as numbers."""
-    return (pre > threshold).astype(pre.dtype)
+def _count(
+    pre: Float[Array, "batch d_sae"], threshold: Float[Array, " d_sae"], bandwidth: float
+) -> Float[Array, "batch d_sae"]:
+    """Which latents fire, as numbers."""
+    return (pre > threshold[None]).astype(pre.dtype)
 
 
-def _count_forward(pre, threshold, bandwidth):
+def _count_forward(
+    pre: Float[Array, "batch d_sae"], threshold: Float[Array, " d_sae"], bandwidth: float
+) -> tuple[Float[Array, "batch d_sae"], _JumpSaved]:
     return _count(pre, threshold, bandwidth), (pre, threshold)
 
 
-def _count_backward(bandwidth, saved, gradient):
+def _count_backward(
+    bandwidth: float, saved: _JumpSaved, gradient: Float[Array, "batch d_sae"]
+) -> tuple[Float[Array, "batch d_sae"], Float[Array, " d_sae"]]:
     pre, threshold = saved
-    near = jnp.abs(pre - threshold) < bandwidth / 2
+    near = jnp.abs(pre - threshold[None]) < bandwidth / 2
     return jnp.zeros_like(pre), -(1 / bandwidth) * (near * gradient).sum(0)
 
 
@@ -159,37 +175,39 @@ def _uses_sparse(config: TrainConfig) -> bool:
     return config.products == "sparse" or (config.products == "auto" and jax.default_backend() != "tpu")
 
 
-def _row_norms(sae: SAE):
+def _row_norms(sae: SAE) -> Float[Array, " d_sae"]:
     return jnp.linalg.norm(sae.W_dec, axis=-1)
 
 
-def _pre_activations_cheap_bias(sae: SAE, seen) -> Float[Array, "batch d_sae"]:
+def _pre_activations_cheap_bias(sae: SAE, seen: Float[Array, "batch d_in"]) -> Float[Array, "batch d_sae"]:
     """`pre_activations` whose gradient to b_dec is one product with a vector.
 
     As written, (x - b_dec) W_enc sends a gradient to every x - b_dec, a sixth of all products, only to
     sum it. The second term is zero and carries that sum.
     """
     if not sae.config.apply_b_dec_to_input:
-        return seen @ sae.W_enc + sae.b_enc
+        return seen @ sae.W_enc + sae.b_enc[None]
     held = jax.lax.stop_gradient(sae.b_dec)
-    return (seen - held) @ sae.W_enc + ((held - sae.b_dec) @ sae.W_enc + sae.b_enc)
+    return (seen - held[None]) @ sae.W_enc + ((held - sae.b_dec) @ sae.W_enc + sae.b_enc)[None]
 
 
 class _Aside(NamedTuple):
     """What the loss leaves behind besides its value."""
 
-    mse: Array
-    l0: Array
-    fired: Array  # per latent
-    least: Array  # value that batchtopk kept
+    mse: Float[Array, ""]
+    l0: Float[Array, ""]
+    fired: Bool[Array, " d_sae"]
+    least: Float[Array, ""]  # value that batchtopk kept
 
 
-def _penalty(sae: SAE, latents, pre, config: TrainConfig):
-    """Sparsity per token, averaged; latents and pre-activations are (batch, d_sae)."""
-    norms = 1.0 if config.unit_norm else _row_norms(sae)
+def _penalty(
+    sae: SAE, latents: Float[Array, "batch d_sae"], pre: Float[Array, "batch d_sae"], config: TrainConfig
+) -> Float[Array, ""]:
+    """Sparsity per token, averaged."""
+    norms = 1.0 if config.unit_norm else _row_norms(sae)[None]
     if sae.config.activation == "jumprelu":
         if config.tanh_penalty:
-            return jnp.tanh(4 * latents * _row_norms(sae)).sum(-1).mean()
+            return jnp.tanh(4 * latents * _row_norms(sae)[None]).sum(-1).mean()
         return jnp.asarray(_count(pre, sae.threshold, config.bandwidth)).sum(-1).mean()
     if config.p == 1:
         return (latents * norms).sum(-1).mean()
@@ -197,29 +215,41 @@ def _penalty(sae: SAE, latents, pre, config: TrainConfig):
     return (((latents * norms) + 1e-8) ** config.p - 1e-8**config.p).sum(-1).mean()
 
 
-def _aux_loss(sae: SAE, pre, residual, dead, config: TrainConfig):
+def _aux_loss(
+    sae: SAE,
+    pre: Float[Array, "batch d_sae"],
+    residual: Float[Array, "batch d_in"],
+    dead: Bool[Array, " d_sae"],
+    config: TrainConfig,
+) -> Float[Array, ""]:
     """How badly the dead latents, the top aux_k of them, explain what the others left."""
     k = min(config.aux_k or sae.config.d_in // 2, sae.config.d_sae)
 
-    latents = keep_top(jnp.where(dead, pre, -jnp.inf), k)
+    latents = keep_top(jnp.where(dead[None], pre, -jnp.inf), k)
     residual = jax.lax.stop_gradient(residual)
     error = latents @ sae.W_dec - residual
-    spread = ((residual - residual.mean(0)) ** 2).sum(-1).mean()
+    spread = ((residual - residual.mean(0, keepdims=True)) ** 2).sum(-1).mean()
     return jnp.nan_to_num((error**2).sum(-1).mean() / (spread + 1e-12))
 
 
-def loss(sae: SAE, x: Float[Array, "batch d_in"], quiet, step, config: TrainConfig):
+def loss(
+    sae: SAE,
+    x: Float[AnyArray, "batch d_in"],
+    quiet: Int[Array, " d_sae"],
+    step: Int[Array, ""],
+    config: TrainConfig,
+) -> tuple[Float[Array, ""], _Aside]:
     """Reconstruction error plus sparsity; x is raw, errors are in the autoencoder's own scale."""
     seen, _ = normalize(sae, x)
-    seen = jax.lax.stop_gradient(seen)
+    seen = jax.lax.stop_gradient(jnp.asarray(seen))
     kind = sae.config.activation
     least = jnp.zeros(())
     dead = quiet >= config.dead_after
     if kind == "topk" and _uses_sparse(config):
-        shifted = seen - sae.b_dec if sae.config.apply_b_dec_to_input else seen
+        shifted = seen - sae.b_dec[None] if sae.config.apply_b_dec_to_input else seen
         values, indices = encode_top(shifted, sae.W_enc, sae.b_enc, jnp.zeros(sae.config.k or 1))
         values = jax.nn.relu(values)
-        out = decode_sparse(values, indices, sae.W_dec) + sae.b_dec
+        out = decode_sparse(values, indices, sae.W_dec) + sae.b_dec[None]
         fired = jnp.zeros(sae.config.d_sae, bool).at[indices.reshape(-1)].max((values > 0).reshape(-1))
         l0 = (values > 0).sum(-1).mean(dtype=jnp.float32)
         # Computed only where some latent is dead: the branch of `cond` holds it.
@@ -232,7 +262,7 @@ def loss(sae: SAE, x: Float[Array, "batch d_in"], quiet, step, config: TrainConf
             latents = keep_top(dense, sae.config.k or 1)
         else:
             latents, least = keep_top_of_batch(dense, sae.config.k or 1)
-        out = latents @ sae.W_dec + sae.b_dec
+        out = latents @ sae.W_dec + sae.b_dec[None]
         counts = (latents > 0).sum(0, dtype=jnp.float32)
         fired, l0 = counts > 0, counts.sum() / len(x)
         penalty = 0.0
@@ -243,7 +273,7 @@ def loss(sae: SAE, x: Float[Array, "batch d_in"], quiet, step, config: TrainConf
             latents = jnp.asarray(_jump(dense, sae.threshold, config.bandwidth))
         else:
             latents = jax.nn.relu(dense)
-        out = latents @ sae.W_dec + sae.b_dec
+        out = latents @ sae.W_dec + sae.b_dec[None]
         counts = (latents > 0).sum(0, dtype=jnp.float32)
         fired, l0 = counts > 0, counts.sum() / len(x)
         rise = jnp.minimum(1.0, (step + 1) / max(config.sparsity_warmup, 1))
@@ -272,7 +302,9 @@ def _microbatch(sae: SAE, size: int, config: TrainConfig) -> int:
     return part if size % part == 0 else size
 
 
-def _gradient(run: Run, x, config: TrainConfig):
+def _gradient(
+    run: Run, x: Float[Array, "batch d_in"], config: TrainConfig
+) -> tuple[tuple[Float[Array, ""], _Aside], SAE]:
     """Loss, what it leaves behind, and its gradient, summed over parts of the batch."""
     part = _microbatch(run.sae, len(x), config)
     function = eqx.filter_value_and_grad(loss, has_aux=True)
@@ -282,7 +314,7 @@ def _gradient(run: Run, x, config: TrainConfig):
     count = len(parts)
     arrays, static = eqx.partition(run.sae, eqx.is_array)
 
-    def add(total, rows):
+    def add(total: SAE, rows: Float[Array, "part d_in"]) -> tuple[SAE, tuple[Float[Array, ""], _Aside]]:
         (value, aside), gradient = function(run.sae, rows, run.quiet, run.step, config)
         return jax.tree.map(lambda t, g: t + g / count, total, eqx.filter(gradient, eqx.is_array)), (
             value,
@@ -300,7 +332,8 @@ def step(run: Run, x: Float[Array, "batch d_in"], config: TrainConfig) -> tuple[
     (value, aside), gradient = _gradient(run, x, config)
     if config.unit_norm:
         gradient = _project_decoder(run.sae, gradient)
-    updates, opt = optimizer(config).update(gradient, run.opt, eqx.filter(run.sae, eqx.is_array))
+    weights = eqx.filter(run.sae, eqx.is_array)
+    updates, opt = optimizer(config).update(gradient, run.opt, weights)  # pyright: ignore[reportArgumentType]  optax types pytrees as nests of arrays
     sae = eqx.apply_updates(run.sae, updates)
     if config.unit_norm:
         sae = eqx.tree_at(lambda s: s.W_dec, sae, sae.W_dec / _row_norms(sae)[:, None])
@@ -313,7 +346,7 @@ def step(run: Run, x: Float[Array, "batch d_in"], config: TrainConfig) -> tuple[
         sae = eqx.tree_at(lambda s: s.scale, sae, run.sae.scale)
     quiet = jnp.where(aside.fired, 0, run.quiet + 1)
     seen, _ = normalize(run.sae, x)
-    spread = ((seen - seen.mean(0)) ** 2).sum(-1).mean()
+    spread = ((seen - seen.mean(0, keepdims=True)) ** 2).sum(-1).mean()
     dead = (quiet >= config.dead_after).mean(dtype=jnp.float32)
     info = Info(value, aside.mse, 1 - aside.mse / spread, aside.l0, dead)
     return Run(sae, opt, quiet, run.step + 1), info
@@ -324,7 +357,7 @@ def run_chunk(config: TrainConfig, run: Run, batches: Float[Array, "steps batch 
     """As many steps as there are batches, on the device. `run` and `batches` are donated."""
     arrays, static = eqx.partition(run, eqx.is_array)
 
-    def body(arrays, x):
+    def body(arrays: Run, x: Float[Array, "batch d_in"]) -> tuple[Run, Info]:
         after, info = step(eqx.combine(arrays, static), x, config)
         return eqx.filter(after, eqx.is_array), info
 
@@ -342,7 +375,7 @@ def resample(run: Run, x: Float[Array, "batch d_in"], config: TrainConfig, *, ke
     """
     sae = run.sae
     seen, _ = normalize(sae, x)
-    residual = seen - (activate(sae, pre_activations(sae, seen)) @ sae.W_dec + sae.b_dec)
+    residual = seen - (activate(sae, pre_activations(sae, seen)) @ sae.W_dec + sae.b_dec[None])
     weights = (residual**2).sum(-1) ** 2
     rows = jax.random.choice(key, len(x), (sae.config.d_sae,), p=weights / weights.sum())
     target = residual[rows] if sae.config.apply_b_dec_to_input else seen[rows]
@@ -354,7 +387,7 @@ def resample(run: Run, x: Float[Array, "batch d_in"], config: TrainConfig, *, ke
         lambda s: (s.W_enc, s.b_enc, s.W_dec),
         sae,
         (
-            jnp.where(dead, 0.2 * live * target.T, sae.W_enc),
+            jnp.where(dead[None], 0.2 * live * target.T, sae.W_enc),
             jnp.where(dead, 0.0, sae.b_enc),
             jnp.where(dead[:, None], target, sae.W_dec),
         ),
@@ -365,7 +398,7 @@ def resample(run: Run, x: Float[Array, "batch d_in"], config: TrainConfig, *, ke
             lambda s: (s.W_enc, s.b_enc, s.W_dec),
             moments,
             (
-                jnp.where(dead, 0, moments.W_enc),
+                jnp.where(dead[None], 0, moments.W_enc),
                 jnp.where(dead, 0, moments.b_enc),
                 jnp.where(dead[:, None], 0, moments.W_dec),
             ),
@@ -379,18 +412,20 @@ def resample(run: Run, x: Float[Array, "batch d_in"], config: TrainConfig, *, ke
     return Run(renewed, opt, jnp.where(dead, 0, run.quiet), run.step)
 
 
-def geometric_median(x: Float[Array, "n d"], steps: int = 100) -> Float[Array, " d"]:
+def geometric_median(x: Float[AnyArray, "n d"], steps: int = 100) -> Float[Array, " d"]:
     """Weiszfeld's iteration from the mean."""
 
-    def move(_, center):
-        weights = 1 / jnp.maximum(jnp.linalg.norm(x - center, axis=-1), 1e-6)
+    def move(_: Int[Array, ""], center: Float[Array, " d"]) -> Float[Array, " d"]:
+        weights = 1 / jnp.maximum(jnp.linalg.norm(x - center[None], axis=-1), 1e-6)
         return (weights[:, None] * x).sum(0) / weights.sum()
 
     return jax.lax.fori_loop(0, steps, move, x.mean(0))
 
 
-def init_run(sae_config: SAEConfig, config: TrainConfig, sample, *, key: PRNGKeyArray) -> Run:
-    """The start of a training; `sample` (n, d_in) of the data sets biases and scale."""
+def init_run(
+    sae_config: SAEConfig, config: TrainConfig, sample: Float[AnyArray, "n d_in"], *, key: PRNGKeyArray
+) -> Run:
+    """The start of a training; a `sample` of the data sets biases and scale."""
     sample = jnp.asarray(sample, jnp.float32)
     sae = init(sae_config, key=key, b_enc=config.b_enc_init)
     if sae.scale is not None:

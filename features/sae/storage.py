@@ -14,10 +14,12 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
+from features.arrays import AnyArray
 from features.extras import require
 from features.lm.hf_folder import open_safetensors, read_json
-from features.sae.config import NORMALIZATIONS, SAEConfig
+from features.sae.config import NORMALIZATIONS, Activation, Normalize, SAEConfig
 from features.sae.model import SAE
 
 _RENAMED = {
@@ -25,7 +27,12 @@ _RENAMED = {
     "hook_point_head_index": "hook_head_index",
     "activation_fn_str": "activation_fn",
 }
-_ARCHITECTURES = {"standard": "relu", "topk": "topk", "batchtopk": "batchtopk", "jumprelu": "jumprelu"}
+_ARCHITECTURES: dict[str, Activation] = {
+    "standard": "relu",
+    "topk": "topk",
+    "batchtopk": "batchtopk",
+    "jumprelu": "jumprelu",
+}
 _OURS = {"cfg.json", "sae_weights.safetensors", "sparsity.safetensors"}
 _PICKLES = {".pt", ".pth", ".pkl", ".bin", ".ckpt"}
 
@@ -38,7 +45,7 @@ def _settings(path: Path) -> dict[str, Any]:
     return found
 
 
-def _normalization(value: Any, path: Path) -> str:
+def _normalization(value: object, path: Path) -> Normalize:
     if value is None or value is False:
         return "none"
     if value is True:
@@ -71,19 +78,22 @@ def _saelens_config(path: Path, d_in: int, d_sae: int) -> SAEConfig:
     if kind in {"topk", "batchtopk"} and not isinstance(k, int):
         raise ValueError(f"{path}: a {kind} SAE needs the key 'k' (or activation_fn_kwargs.k), found {k!r}")
     return SAEConfig(
-        d_in, d_sae, kind, None if k is None else int(k),  # type: ignore[arg-type]
+        d_in, d_sae, kind, None if k is None else int(k),
         apply_b_dec_to_input=bool(found.get("apply_b_dec_to_input", True)),
-        normalize_activations=_normalization(found.get("normalize_activations"), path),  # type: ignore[arg-type]
+        normalize_activations=_normalization(found.get("normalize_activations"), path),
         hook_name=str(found.get("hook_name") or ""), model_name=str(found.get("model_name") or ""),
     )  # fmt: skip
 
 
-def _tensors(path: Path) -> dict[str, np.ndarray]:
+_Tensors = dict[str, Float[np.ndarray, "..."]]  # by name
+
+
+def _tensors(path: Path) -> _Tensors:
     handle = open_safetensors(path)
     return {name: handle.get_tensor(name).astype(np.float32) for name in handle.keys()}  # noqa: SIM118
 
 
-def _check(path: Path, tensors: dict[str, np.ndarray], expected: dict[str, tuple[int, ...]]) -> None:
+def _check(path: Path, tensors: _Tensors, expected: dict[str, tuple[int, ...]]) -> None:
     for name, shape in expected.items():
         if name not in tensors:
             raise ValueError(f"{path}: tensor {name!r} is missing; it holds {sorted(tensors)}")
@@ -93,7 +103,7 @@ def _check(path: Path, tensors: dict[str, np.ndarray], expected: dict[str, tuple
             raise ValueError(f"{path}: tensor {name!r} is not finite")
 
 
-def _build(config: SAEConfig, t: dict[str, np.ndarray], scale: float | None = None) -> SAE:
+def _build(config: SAEConfig, t: _Tensors, scale: float | None = None) -> SAE:
     threshold = t.get("threshold")
     if config.activation == "batchtopk" and threshold is not None:
         threshold = threshold.reshape(())
@@ -152,11 +162,11 @@ def _load_saelens(folder: Path) -> SAE:
 def _load_gemmascope(file: Path) -> SAE:
     try:
         with np.load(file, allow_pickle=False) as data:
-            t = {name: np.asarray(data[name], np.float32) for name in data.files}
+            found: _Tensors = {name: np.asarray(data[name], np.float32) for name in data.files}
     except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{file} is no npz of plain arrays: {error}") from error
     names = {"w_enc": "W_enc", "w_dec": "W_dec"}
-    t = {names.get(name, name): value for name, value in t.items()}
+    t: _Tensors = {names.get(name, name): value for name, value in found.items()}
     if "W_enc" not in t or t["W_enc"].ndim != 2:
         raise ValueError(f"{file}: array 'W_enc' (d_in, d_sae) is missing; it holds {sorted(t)}")
     d_in, d_sae = t["W_enc"].shape
@@ -265,7 +275,7 @@ def check_destination(folder: Path) -> None:
         raise ValueError(f"{folder} exists and is no SAELens folder: it holds {others[:3]}; choose another")
 
 
-def save_sae(sae: SAE, folder: str | Path, *, frequency: np.ndarray | None = None) -> Path:
+def save_sae(sae: SAE, folder: str | Path, *, frequency: Float[AnyArray, " d_sae"] | None = None) -> Path:
     """Writes a SAELens folder: cfg.json, sae_weights.safetensors, and sparsity.safetensors given frequencies.
 
     The folder appears whole or not at all. A scalar input scale is folded into the weights first.

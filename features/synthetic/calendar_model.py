@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -46,7 +47,7 @@ class CalendarConfig:
     kappa: float | None = 2.0  # concentration of the soft targets; None: one-hot targets
     names_only: bool = True  # the loss compares the names of the problem's unit; else all 35 tokens
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.train_share < 1:
             raise ValueError(f"train_share={self.train_share}: expected between 0 and 1")
         if self.width % self.num_heads:
@@ -79,7 +80,7 @@ class Problems(NamedTuple):
     alpha: Int[np.ndarray, " n"]
     beta: Int[np.ndarray, " n"]  # steps, from 1
     gamma: Int[np.ndarray, " n"]
-    train: np.ndarray  # (n,) booleans
+    train: Bool[np.ndarray, " n"]
 
 
 def problems(share: float, *, seed: int = 0) -> Problems:
@@ -144,19 +145,26 @@ def _names(tokens: Int[Array, "n 5"]) -> Bool[Array, "n vocab"]:
 
 
 @functools.partial(jax.jit, static_argnames=("config", "steps"))
-def run_steps(state: CalendarState, tokens, goal, *, config: CalendarConfig, steps: int):
+def run_steps(
+    state: CalendarState,
+    tokens: Int[Array, "n 5"],
+    goal: Float[Array, "n vocab"],
+    *,
+    config: CalendarConfig,
+    steps: int,
+) -> tuple[CalendarState, Float[Array, " steps"]]:
     """Full-batch steps; returns the state and the losses (nats)."""
 
-    def loss(decoder):
+    def loss(decoder: Decoder) -> Float[Array, ""]:
         logits = last_logits(decoder, tokens)
         if config.names_only:  # the optimum is then a function of gamma alone
             logits = jnp.where(_names(tokens), logits, -1e9)
         return -(goal * jax.nn.log_softmax(logits)).sum(-1).mean()
 
-    def step(state, _):
+    def step(state: CalendarState, _: None) -> tuple[CalendarState, Float[Array, ""]]:
         value, gradient = jax.value_and_grad(loss)(state.decoder)
-        updates, opt = _optimizer(config).update(gradient, state.opt, state.decoder)
-        return CalendarState(optax.apply_updates(state.decoder, updates), opt), value
+        updates, opt = _optimizer(config).update(gradient, state.opt, state.decoder)  # pyright: ignore[reportArgumentType]  optax types pytrees as nests of arrays
+        return CalendarState(eqx.apply_updates(state.decoder, updates), opt), value
 
     return jax.lax.scan(step, state, length=steps)
 
@@ -166,7 +174,7 @@ class Calendar(NamedTuple):
 
     decoder: Decoder
     problems: Problems
-    losses: np.ndarray  # per step, nats
+    losses: Float[np.ndarray, " steps"]  # nats
 
     def accuracy(self, unit: str, *, held_out: bool | None = None) -> float:
         """Share of problems whose likeliest name of the unit is right; of held-out ones, if asked."""
@@ -195,7 +203,7 @@ def train_calendar(
     *,
     key: PRNGKeyArray,
     chunk: int = 250,
-    on_chunk=None,
+    on_chunk: Callable[[int, Float[np.ndarray, " steps"]], None] | None = None,
 ) -> Calendar:
     """Trains on the training share of all problems; some ten seconds on a CPU."""
     init_key, split_key = jax.random.split(key)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 
-def toy_circles(rng: np.random.Generator, n: int, *, width: int = 10) -> np.ndarray:
+def toy_circles(rng: np.random.Generator, n: int, *, width: int = 10) -> Float[np.ndarray, "n width"]:
     """(n, width): with probability 1/2 a point of the unit circle of axes 1, 2, else of axes 3, 4."""
     angle = rng.uniform(0, 2 * np.pi, n)
     second = rng.random(n) < 0.5
@@ -24,17 +25,19 @@ def toy_circles(rng: np.random.Generator, n: int, *, width: int = 10) -> np.ndar
 class Planted(NamedTuple):
     """Where the features lie: `planes` holds uniform circle, heptagon, dodecagon and the decoy."""
 
-    planes: np.ndarray  # (4, 2, width), orthonormal rows
-    lines: np.ndarray  # (60, width), unit rows
+    planes: Float[np.ndarray, "4 2 width"]  # orthonormal rows
+    lines: Float[np.ndarray, "lines width"]  # unit rows
 
     NAMES = ("uniform", "heptagon", "dodecagon", "decoy")
 
-    def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
-        """(n, width) activations."""
+    def draw(self, rng: np.random.Generator, n: int) -> Float[np.ndarray, "n width"]:
+        """Activations."""
         return self.draw_labeled(rng, n)[0]
 
-    def draw_labeled(self, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Activations, and the plane coordinates (n, 4, 2) behind them (0 where a plane is not active)."""
+    def draw_labeled(
+        self, rng: np.random.Generator, n: int
+    ) -> tuple[Float[np.ndarray, "n width"], Float[np.ndarray, "n 4 2"]]:
+        """Activations, and the plane coordinates behind them (0 where a plane is not active)."""
         coordinates = np.zeros((n, 4, 2))
         for number, corners in enumerate((None, 7, 12)):
             active = rng.random(n) < 0.06

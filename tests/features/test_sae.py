@@ -80,7 +80,7 @@ def test_sparse_products_are_the_dense_ones():
     sae, x = example("topk"), jnp.asarray(X)
 
     def dense(W_enc, b_enc, W_dec, x):
-        values, indices = jax.lax.top_k(x @ W_enc + b_enc, 3)
+        values, indices = jax.lax.top_k(x @ W_enc + b_enc[None], 3)
         latents = jnp.zeros((200, 20)).at[jnp.arange(200)[:, None], indices].set(jax.nn.relu(values))
         return jnp.sin(latents @ W_dec).sum()
 
