@@ -122,9 +122,7 @@ def from_npz(path: str | Path) -> Task:
     return _recorded(path, records, long)
 
 
-def _records(
-    path: Path, arrays: dict[str, Shaped[np.ndarray, "..."]], ending: str
-) -> tuple[Inputs, Outputs]:
+def _records(path: Path, arrays: dict[str, Shaped[np.ndarray, "..."]], ending: str) -> tuple[Inputs, Outputs]:
     x, y = (_integers(path, key + ending, arrays[key + ending]) for key in ("x", "y"))
     if x.shape[:2] != y.shape[:2]:
         raise ValueError(

@@ -28,9 +28,7 @@ def _previous(k: int) -> Task:
     )
 
 
-def _signed(
-    name: str, rule: Callable[[Sequences, Sequences], Sequences], description: str
-) -> Task:
+def _signed(name: str, rule: Callable[[Sequences, Sequences], Sequences], description: str) -> Task:
     return Task(name, lambda x: rule(x, lagged(x, 1)), -100, 100, description=description)
 
 

@@ -120,7 +120,9 @@ class Task:
 
 
 def scan(
-    step: Callable[[State, Int[np.ndarray, "count inputs"]], tuple[State, Int[np.ndarray, "count *outputs"]]],
+    step: Callable[
+        [State, Int[np.ndarray, "count inputs"]], tuple[State, Int[np.ndarray, " count *outputs"]]
+    ],
     state: State,
     x: Inputs,
 ) -> Outputs:
