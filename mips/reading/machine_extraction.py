@@ -346,7 +346,7 @@ def extract_by_majority(
 
 def _vote(
     letters: Int[np.ndarray, "symbols inputs"],
-    path: Int[np.ndarray, "count length+1"],
+    path: Int[np.ndarray, "count visits"],
     symbols: Int[np.ndarray, "count length"],
     answers: Int[np.ndarray, "count length outputs"],
     states: int,
