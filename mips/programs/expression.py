@@ -86,7 +86,7 @@ def _as_int(values: Value) -> Value:
     return values.astype(np.int64) if values.dtype == bool else values
 
 
-def _compare(compare: Callable) -> Callable[..., Value]:
+def _compare(compare: Callable[[Any, Any], Any]) -> Callable[..., Value]:
     return lambda a, b: _as_int(np.asarray(compare(a, b)))
 
 
