@@ -13,7 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mips.report import result_files as store
 from mips.report import table as report
@@ -22,7 +24,9 @@ RESULTS = Path(__file__).parent / "results"
 QUICK = ("Binary_Addition", "Sum_Last3", "Abs_Diff", "Majority_0_2", "Add_Mod_5", "Newton_Magnetic")
 
 
-def run(seed: int, what: list[str], workers: int, folder: Path) -> tuple[dict, float]:
+def run(
+    seed: int, what: Sequence[str], workers: int, folder: Path
+) -> tuple[dict[str, dict[str, Any]], float]:
     """Results of one base seed, with nothing compiled before."""
     begin = time.perf_counter()
     for name in what:
@@ -38,7 +42,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="keep programs here, one folder per seed")
     parser.add_argument("--quick", action="store_true", help="one seed, six tasks")
     options = parser.parse_args()
-    what = list(QUICK) if options.quick else ["all"]
+    what = QUICK if options.quick else ("all",)
     rows, best, every_paper = [], 0, True
     with tempfile.TemporaryDirectory() as scratch:
         root = options.out or Path(scratch)

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
 
@@ -32,7 +33,7 @@ RESULTS = Path(__file__).parent / "results"
 KEY = jax.random.key(0)
 
 
-def training(rows: list) -> None:
+def training(rows: list[dict[str, Any]]) -> None:
     """(d) 2: 16 seeds, batch 512, the paper's loss on raw integers: a perfect seed within 2,000 steps, 15 CPU s."""
     cases = {
         "Parity_All": ReluConfig(hidden=1, transition_depth=2, transition_width=4),
@@ -61,7 +62,7 @@ def training(rows: list) -> None:
         )
 
 
-def throughput(rows: list) -> None:
+def throughput(rows: list[dict[str, Any]]) -> None:
     """At least 500 steps/s for 16 seeds of the n = 2 linear network, batch 512."""
     family, config = ReluConfig(hidden=2), TrainConfig(steps=1000, batch=512, seeds=16)
     data = place(*get_task("Newton_Gravity").sample(0, 20_000), 1000)
@@ -80,7 +81,7 @@ def throughput(rows: list) -> None:
     rows.append({"what": "throughput", "steps per second": round(speed), "ok": speed >= 500})
 
 
-def linear_extraction(rows: list) -> None:
+def linear_extraction(rows: list[dict[str, Any]]) -> None:
     """(d) 3: rounded impulse responses exact to length 40; orders 2, 2, 2, 4."""
     begin = time.perf_counter()
     orders = {"Sum_Last2": 2, "Newton_Gravity": 2, "Newton_Spring": 2, "Newton_Magnetic": 4}
@@ -120,7 +121,7 @@ def linear_extraction(rows: list) -> None:
     rows.append({"what": "linear, seconds", "seconds": round(spent, 1), "ok": spent < 60})
 
 
-def machines(rows: list, names: dict[str, int]) -> None:
+def machines(rows: list[dict[str, Any]], names: dict[str, int]) -> None:
     """(d) 5 and 6: minimal machines from a gated network of 32 units; Dithering from an imperfect one."""
     for name, states in names.items():
         begin = time.perf_counter()
@@ -173,7 +174,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="throughput and one machine only")
     quick = parser.parse_args().quick
-    rows: list[dict] = []
+    rows: list[dict[str, Any]] = []
     throughput(rows)
     if quick:
         machines(rows, {"Div_7": 7})

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -136,7 +136,11 @@ def _made_with(config: SynthesisConfig, seed: int) -> dict[str, Any]:
 
 
 def _solve_one(
-    what: str, config: SynthesisConfig, seed: int, deadline: float | None, notify=None
+    what: str,
+    config: SynthesisConfig,
+    seed: int,
+    deadline: float | None,
+    notify: Callable[[str, str], None] | None = None,
 ) -> dict[str, Any]:
     """One task to plain data; a budget that runs out keeps what was found, and says so."""
     import jax
@@ -251,7 +255,9 @@ def _kept(command: Solve, tasks: dict[str, str]) -> dict[str, dict[str, Any]]:
     return kept
 
 
-def _progress(command: Solve, todo: list[str], deadline: float | None, console: Console):
+def _progress(
+    command: Solve, todo: list[str], deadline: float | None, console: Console
+) -> Iterator[dict[str, Any]]:
     """Results one after another, with a bar; the stage under way where one process works."""
     from rich.progress import (
         BarColumn,
@@ -274,7 +280,7 @@ def _progress(command: Solve, todo: list[str], deadline: float | None, console: 
         if command.workers == 1 or len(todo) < 2:
             for name in todo:
 
-                def notify(stage: str, detail: str, name=name) -> None:
+                def notify(stage: str, detail: str, name: str = name) -> None:
                     bar.update(line, description=f"{name}: {stage}{': ' + detail if detail else ''}")
 
                 yield _solve_one(name, command.config, command.seed, deadline, notify)

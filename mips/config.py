@@ -41,7 +41,7 @@ class SynthesisConfig:
     mended: bool = False
     """paper route: with the repairs of its known failures"""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             wanted = {"int": int, "bool": bool}.get(str(field.type), str)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+from jaxtyping import Int
 
 from mips.config import SynthesisConfig
 from mips.judging.candidates import Examination
@@ -16,6 +17,7 @@ from mips.reading.machine_extraction import Machine
 from mips.reading.oracle import Oracle
 from mips.reading.symbolic_lifting import lift, table_program
 from mips.reading.windows import feature_rules, order_matters, recurrences, window_rules
+from mips.tasks.task import Outputs
 
 _MOST_SYMBOLS = 256
 _STEPS = 400_000  # of a network, for one extraction
@@ -171,7 +173,7 @@ def read_all(exam: Examination, oracle: Oracle, config: SynthesisConfig, *, fina
     return read_answers(exam, oracle, config) or read_horizon(exam, oracle, config)
 
 
-def classes_of(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct outputs (classes, outputs), and each step's class (count, length)."""
+def classes_of(y: Outputs) -> tuple[Int[np.ndarray, "classes outputs"], Int[np.ndarray, "count length"]]:
+    """Distinct outputs, and each step's class."""
     values, number = np.unique(y.reshape(-1, y.shape[2]), axis=0, return_inverse=True)
     return values, number.reshape(y.shape[:2])

@@ -7,12 +7,12 @@ import copy
 import dataclasses
 import keyword
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypedDict, Unpack
 
 import jax
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Int, PRNGKeyArray
 
 from mips import routes as extraction
 from mips.config import SynthesisConfig
@@ -20,14 +20,14 @@ from mips.judging.candidates import BudgetExhaustedError, Examination
 from mips.judging.verification import Report, verify
 from mips.networks.relu import ReluConfig
 from mips.networks.tokens import TokenConfig
-from mips.networks.training import TrainConfig, network_of, place, train
+from mips.networks.training import Device, TrainConfig, network_of, place, train
 from mips.programs.program import Program
 from mips.reading import oracle
 from mips.reading.linear import Realization, response_of_weights
 from mips.reading.machine_extraction import Machine
 from mips.reading.oracle import Judged, Oracle
 from mips.reading.windows import recurrences, window_rules
-from mips.tasks.task import Task
+from mips.tasks.task import Inputs, Outputs, Task
 
 # A network is read when its share of right sequences first passes these.
 _RUNGS = (0.9, 0.98, 0.999)
@@ -82,7 +82,7 @@ def synthesize(
     *,
     key: PRNGKeyArray,
     on_stage: Callable[[str, str], None] | None = None,
-    devices: list | None = None,
+    devices: Sequence[Device] | None = None,
 ) -> Result:
     """Trains networks on a task and turns one into a program.
 
@@ -114,7 +114,14 @@ def synthesize(
     return _conclude(exam, config, network, baseline, stopped=stopped)
 
 
-def _read_networks(exam: Examination, config: SynthesisConfig, *, key, seed, devices) -> Judged | None:
+def _read_networks(
+    exam: Examination,
+    config: SynthesisConfig,
+    *,
+    key: PRNGKeyArray,
+    seed: int,
+    devices: Sequence[Device] | None,
+) -> Judged | None:
     """Trains and reads until there is a formula; the network that the result came from."""
     network = source_of_table = None
     for network in _networks(exam, config, key=key, seed=seed, devices=devices):
@@ -128,7 +135,11 @@ def _read_networks(exam: Examination, config: SynthesisConfig, *, key, seed, dev
 
 
 def synthesize_from_network(
-    network: Oracle, task: Task, config: SynthesisConfig | None = None, *, on_stage: Callable | None = None
+    network: Oracle,
+    task: Task,
+    config: SynthesisConfig | None = None,
+    *,
+    on_stage: Callable[[str, str], None] | None = None,
 ) -> Result:
     """Reads a program out of a network that is there already (see `mips.reading.oracle.from_step`).
 
@@ -229,7 +240,12 @@ def data_only(exam: Examination, config: SynthesisConfig, *, seed: int) -> Progr
 
 
 def _networks(
-    exam: Examination, config: SynthesisConfig, *, key: PRNGKeyArray, seed: int, devices: list | None
+    exam: Examination,
+    config: SynthesisConfig,
+    *,
+    key: PRNGKeyArray,
+    seed: int,
+    devices: Sequence[Device] | None,
 ) -> Iterator[Judged]:
     """Networks as they are trained and read; the caller stops when there is a formula."""
     task = exam.task
@@ -266,13 +282,23 @@ def _round_up(count: int) -> int:
     return next((size for size in (4, 16, 64, 128) if size >= count), count)
 
 
-def _symbols(task: Task, x: np.ndarray) -> np.ndarray:
+def _symbols(task: Task, x: Inputs) -> Int[np.ndarray, "count length"]:
     from mips.reading.machine_extraction import alphabet, encode
 
     return encode(alphabet(task.low, task.high, task.inputs), x)
 
 
-def _train_symbols(exam, config, family, symbols, number, values, key, devices, attempt) -> Iterator[Judged]:
+def _train_symbols(
+    exam: Examination,
+    config: SynthesisConfig,
+    family: TokenConfig,
+    symbols: Int[np.ndarray, "count length"],
+    number: Int[np.ndarray, "count length"],
+    values: Int[np.ndarray, "classes outputs"],
+    key: PRNGKeyArray,
+    devices: Sequence[Device] | None,
+    attempt: int,
+) -> Iterator[Judged]:
     task = exam.task
     fitted = TrainConfig(
         steps=config.steps * (1 + attempt),
@@ -314,7 +340,17 @@ def _train_symbols(exam, config, family, symbols, number, values, key, devices, 
             return
 
 
-def _numeric(task: Task, x: np.ndarray, y: np.ndarray, **architecture: Any) -> ReluConfig:
+class _Architecture(TypedDict, total=False):
+    """Sizes of a network over numbers, as `ReluConfig` names them."""
+
+    hidden: int
+    transition_depth: int
+    transition_width: int
+    readout_depth: int
+    readout_width: int
+
+
+def _numeric(task: Task, x: Inputs, y: Outputs, **architecture: Unpack[_Architecture]) -> ReluConfig:
     return ReluConfig(
         task.inputs,
         task.outputs,
@@ -338,7 +374,14 @@ def _fit_numbers(config: SynthesisConfig, steps: int) -> TrainConfig:
     )
 
 
-def _train_linear(exam, config, x, y, key, devices) -> Iterator[Judged]:
+def _train_linear(
+    exam: Examination,
+    config: SynthesisConfig,
+    x: Inputs,
+    y: Outputs,
+    key: PRNGKeyArray,
+    devices: Sequence[Device] | None,
+) -> Iterator[Judged]:
     """An affine system with more units than any task needs; its response is read after every chunk."""
     task = exam.task
     family = _numeric(task, x, y, hidden=10)
@@ -367,7 +410,15 @@ def _train_linear(exam, config, x, y, key, devices) -> Iterator[Judged]:
             return
 
 
-def _train_relu(exam, config, x, y, key, devices, attempt) -> Iterator[Judged]:
+def _train_relu(
+    exam: Examination,
+    config: SynthesisConfig,
+    x: Inputs,
+    y: Outputs,
+    key: PRNGKeyArray,
+    devices: Sequence[Device] | None,
+    attempt: int,
+) -> Iterator[Judged]:
     """Networks with inner layers, read by their answers."""
     task = exam.task
     shapes = ((2, 2, 8, 1, 1), (4, 2, 16, 1, 1), (4, 2, 32, 2, 32))

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from mips.config import SynthesisConfig
 from mips.judging.verification import right
 from mips.programs.program import Program
 from mips.reading.linear import Realization
 from mips.reading.machine_extraction import Machine
-from mips.tasks.task import Sequences, Task
+from mips.tasks.task import Inputs, LongInputs, LongOutputs, Outputs, Task
 
 
 class BudgetExhaustedError(Exception):
@@ -22,7 +23,9 @@ class BudgetExhaustedError(Exception):
 class Examination:
     """Candidates for one task, judged on fixed fresh sequences at the training length and four times it."""
 
-    def __init__(self, task: Task, *, seed: int = 0, on_stage: Callable[[str, str], None] | None = None):
+    def __init__(
+        self, task: Task, *, seed: int = 0, on_stage: Callable[[str, str], None] | None = None
+    ) -> None:
         self.task = task
         self.on_stage = on_stage
         self.seconds: dict[str, float] = {}
@@ -31,28 +34,31 @@ class Examination:
         self.table: Program | None = None
         self.machine: Machine | None = None  # the minimal machine, or the part of one that was lifted
         self.realization: Realization | None = None  # the linear system of least order
+        self.short: tuple[Inputs, Outputs]
+        self.long: tuple[LongInputs, LongOutputs] | None
         if task.reference is None:
             assert task.records is not None
+            x, y = task.records
             # The last fifth, on which no network is trained.
-            held = max(1, len(task.records[0]) // 5)
-            self.short = tuple(a[-held:] for a in task.records)
+            held = max(1, len(x) // 5)
+            self.short = x[-held:], y[-held:]
             self.long = task.long_records
         else:
             self.short = task.sample((seed, 101), 2_000)
             self.long = task.sample((seed, 102), 300, 4 * task.length)
 
-    def exact_short(self, run: Callable[[Sequences], Sequences]) -> bool:
+    def exact_short(self, run: Callable[[Inputs], Outputs]) -> bool:
         """Whether outputs are right at the training length."""
         x, y = self.short
         head = run(x[:200])
         return bool((head == y[:200]).all()) and bool((run(x) == y).all())
 
-    def share_short(self, run: Callable[[Sequences], Sequences]) -> float:
+    def share_short(self, run: Callable[[Inputs], Outputs]) -> float:
         """Share of sequences of the training length that come out right."""
         x, y = self.short
         return float((run(x) == y).all(axis=(1, 2)).mean())
 
-    def exact_long(self, run: Callable[[Sequences], Sequences]) -> bool:
+    def exact_long(self, run: Callable[[Inputs], Outputs]) -> bool:
         """Whether they are at four times the length (True where there is no such data)."""
         return self.long is None or bool((run(self.long[0]) == self.long[1]).all())
 
@@ -84,7 +90,7 @@ class Examination:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
 
-    def training_data(self, config, *, seed: int) -> tuple[Sequences, Sequences]:
+    def training_data(self, config: SynthesisConfig, *, seed: int) -> tuple[Inputs, Outputs]:
         """Sequences to train on; the first `config.tests` are for judging networks."""
         if self.task.reference is not None:
             return self._fitting(*self.task.sample((seed, 100), config.sequences))
@@ -102,7 +108,7 @@ class Examination:
         x_test, y_test = (a[tests] for a in self.short)
         return self._fitting(np.concatenate([x_test, x[rows]]), np.concatenate([y_test, y[rows]]))
 
-    def _fitting(self, x: Sequences, y: Sequences) -> tuple[Sequences, Sequences]:
+    def _fitting(self, x: Inputs, y: Outputs) -> tuple[Inputs, Outputs]:
         for name, values in (("inputs", x), ("outputs", y)):
             if values.min() < -(1 << 31) + 1 or values.max() >= 1 << 31:
                 raise ValueError(

@@ -6,10 +6,11 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Int, Shaped
 
 from mips.programs.program import Program
 from mips.reading.machine_extraction import alphabet
-from mips.tasks.task import Sequences, Task
+from mips.tasks.task import Inputs, Outputs, Task
 
 _FRESH, _LONG = 20_000, 1_000
 
@@ -18,11 +19,11 @@ _FRESH, _LONG = 20_000, 1_000
 class Counterexample:
     """A shortest input found on which program and task differ."""
 
-    x: list
+    x: list[list[int]]
     """inputs, one list per step"""
-    expected: list
+    expected: list[int]
     """the task's outputs at the last step"""
-    got: list | None
+    got: list[int] | None
     """the program's; None where it fails with an error"""
 
 
@@ -51,13 +52,15 @@ class Report:
         return dataclasses.asdict(self) | {"exact": self.exact}
 
 
-def right(program: Program, x: Sequences, y: Sequences) -> np.ndarray:
+def right(program: Program, x: Inputs, y: Outputs) -> Bool[np.ndarray, " count"]:
     """Whether each sequence is right at every step; a sequence on which the program fails is wrong."""
     outputs, codes = _outcome(program, x)
     return (outputs == y).all(axis=(1, 2)) & (codes == 0).all(axis=1)
 
 
-def _outcome(program: Program, x: Sequences) -> tuple[Sequences, np.ndarray]:
+def _outcome(
+    program: Program, x: Inputs
+) -> tuple[Shaped[np.ndarray, "count length outputs"], Int[np.ndarray, "count length"]]:
     """Outputs and error codes; in unbounded integers where 64 bits turn out to be too few."""
     outputs, codes = program.attempt(x)
     if len(x):
@@ -68,7 +71,7 @@ def _outcome(program: Program, x: Sequences) -> tuple[Sequences, np.ndarray]:
     return outputs, codes
 
 
-def all_sequences(task: Task, length: int) -> Sequences:
+def all_sequences(task: Task, length: int) -> Inputs:
     """Every input sequence of a length (symbols ** length of them)."""
     letters = alphabet(task.low, task.high, task.inputs)
     number = np.arange(len(letters) ** length)
@@ -124,7 +127,9 @@ def verify(program: Program, task: Task, *, seed: int = 1_000_003) -> Report:
 
 
 def _shortest(
-    program: Program, task: Task, wrong: list[tuple[Sequences, Sequences]]
+    program: Program,
+    task: Task,
+    wrong: list[tuple[Int[np.ndarray, "_wrong _length inputs"], Int[np.ndarray, "_wrong _length outputs"]]],
 ) -> Counterexample | None:
     """The shortest failing prefix among wrong sequences, or a shorter one if listing finds it."""
     best: Counterexample | None = None
@@ -145,7 +150,7 @@ def _shortest(
     return best
 
 
-def _first_failure(program: Program, x: Sequences, y: Sequences) -> Counterexample | None:
+def _first_failure(program: Program, x: Inputs, y: Outputs) -> Counterexample | None:
     outputs, codes = _outcome(program, x)
     wrong = (outputs != y).any(axis=2) | (codes != 0)
     for t in range(x.shape[1]):

@@ -19,13 +19,13 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 
 class Affine(eqx.Module):
-    """W a + b on batch-last activations."""
+    """W a + b on batch-last activations; arrays of numpy, in double precision, where weights are read."""
 
-    weight: Float[Array, "out in"]
-    bias: Float[Array, " out"]
+    weight: Float[Array | np.ndarray, "out in"]
+    bias: Float[Array | np.ndarray, " out"]
 
     def __call__(self, a: Float[Array, "in batch"]) -> Float[Array, "out batch"]:
-        return self.weight @ a + self.bias[:, None]
+        return jnp.asarray(self.weight) @ a + jnp.asarray(self.bias)[:, None]
 
 
 def _mlp(layers: tuple[Affine, ...], a: Float[Array, "in batch"]) -> Float[Array, "out batch"]:
@@ -89,7 +89,7 @@ class ReluConfig:
 
     name = "relu"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, int) and not isinstance(value, bool) and value < 1:
@@ -108,7 +108,7 @@ class ReluConfig:
         g = [n, *[self.readout_width] * (self.readout_depth - 1), self.outputs]
         keys = iter(jax.random.split(key, 2 * (len(f) + len(g)) + 1))
 
-        def layers(widths):
+        def layers(widths: list[int]) -> tuple[Affine, ...]:
             made = []
             for fan_in, fan_out in itertools.pairwise(widths):
                 bound = fan_in**-0.5
@@ -120,7 +120,7 @@ class ReluConfig:
         network = ReluRNN(layers(f), layers(g))
         if self.orthogonal and self.transition_depth == 1:
             recurrent = jax.random.orthogonal(next(keys), n)
-            weight = network.transition[0].weight.at[:, :n].set(recurrent)
+            weight = jnp.asarray(network.transition[0].weight).at[:, :n].set(recurrent)
             network = eqx.tree_at(lambda r: r.transition[0].weight, network, weight)
         return network
 
@@ -130,7 +130,9 @@ class ReluConfig:
         """Scaled outputs at every step."""
         x = jnp.swapaxes(x, 1, 2).astype(jnp.float32) / self.input_scale
 
-        def step(hidden, inputs):
+        def step(
+            hidden: Float[Array, "hidden batch"], inputs: Float[Array, "inputs batch"]
+        ) -> tuple[Float[Array, "hidden batch"], Float[Array, "outputs batch"]]:
             return network.step(hidden, inputs)
 
         return jax.lax.scan(step, network.initial(x.shape[2]), x, unroll=True)[1]
@@ -163,7 +165,10 @@ class ReluConfig:
         return eqx.tree_at(
             lambda r: (r.transition[0].weight, r.readout[-1]),
             network,
-            (first.weight * columns, Affine(last.weight * self.output_scale, last.bias * self.output_scale)),
+            (
+                first.weight * columns[None, :],
+                Affine(last.weight * self.output_scale, last.bias * self.output_scale),
+            ),
         )
 
 

@@ -20,8 +20,8 @@ class GRU(eqx.Module):
     """Weights of the gated network; gates in the order reset, update, candidate."""
 
     start: Float[Array, " n"]
-    embedding: Float[Array, "symbols 3n"]
-    recurrent: Float[Array, "n 3n"]
+    embedding: Float[Array, "symbols 3*n"]
+    recurrent: Float[Array, "n 3*n"]
     candidate_bias: Float[Array, " n"]
     readout: Float[Array, "n classes"]
     readout_bias: Float[Array, " classes"]
@@ -32,7 +32,7 @@ class GRU(eqx.Module):
         from_state = jnp.split(hidden @ self.recurrent, 3, axis=1)
         reset = jax.nn.sigmoid(from_input[0] + from_state[0])
         update = jax.nn.sigmoid(from_input[1] + from_state[1])
-        candidate = jnp.tanh(from_input[2] + reset * (from_state[2] + self.candidate_bias))
+        candidate = jnp.tanh(from_input[2] + reset * (from_state[2] + self.candidate_bias[None, :]))
         return update * hidden + (1 - update) * candidate
 
 
@@ -48,6 +48,9 @@ class SwitchedAffine(eqx.Module):
     def step(self, hidden: Float[Array, "batch n"], symbol: Int[Array, " batch"]) -> Float[Array, "batch n"]:
         """The next state."""
         return jnp.einsum("bn,bnm->bm", hidden, self.matrices[symbol]) + self.offsets[symbol]
+
+
+TokenNetwork = GRU | SwitchedAffine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +72,7 @@ class TokenConfig:
         kind = "GRU" if self.cell == "gru" else "input-switched affine network"
         return f"{kind}, n={self.hidden}, {self.symbols} symbols, {self.classes} classes"
 
-    def init(self, key: PRNGKeyArray) -> GRU | SwitchedAffine:
+    def init(self, key: PRNGKeyArray) -> TokenNetwork:
         """Recurrent weights orthogonal, the others normal with standard deviation 1/sqrt(n)."""
         n = self.hidden
         start, table, recurrent, readout = jax.random.split(key, 4)
@@ -78,7 +81,7 @@ class TokenConfig:
             spread = 0.5 * n**-0.5 * jax.random.normal(recurrent, (self.symbols, n, n))
             return SwitchedAffine(
                 jax.random.normal(start, (n,)),
-                jnp.eye(n) * 0.5 + spread,
+                jnp.eye(n)[None] * 0.5 + spread,
                 jax.random.normal(table, (self.symbols, n)) * 0.5,
                 out,
                 jnp.zeros(self.classes),
@@ -93,10 +96,14 @@ class TokenConfig:
             jnp.zeros(self.classes),
         )
 
-    def states_of(self, network, x: Int[Array, "length batch"]) -> Float[Array, "length batch n"]:
+    def states_of(
+        self, network: TokenNetwork, x: Int[Array, "length batch"]
+    ) -> Float[Array, "length batch n"]:
         """States after every step."""
 
-        def step(hidden, symbol):
+        def step(
+            hidden: Float[Array, "batch n"], symbol: Int[Array, " batch"]
+        ) -> tuple[Float[Array, "batch n"], Float[Array, "batch n"]]:
             hidden = network.step(hidden, symbol)
             return hidden, hidden
 
@@ -105,17 +112,19 @@ class TokenConfig:
 
     def loss_of(
         self,
-        network,
+        network: TokenNetwork,
         x: Int[Array, "length batch"],
         y: Int[Array, "length batch"],
         weight: Float[Array, " length"],
     ) -> Float[Array, ""]:
         """Mean cross-entropy over batch and steps (weighted), in nats."""
-        logits = self.states_of(network, x) @ network.readout + network.readout_bias
+        logits = self.states_of(network, x) @ network.readout + network.readout_bias[None, None, :]
         right = jnp.take_along_axis(logits, y[..., None], axis=2)[..., 0]
         value = jax.nn.logsumexp(logits, axis=2) - right
         return jnp.sum(value.mean(axis=1) * weight) / weight.sum()
 
-    def predict(self, network, x: Int[Array, "length batch"]) -> Int[Array, "length batch"]:
+    def predict(self, network: TokenNetwork, x: Int[Array, "length batch"]) -> Int[Array, "length batch"]:
         """Most likely classes."""
-        return (self.states_of(network, x) @ network.readout + network.readout_bias).argmax(axis=2)
+        return (self.states_of(network, x) @ network.readout + network.readout_bias[None, None, :]).argmax(
+            axis=2
+        )

@@ -9,30 +9,41 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Iterator, Sequence
+from typing import Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
+
+Network = TypeVar("Network", bound=eqx.Module)
+Device: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm]  jaxlib ships this class without types
 
 
 @runtime_checkable
-class Family(Protocol):
+class Family(Protocol[Network]):
     """What training needs of a kind of network; frozen, so static under jit."""
 
-    def init(self, key: PRNGKeyArray) -> Any:
+    def init(self, key: PRNGKeyArray) -> Network:
         """Fresh weights."""
         ...
 
-    def loss_of(self, network: Any, x: Array, y: Array, weight: Array) -> Array:
+    def loss_of(
+        self,
+        network: Network,
+        x: Int[Array, "length batch *inputs"],
+        y: Int[Array, "length batch *outputs"],
+        weight: Float[Array, " length"],
+    ) -> Float[Array, ""]:
         """Mean loss with weights over steps."""
         ...
 
-    def predict(self, network: Any, x: Array) -> Array:
+    def predict(
+        self, network: Network, x: Int[Array, "length batch *inputs"]
+    ) -> Int[Array, "length batch *outputs"]:
         """Integer outputs."""
         ...
 
@@ -60,7 +71,7 @@ class TrainConfig:
     keep: Literal["first", "last"] = "last"
     """which perfect evaluation's weights are kept"""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in ("steps", "batch", "seeds", "chunk"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field}={getattr(self, field)}: must be at least 1")
@@ -71,22 +82,22 @@ class TrainConfig:
 class Data(NamedTuple):
     """Sequences on the device, time first."""
 
-    x: Int[Array, "length count *channels"]
+    x: Int[Array, "length count *inputs"]
     y: Int[Array, "length count *outputs"]
-    test_x: Int[Array, "length tests *channels"]
+    test_x: Int[Array, "length tests *inputs"]
     test_y: Int[Array, "length tests *outputs"]
 
 
-class Run(NamedTuple):
+class Run(eqx.Module, Generic[Network]):
     """State of training; the leading axis of every array but `step` and `key` is the seed."""
 
-    network: Any
+    network: Network
     optimizer: optax.OptState
     prefix: Float[Array, " seed"]  # steps of a sequence that are scored now
     average: Float[Array, " seed"]  # running mean of the loss
-    perfect: Any  # weights at the kept perfect evaluation
+    perfect: Network  # weights at the kept perfect evaluation
     perfect_step: Int[Array, " seed"]  # when that was; -1: never yet
-    trainable: Any  # 1 or 0 for each weight: those at 0 stay as they are
+    trainable: Network  # 1 or 0 for each weight: those at 0 stay as they are
     step: Int[Array, ""]
     key: PRNGKeyArray
 
@@ -95,14 +106,14 @@ class Evaluation(NamedTuple):
     """What the host sees after a chunk."""
 
     step: int
-    loss: np.ndarray  # (seed,) mean over the chunk
-    elements: np.ndarray  # (seed,) share of single outputs that are right
-    sequences: np.ndarray  # (seed,) share of sequences right at every step
-    prefix: np.ndarray  # (seed,) steps scored
+    loss: Float[np.ndarray, " seed"]  # mean over the chunk
+    elements: Float[np.ndarray, " seed"]  # share of single outputs that are right
+    sequences: Float[np.ndarray, " seed"]  # share of sequences right at every step
+    prefix: Float[np.ndarray, " seed"]  # steps scored
 
 
 def _optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    rate: Any = config.learning_rate
+    rate: float | optax.Schedule = config.learning_rate
     if config.schedule == "cosine":
         rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
     clip = optax.identity() if config.clip is None else optax.clip_by_global_norm(config.clip)
@@ -110,14 +121,14 @@ def _optimizer(config: TrainConfig) -> optax.GradientTransformation:
 
 
 def init_run(
-    family: Family,
+    family: Family[Network],
     config: TrainConfig,
     *,
     length: int,
     key: PRNGKeyArray,
-    start: Any = None,
-    trainable: Any = None,
-) -> Run:
+    start: Network | None = None,
+    trainable: Network | None = None,
+) -> Run[Network]:
     """Fresh networks, one per seed; seed i depends on `key` and i alone. Or copies of `start`.
 
     `trainable`: like one network, 1 or 0 for each weight; None trains all.
@@ -138,7 +149,7 @@ def init_run(
     prefix = min(2.0, length) if config.curriculum is not None else float(length)
     return Run(
         network,
-        jax.vmap(_optimizer(config).init)(network),
+        jax.vmap(_optimizer(config).init)(network),  # pyright: ignore[reportArgumentType]  optax types trees without modules
         jnp.full(config.seeds, prefix, jnp.float32),
         jnp.full(config.seeds, jnp.inf if config.curriculum is None else 1.0, jnp.float32),
         jax.tree.map(jnp.copy, network),
@@ -151,8 +162,8 @@ def init_run(
 
 @functools.partial(jax.jit, static_argnames=("family", "config"), donate_argnames="run")
 def run_chunk(
-    run: Run, data: Data, *, family: Family, config: TrainConfig
-) -> tuple[Run, tuple[Array, Array, Array]]:
+    run: Run[Network], data: Data, *, family: Family[Network], config: TrainConfig
+) -> tuple[Run[Network], tuple[Float[Array, " seed"], Float[Array, " seed"], Float[Array, " seed"]]]:
     """Advances all seeds by `config.chunk` steps, then evaluates them on the test sequences.
 
     Returns the run and, per seed, the chunk's mean loss and the shares of right elements and sequences.
@@ -161,34 +172,41 @@ def run_chunk(
     length, count = data.x.shape[:2]
     batch = min(config.batch, count)
 
-    def step(run: Run, _):
+    def step(run: Run[Network], _: None) -> tuple[Run[Network], Float[Array, " seed"]]:
         place = jax.random.randint(jax.random.fold_in(run.key, run.step), (), 0, count - batch + 1)
         x = jax.lax.dynamic_slice_in_dim(data.x, place, batch, axis=1)
         y = jax.lax.dynamic_slice_in_dim(data.y, place, batch, axis=1)
 
-        def advance(network, state, prefix, average, trainable):
+        def advance(
+            network: Network,
+            state: optax.OptState,
+            prefix: Float[Array, ""],
+            average: Float[Array, ""],
+            trainable: Network,
+        ) -> tuple[Network, optax.OptState, Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
             weight = jnp.where(jnp.arange(length) < prefix, 1.0, 0.0)
             loss, grads = jax.value_and_grad(family.loss_of)(network, x, y, weight)
-            updates, state = optimizer.update(grads, state, network)
+            updates, state = optimizer.update(grads, state, network)  # pyright: ignore[reportArgumentType]  optax types trees without modules
             updates = jax.tree.map(jnp.multiply, updates, trainable)
             if config.curriculum is not None:
                 average = 0.95 * average + 0.05 * loss
                 grow = (average < config.curriculum) & (prefix < length)
                 prefix = prefix + grow
                 average = jnp.where(grow, average + config.curriculum, average)
-            return optax.apply_updates(network, updates), state, prefix, average, loss
+            network = optax.apply_updates(network, updates)  # pyright: ignore[reportArgumentType, reportAssignmentType]  optax types trees without modules
+            return network, state, prefix, average, loss
 
         network, state, prefix, average, loss = jax.vmap(advance)(
             run.network, run.optimizer, run.prefix, run.average, run.trainable
         )
-        new = run._replace(
-            network=network, optimizer=state, prefix=prefix, average=average, step=run.step + 1
+        new = dataclasses.replace(
+            run, network=network, optimizer=state, prefix=prefix, average=average, step=run.step + 1
         )
         return new, loss
 
     run, losses = jax.lax.scan(step, run, length=config.chunk)
 
-    def evaluate(network):
+    def evaluate(network: Network) -> tuple[Float[Array, ""], Float[Array, ""]]:
         hit = family.predict(network, data.test_x) == data.test_y
         right = hit.reshape(*hit.shape[:2], -1).all(axis=2)
         return hit.mean(), right.all(axis=0).mean()
@@ -197,27 +215,30 @@ def run_chunk(
     found = sequences == 1.0
     if config.keep == "first":
         found &= run.perfect_step < 0
-    run = run._replace(
+    run = dataclasses.replace(
+        run,
         perfect=jax.tree.map(lambda new, old: _select(found, new, old), run.network, run.perfect),
         perfect_step=jnp.where(found, run.step, run.perfect_step),
     )
     return run, (losses.mean(axis=0), elements, sequences)
 
 
-def _select(which: Bool[Array, " seed"], new: Array, old: Array) -> Array:
+def _select(
+    which: Bool[Array, " seed"], new: Shaped[Array, " seed *weights"], old: Shaped[Array, " seed *weights"]
+) -> Shaped[Array, " seed *weights"]:
     return jnp.where(which.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
 def train(
-    family: Family,
+    family: Family[Network],
     data: Data,
     config: TrainConfig,
     *,
     key: PRNGKeyArray,
-    devices: list | None = None,
-    start: Any = None,
-    trainable: Any = None,
-) -> Iterator[tuple[Run, Evaluation]]:
+    devices: Sequence[Device] | None = None,
+    start: Network | None = None,
+    trainable: Network | None = None,
+) -> Iterator[tuple[Run[Network], Evaluation]]:
     """Trains chunk by chunk: a generator, which the caller stops iterating when it is enough.
 
     The run yielded is donated to the next chunk: take what you keep with `network_of` before asking on.
@@ -239,14 +260,14 @@ def train(
         )
 
 
-def _spread(run: Run, data: Data, devices: list) -> tuple[Run, Data]:
+def _spread(run: Run[Network], data: Data, devices: Sequence[Device]) -> tuple[Run[Network], Data]:
     """Seeds over the devices, everything else on each; every process has made the same arrays itself."""
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
     mesh = Mesh(np.array(devices), ("seed",))
     seeded, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("seed",), ()))
 
-    def put(array, sharding):
+    def put(array: Shaped[Array, "*shape"], sharding: NamedSharding) -> Shaped[Array, "*shape"]:
         values = np.asarray(array)
         return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
 
@@ -254,12 +275,13 @@ def _spread(run: Run, data: Data, devices: list) -> tuple[Run, Data]:
         put(jax.random.key_data(run.key), whole), impl=jax.random.key_impl(run.key)
     )
     common = {"step": put(run.step, whole), "key": key}
-    parts = {name: value for name, value in run._asdict().items() if name not in common}
+    names = (field.name for field in dataclasses.fields(run))
+    parts = {name: getattr(run, name) for name in names if name not in common}
     spread = jax.tree.map(lambda a: put(a, seeded), parts)
     return Run(**spread, **common), jax.tree.map(lambda a: put(a, whole), data)
 
 
-def _fetch(array: Array) -> np.ndarray:
+def _fetch(array: Shaped[Array, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
     """All of an array on this host, also where other processes hold parts of it."""
     if array.is_fully_addressable:
         return np.asarray(array)
@@ -268,7 +290,7 @@ def _fetch(array: Array) -> np.ndarray:
     return np.asarray(process_allgather(array, tiled=True))
 
 
-def network_of(run: Run, seed: int, *, perfect: bool = False) -> Any:
+def network_of(run: Run[Network], seed: int, *, perfect: bool = False) -> Network:
     """A copy of one seed's weights; those of its kept perfect evaluation if asked.
 
     With several processes all must ask for it.
@@ -276,12 +298,14 @@ def network_of(run: Run, seed: int, *, perfect: bool = False) -> Any:
     return jax.tree.map(lambda a: jnp.array(_fetch(a)[seed]), run.perfect if perfect else run.network)
 
 
-def place(x: np.ndarray, y: np.ndarray, tests: int) -> Data:
+def place(
+    x: Int[np.ndarray, "count length *inputs"], y: Int[np.ndarray, "count length *outputs"], tests: int
+) -> Data:
     """Puts sequences (count, length, ...) on the device, time first; the first `tests` are for evaluation."""
-    x, y = (jnp.asarray(np.ascontiguousarray(np.swapaxes(a, 0, 1)), jnp.int32) for a in (x, y))
-    return Data(x[:, tests:], y[:, tests:], x[:, :tests], y[:, :tests])
+    xs, ys = (jnp.asarray(np.ascontiguousarray(np.swapaxes(a, 0, 1)), jnp.int32) for a in (x, y))
+    return Data(xs[:, tests:], ys[:, tests:], xs[:, :tests], ys[:, :tests])
 
 
-def count_parameters(network: Any) -> int:
+def count_parameters(network: PyTree) -> int:
     """Number of weights."""
     return sum(a.size for a in jax.tree.leaves(eqx.filter(network, eqx.is_array)))

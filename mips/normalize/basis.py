@@ -52,16 +52,16 @@ def change_basis(network: ReluRNN, t: Matrix) -> ReluRNN:
 def effective_transition(network: ReluRNN) -> Matrix:
     """Product of f's weights on hidden columns, activations and biases left out; exact for one layer."""
     network = in_double(network)
-    product = network.transition[0].weight[:, : network.hidden]
+    product = np.asarray(network.transition[0].weight)[:, : network.hidden]
     for layer in network.transition[1:]:
-        product = layer.weight @ product
+        product = np.asarray(layer.weight) @ product
     return product
 
 
 def effective_input(network: ReluRNN) -> Float[np.ndarray, "n inputs"]:
     """The same for the input columns."""
     network = in_double(network)
-    product = network.transition[0].weight[:, network.hidden :]
+    product = np.asarray(network.transition[0].weight)[:, network.hidden :]
     for layer in network.transition[1:]:
-        product = layer.weight @ product
+        product = np.asarray(layer.weight) @ product
     return product

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Complex, Float, Inexact
 
 from mips.networks.relu import ReluRNN
 from mips.normalize.basis import Matrix, change_basis, effective_transition
@@ -40,7 +41,7 @@ def real_jordan_basis(w: Matrix, *, eps: float = 1e-6) -> Matrix | None:
     near = np.abs(values[:, None] - values) < eps
     if not np.array_equal((near.astype(int) @ near) > 0, near):
         return None  # "close" is not transitive here
-    columns: list[np.ndarray] = []
+    columns: list[Float[np.ndarray, " n"]] = []
     for group in np.unique(near, axis=0):
         members = values[group]
         value = members.mean()
@@ -60,18 +61,20 @@ def real_jordan_basis(w: Matrix, *, eps: float = 1e-6) -> Matrix | None:
     return basis
 
 
-def _conjugate_inside(members: np.ndarray, eps: float) -> bool:
+def _conjugate_inside(members: Inexact[np.ndarray, " members"], eps: float) -> bool:
     return bool(
         all(np.abs(members - m.conjugate()).min() < eps for m in members) and abs(members.mean().imag) < eps
     )
 
 
-def _null_space(matrix: np.ndarray, eps: float) -> np.ndarray:
+def _null_space(matrix: Complex[np.ndarray, "n n"], eps: float) -> Complex[np.ndarray, "n null"]:
     _, s, vh = np.linalg.svd(matrix)
     return vh[s < eps].conj().T
 
 
-def _chains(w: Matrix, value: complex, multiplicity: int, eps: float) -> list[list[np.ndarray]] | None:
+def _chains(
+    w: Matrix, value: complex, multiplicity: int, eps: float
+) -> list[list[Complex[np.ndarray, " n"]]] | None:
     """Jordan chains of an eigenvalue, longest first, each from eigenvector to generator."""
     shifted = w - value * np.eye(len(w))
     spaces = [np.zeros((len(w), 0), complex)]
@@ -84,7 +87,7 @@ def _chains(w: Matrix, value: complex, multiplicity: int, eps: float) -> list[li
     sizes = [s.shape[1] for s in spaces]
     if sizes[-1] != multiplicity:
         return None
-    chains: list[list[np.ndarray]] = []
+    chains: list[list[Complex[np.ndarray, " n"]]] = []
     for length in range(len(spaces) - 1, 0, -1):
         longer = [chain[length - 1] for chain in chains]
         wanted = sizes[length] - sizes[length - 1] - len(longer)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
-from mips.networks.relu import ReluRNN
+from mips.networks.relu import Affine, ReluRNN
 from mips.normalize.basis import in_double
 from mips.normalize.debias import debias
 from mips.normalize.jordan import jordan
@@ -25,11 +25,13 @@ class Step(NamedTuple):
     kept: bool  # whether it was kept
 
 
-def run(network: ReluRNN, x: Float[np.ndarray, "count length inputs"]) -> tuple[np.ndarray, np.ndarray]:
+def run(
+    network: ReluRNN, x: Real[np.ndarray, "count length inputs"]
+) -> tuple[Float[np.ndarray, "count length n"], Float[np.ndarray, "count length outputs"]]:
     """Hidden states (count, length, n) and outputs (count, length, outputs) in float64."""
     network = in_double(network)
 
-    def mlp(layers, a):
+    def mlp(layers: tuple[Affine, ...], a: Float[np.ndarray, "count in"]) -> Float[np.ndarray, "count out"]:
         for layer in layers[:-1]:
             a = np.maximum(a @ layer.weight.T + layer.bias, 0)
         return a @ layers[-1].weight.T + layers[-1].bias
@@ -44,7 +46,11 @@ def run(network: ReluRNN, x: Float[np.ndarray, "count length inputs"]) -> tuple[
 
 
 def normalize(
-    network: ReluRNN, x: np.ndarray, *, jordan_eps: float = 0.7, tolerance: float | None = None
+    network: ReluRNN,
+    x: Real[np.ndarray, "count length inputs"],
+    *,
+    jordan_eps: float = 0.7,
+    tolerance: float | None = None,
 ) -> list[Step]:
     """Whitening, Jordan form, Toeplitz, de-bias, quantize; each applied to the last kept result.
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int, Int8
 
 from mips.programs import expression as ex
 from mips.programs.expression import Expr
@@ -17,8 +19,8 @@ _MOST_BITS = 3
 class Clusters(NamedTuple):
     """Hidden states sorted into clusters, and what each cluster does."""
 
-    next: np.ndarray  # (clusters, inputs): next cluster, -1 where never seen
-    output: np.ndarray  # (clusters, inputs): output bit, -1 where never seen
+    next: Int[np.ndarray, "clusters symbols"]  # next cluster, -1 where never seen
+    output: Int[np.ndarray, "clusters symbols"]  # output bit, -1 where never seen
     start: int  # cluster nearest to the origin
     consistent: bool  # whether equal rows always had equal results
 
@@ -33,7 +35,7 @@ def require_clustering() -> None:
         )
 
 
-def cluster(hidden: np.ndarray, count: int) -> np.ndarray:
+def cluster(hidden: Float[np.ndarray, "points n"], count: int) -> Int[np.ndarray, " points"]:
     """Spectral clustering of hidden states into `count` clusters, by scikit-learn."""
     require_clustering()
     import warnings
@@ -47,10 +49,10 @@ def cluster(hidden: np.ndarray, count: int) -> np.ndarray:
 
 
 def tabulate(
-    before: np.ndarray,
-    inputs: np.ndarray,
-    after: np.ndarray,
-    outputs: np.ndarray,
+    before: Float[np.ndarray, "points n"],
+    inputs: Int[np.ndarray, "points inputs"],
+    after: Float[np.ndarray, "points n"],
+    outputs: Int[np.ndarray, " points"],
     *,
     bits: int,
     all_rows: bool,
@@ -81,10 +83,10 @@ def tabulate(
     return Clusters(following, output, int(np.linalg.norm(centers, axis=1).argmin()), consistent)
 
 
-def formula(table: np.ndarray, names: tuple[str, ...]) -> Expr:
+def formula(table: Int[np.ndarray, " rows"], names: tuple[str, ...]) -> Expr:
     """The shorter of the full disjunctive normal form and, for symmetric functions, a test on the bit sum.
 
-    `table` (2^k,) in the order of binary numbers, first name highest.
+    `table` has 2^k rows, in the order of binary numbers, first name highest.
     """
     k = len(names)
     cube = table.reshape((2,) * k)
@@ -109,7 +111,7 @@ def _chain(op: str, parts: list[Expr]) -> Expr:
     return result
 
 
-def _normal_form(cube: np.ndarray, variables: list[Expr]) -> Expr:
+def _normal_form(cube: Int[np.ndarray, "..."], variables: list[Expr]) -> Expr:
     terms = []
     for point in np.argwhere(cube == 1):
         literals = [
@@ -119,7 +121,7 @@ def _normal_form(cube: np.ndarray, variables: list[Expr]) -> Expr:
     return _chain("|", terms) if terms else ex.const(0)
 
 
-def _by_sum(cube: np.ndarray, variables: list[Expr]) -> Expr | None:
+def _by_sum(cube: Int[np.ndarray, "..."], variables: list[Expr]) -> Expr | None:
     sums = np.indices(cube.shape).sum(axis=0)
     levels = []
     for k in range(cube.ndim + 1):
@@ -149,7 +151,7 @@ def boolean_program(clusters: Clusters, *, bits: int, inputs: tuple[str, ...]) -
     names = (*state, *inputs)
     known: dict[bytes, tuple[Expr, int]] = {}
 
-    def shortest(table):
+    def shortest(table: Int8[np.ndarray, " rows"]) -> tuple[Expr, int]:
         key = table.tobytes()
         if key not in known:
             expr = formula(table, names)
@@ -177,7 +179,15 @@ def boolean_program(clusters: Clusters, *, bits: int, inputs: tuple[str, ...]) -
     return best
 
 
-def boolean_programs(before, inputs, after, outputs, *, names: tuple[str, ...], all_rows: bool):
+def boolean_programs(
+    before: Float[np.ndarray, "points n"],
+    inputs: Int[np.ndarray, "points inputs"],
+    after: Float[np.ndarray, "points n"],
+    outputs: Int[np.ndarray, " points"],
+    *,
+    names: tuple[str, ...],
+    all_rows: bool,
+) -> Iterator[Program]:
     """Programs with n bits, then with n + 1, up to three."""
     n = after.shape[1]
     for bits in (n, n + 1):

@@ -6,15 +6,17 @@ import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
 Points = Float[np.ndarray, "points n"]
+Basis = Float[np.ndarray, "n n"]  # a vector in each row
+Vectors = Float[np.ndarray, "vectors n"]
 
 
 class Lattice(NamedTuple):
     """Rows of `basis` span the lattice; `origin` is the point with integer coordinates zero."""
 
-    basis: Float[np.ndarray, "n n"]
+    basis: Basis
     origin: Float[np.ndarray, " n"]
 
     def coordinates(self, points: Points) -> Points:
@@ -29,7 +31,7 @@ class Lattice(NamedTuple):
         return float(bits) if np.isfinite(bits) else 1e8
 
 
-def clean(basis: np.ndarray, *, sweeps: int = 10) -> np.ndarray:
+def clean(basis: Basis, *, sweeps: int = 10) -> Basis:
     """Size reduction of the rows against each other, then signs so that each row's sum is not negative."""
     rows = np.array(basis, np.float64)
     for _ in range(sweeps):
@@ -45,7 +47,7 @@ def clean(basis: np.ndarray, *, sweeps: int = 10) -> np.ndarray:
     return rows * np.where(rows.sum(axis=1) < 0, -1.0, 1.0)[:, None]
 
 
-def reduce_lattice(basis: np.ndarray, *, scale: float = 1e6) -> np.ndarray:
+def reduce_lattice(basis: Basis, *, scale: float = 1e6) -> Basis:
     """LLL reduction of real rows, by sympy on the rows rounded to 1/scale."""
     import sympy as sp
     from sympy.polys.matrices import DomainMatrix
@@ -59,7 +61,7 @@ def reduce_lattice(basis: np.ndarray, *, scale: float = 1e6) -> np.ndarray:
     return np.array([[int(v) for v in row] for row in transform.to_list()]) @ basis
 
 
-def _settle(points: Points, basis: np.ndarray) -> Lattice:
+def _settle(points: Points, basis: Basis) -> Lattice:
     """The origin: every coordinate's minimum zero, the mean residual taken off."""
     origin = points[points.sum(axis=1).argmin()]
     z = np.round((points - origin) @ np.linalg.inv(basis))
@@ -70,7 +72,7 @@ def _settle(points: Points, basis: np.ndarray) -> Lattice:
 
 
 def linear_lattice(
-    before: Points, inputs: Float[np.ndarray, "points inputs"], after: Points, *, independent: bool = False
+    before: Points, inputs: Real[np.ndarray, "points inputs"], after: Points, *, independent: bool = False
 ) -> Lattice | None:
     """The lattice that a linear transition builds from its inputs, v_k = W_h^k W_x.
 
@@ -110,7 +112,7 @@ def linear_lattice(
     return _settle(after, basis)
 
 
-def _independent(vectors: np.ndarray, *, tolerance: float = 1e-2) -> list[int]:
+def _independent(vectors: Vectors, *, tolerance: float = 1e-2) -> list[int]:
     """Numbers of the shortest vectors that are independent of the shorter ones before."""
     chosen: list[int] = []
     directions = np.empty((0, vectors.shape[1]))
@@ -124,7 +126,7 @@ def _independent(vectors: np.ndarray, *, tolerance: float = 1e-2) -> list[int]:
     return chosen
 
 
-def _generated(vectors: np.ndarray, basis: np.ndarray) -> np.ndarray:
+def _generated(vectors: Vectors, basis: Basis) -> Basis:
     """A reduced basis of the lattice that all vectors generate, starting from n independent ones."""
     from fractions import Fraction
 
@@ -175,12 +177,12 @@ def gcd_lattice(points: Points, *, seed: int = 0) -> Lattice | None:
     return best
 
 
-def _central(points: Points, fraction: float) -> Points:
+def _central(points: Points, fraction: float) -> Float[np.ndarray, "central n"]:
     low, high = np.quantile(points, [0.5 - fraction / 2, 0.5 + fraction / 2], axis=0)
     return points[((points >= low) & (points <= high)).all(axis=1)]
 
 
-def _volumes(points: Points) -> np.ndarray:
+def _volumes(points: Points) -> Float[np.ndarray, " subsets"]:
     """|det| of differences over (n+1)-subsets, at most 5,000 of them."""
     n = points.shape[1]
     subsets = itertools.islice(itertools.combinations(range(len(points)), n + 1), 5000)
@@ -188,7 +190,9 @@ def _volumes(points: Points) -> np.ndarray:
     return np.abs(np.linalg.det(chosen[:, 1:] - chosen[:, :1]))
 
 
-def _euclid(points: list[np.ndarray], volumes: np.ndarray, threshold: float) -> np.ndarray | None:
+def _euclid(
+    points: list[Float[np.ndarray, " n"]], volumes: Float[np.ndarray, " subsets"], threshold: float
+) -> Basis | None:
     n = len(points[0])
     while len(points) >= max(n + 1, 5):
         u, v, rest = points[0], points[1], points[2 : n + 1]
@@ -218,7 +222,7 @@ def _euclid(points: list[np.ndarray], volumes: np.ndarray, threshold: float) -> 
 
 
 def find_lattice(
-    before: Points, inputs: np.ndarray, after: Points, *, independent: bool = False
+    before: Points, inputs: Real[np.ndarray, "points inputs"], after: Points, *, independent: bool = False
 ) -> tuple[Lattice | None, float, str]:
     """The linear or the GCD lattice, whichever describes the states in fewer bits; its length and name."""
     # As published the residual counts in hundredths, whatever the scale of the states.

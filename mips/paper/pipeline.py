@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Float, Int, PRNGKeyArray, Real
 
 from mips.config import SynthesisConfig
 from mips.judging.candidates import Examination
@@ -23,6 +23,7 @@ from mips.paper.search import better_search
 from mips.programs.program import Program
 from mips.reading import oracle
 from mips.reading.symbolic_lifting import input_names
+from mips.tasks.task import Inputs, Outputs
 
 _MOST_HIDDEN = 10
 
@@ -102,14 +103,19 @@ def hammer(
 
 
 def transitions(
-    network: ReluRNN, x: np.ndarray, y: np.ndarray, *, all_steps: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    network: ReluRNN, x: Inputs, y: Outputs, *, all_steps: bool
+) -> tuple[
+    Float[np.ndarray, "points n"],
+    Int[np.ndarray, "points inputs"],
+    Float[np.ndarray, "points n"],
+    Int[np.ndarray, "points outputs"],
+]:
     """Hidden states before, inputs, hidden states after, outputs; of the last step, or of all."""
     states, _ = normalizers.run(network, x.astype(np.float64))
     before = np.concatenate([np.zeros_like(states[:, :1]), states[:, :-1]], axis=1)
     steps = slice(None) if all_steps else slice(-1, None)
 
-    def flat(a):
+    def flat(a: Real[np.ndarray, "count length channels"]) -> Real[np.ndarray, "points channels"]:
         a = a[:, steps]
         return a.reshape(-1, a.shape[2])
 
@@ -117,7 +123,7 @@ def transitions(
 
 
 def programs(
-    network: ReluRNN, x: np.ndarray, y: np.ndarray, mending: Mending, *, low: int, high: int
+    network: ReluRNN, x: Inputs, y: Outputs, mending: Mending, *, low: int, high: int
 ) -> Iterator[tuple[str, Program]]:
     """Candidate programs in the published order, each with the regression it came from."""
     n, names = network.hidden, input_names(x.shape[2])

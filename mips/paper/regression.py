@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from mips.programs import expression as ex
-from mips.programs.enumeration import Enumerator, Grammar
+from mips.programs.enumeration import Column, Enumerator, Grammar
 from mips.programs.expression import Expr
 from mips.programs.program import Program
 from mips.reading.linear import _combination
@@ -42,7 +43,7 @@ def plain(expr: Expr) -> Expr:
     return Expr(expr.op, args, expr.value)
 
 
-def initial_states(z: np.ndarray, *, every_rounding: bool) -> Iterator[tuple[int, ...]]:
+def initial_states(z: Float[np.ndarray, " n"], *, every_rounding: bool) -> Iterator[tuple[int, ...]]:
     """The rounded lattice coordinates of the state zero, then other roundings of them."""
     first = tuple(int(v) for v in np.round(z))
     yield first
@@ -53,7 +54,9 @@ def initial_states(z: np.ndarray, *, every_rounding: bool) -> Iterator[tuple[int
                 yield other
 
 
-def _program(names, updates: list[Expr], outputs: list[Expr], start: tuple[int, ...], kind: str) -> Program:
+def _program(
+    names: tuple[str, ...], updates: list[Expr], outputs: list[Expr], start: tuple[int, ...], kind: str
+) -> Program:
     """A program whose output formulas read the new state."""
     state = tuple(_STATE[: len(updates)])
     new = dict(zip(state, updates, strict=True))
@@ -63,12 +66,12 @@ def _program(names, updates: list[Expr], outputs: list[Expr], start: tuple[int, 
 
 
 def linear_regression(
-    before: np.ndarray,
-    inputs: np.ndarray,
-    after: np.ndarray,
-    outputs: np.ndarray,
+    before: Int[np.ndarray, "points n"],
+    inputs: Int[np.ndarray, "points inputs"],
+    after: Int[np.ndarray, "points n"],
+    outputs: Int[np.ndarray, "points outputs"],
     names: tuple[str, ...],
-    starts,
+    starts: Iterable[tuple[int, ...]],
 ) -> Iterator[Program]:
     """Least squares with all coefficients rounded to integers, whatever the fit is like."""
     n = after.shape[1]
@@ -76,7 +79,11 @@ def linear_regression(
         return
     state = [ex.var(s) for s in _STATE[:n]]
 
-    def fit(columns, target, variables):
+    def fit(
+        columns: Int[np.ndarray, "points variables"],
+        target: Int[np.ndarray, "points targets"],
+        variables: Sequence[Expr],
+    ) -> list[Expr] | None:
         design = np.concatenate([columns, np.ones((len(columns), 1))], axis=1)
         solution, *_ = np.linalg.lstsq(design, target, rcond=None)
         forms = []
@@ -96,12 +103,12 @@ def linear_regression(
 
 
 def symbolic_regression(
-    before: np.ndarray,
-    inputs: np.ndarray,
-    after: np.ndarray,
-    outputs: np.ndarray,
+    before: Int[np.ndarray, "points n"],
+    inputs: Int[np.ndarray, "points inputs"],
+    after: Int[np.ndarray, "points n"],
+    outputs: Int[np.ndarray, "points outputs"],
     names: tuple[str, ...],
-    starts,
+    starts: Iterable[tuple[int, ...]],
     *,
     all_rows: bool,
 ) -> Iterator[Program]:
@@ -117,7 +124,7 @@ def symbolic_regression(
     if len(keep) > 300:
         keep = keep[:: len(keep) // 300]
     top = after.max(axis=0)
-    found: dict[tuple, Expr | None] = {}
+    found: dict[tuple[str, tuple[bool, ...]], list[Expr] | None] = {}
     for flips in itertools.product((False, True), repeat=n):
         flip = np.array(flips)
         old, new = (np.where(flip, top - z, z)[keep] for z in (before, after))
@@ -136,7 +143,12 @@ def symbolic_regression(
             yield _program(names, updates, reads, begin, "symbolic")
 
 
-def _search(leaves: dict[str, np.ndarray], targets: np.ndarray, found: dict, key: tuple) -> list[Expr] | None:
+def _search(
+    leaves: dict[str, Column],
+    targets: Int[np.ndarray, "targets rows"],
+    found: dict[tuple[str, tuple[bool, ...]], list[Expr] | None],
+    key: tuple[str, tuple[bool, ...]],
+) -> list[Expr] | None:
     if key not in found:
         result = Enumerator(leaves, _PUBLISHED).search(list(targets))
         found[key] = None if any(e is None for e in result) else [plain(e) for e in result if e is not None]

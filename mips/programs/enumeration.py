@@ -8,9 +8,10 @@ that a whole block of combinations is computed, hashed and compared in a few arr
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, UInt64
 
 from mips.programs import expression as ex
 from mips.programs.evaluation import evaluate
@@ -21,6 +22,13 @@ _BLOCK = 1 << 21  # elements computed at once
 _CONDITIONAL = 20_000  # expressions that may stand in a conditional
 _COMMUTATIVE = {"+", "*", "==", "min", "max"}
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
+
+Column = Int[np.ndarray, " rows"]  # an expression's value in every row
+Vectors = Int[np.ndarray, "count rows"]
+Numbers = Int[np.ndarray, " count"]  # of expressions in the bank
+Keys = UInt64[np.ndarray, " count"]
+Look = Callable[[Keys, Callable[[int], Expr]], None]
+Offer = Callable[[Vectors, int, Numbers, Numbers], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,19 +51,19 @@ class Grammar:
 class _Bank:
     """Distinct vectors with how they were made."""
 
-    def __init__(self, rows: int, seed: int = 0):
+    def __init__(self, rows: int, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
         self.projection = rng.integers(-(1 << 20), 1 << 20, size=(rows, 2)).astype(np.float64)
-        self.values: list[np.ndarray] = []  # by size: (count, rows) int32
-        self.keys = np.empty(0, np.uint64)
-        self.made: list[np.ndarray] = []  # by size: (count, 3) operation, left and right number
+        self.values: list[Vectors] = []  # by size, int32
+        self.keys: Keys = np.empty(0, np.uint64)
+        self.made: list[Int[np.ndarray, "count 3"]] = []  # by size: operation, left and right number
         self.offsets = [0]
 
-    def hash(self, vectors: np.ndarray) -> np.ndarray:
+    def hash(self, vectors: Vectors) -> Keys:
         a = (vectors.astype(np.float64) @ self.projection).astype(np.int64).view(np.uint64)
         return a[:, 0] * _MIX[0] + a[:, 1] * _MIX[1]
 
-    def unseen(self, keys: np.ndarray) -> np.ndarray:
+    def unseen(self, keys: Keys) -> Int[np.ndarray, " fresh"]:
         """Positions of first occurrences of keys that are not in the bank."""
         unique, first = np.unique(keys, return_index=True)
         if len(self.keys):
@@ -63,10 +71,12 @@ class _Bank:
             first = first[self.keys[places] != unique]
         return np.sort(first)
 
-    def remember(self, keys: np.ndarray) -> None:
+    def remember(self, keys: Keys) -> None:
         self.keys = np.sort(np.concatenate([self.keys, keys]), kind="stable")
 
-    def add(self, values: list[np.ndarray], made: list[np.ndarray]) -> None:
+    def add(
+        self, values: list[Int[np.ndarray, "_count rows"]], made: list[Int[np.ndarray, "_count 3"]]
+    ) -> None:
         rows = len(self.projection)
         self.values.append(np.concatenate(values) if values else np.empty((0, rows), np.int32))
         self.made.append(np.concatenate(made) if made else np.empty((0, 3), np.int64))
@@ -76,7 +86,7 @@ class _Bank:
 class Enumerator:
     """Enumerates over given rows and recognizes any number of target vectors on the way."""
 
-    def __init__(self, leaves: Mapping[str, np.ndarray], grammar: Grammar):
+    def __init__(self, leaves: Mapping[str, Column], grammar: Grammar) -> None:
         self.grammar = grammar
         self.rows = len(next(iter(leaves.values())))
         self.bank = _Bank(self.rows)
@@ -96,7 +106,7 @@ class Enumerator:
     def expression(self, number: int) -> Expr:
         """The expression with that number in the bank."""
         level = int(np.searchsorted(self.bank.offsets, number, side="right")) - 1
-        return self._make(*self.bank.made[level][number - self.bank.offsets[level]])
+        return self._make(*self.bank.made[level][number - self.bank.offsets[level]].tolist())
 
     def _make(self, operation: int, left: int, right: int) -> Expr:
         if operation < 0:
@@ -109,18 +119,18 @@ class Enumerator:
         )
         return Expr(name, args)
 
-    def search(self, targets: Sequence[np.ndarray], *, tolerance: float = 0.0) -> list[Expr | None]:
+    def search(self, targets: Sequence[Column], *, tolerance: float = 0.0) -> list[Expr | None]:
         """A smallest expression for each target, None where none was found within the limits.
 
         With a `tolerance`, where nothing fits exactly, the kept expression that misses fewest rows, if
         these are not more than twice the tolerated share.
         """
         goals = np.stack([np.asarray(t, np.int64) for t in targets])
-        fits: np.ndarray = (np.abs(goals) < _LIMIT).all(axis=1)
+        fits: Bool[np.ndarray, " targets"] = np.asarray((np.abs(goals) < _LIMIT).all(axis=1))
         wanted = self.bank.hash(np.where(fits[:, None], goals, 0).astype(np.int32))
         found: list[Expr | None] = [None] * len(targets)
 
-        def look(keys: np.ndarray, make) -> None:
+        def look(keys: Keys, make: Callable[[int], Expr]) -> None:
             hits = np.flatnonzero(np.isin(keys, wanted)).tolist()
             for hit in hits:
                 for i in np.flatnonzero(wanted == keys[hit]):
@@ -145,18 +155,18 @@ class Enumerator:
                     found[i] = self._nearest(goal, 2 * tolerance)
         return found
 
-    def _nearest(self, goal: np.ndarray, allowed: float) -> Expr | None:
+    def _nearest(self, goal: Column, allowed: float) -> Expr | None:
         misses = np.concatenate([(level != goal).mean(axis=1) for level in self.bank.values])
         best = int(misses.argmin())  # the first of equals is the smallest expression
         return self.expression(best) if misses[best] <= allowed else None
 
-    def _grow(self, size: int, look, *, last: bool) -> None:
+    def _grow(self, size: int, look: Look, *, last: bool) -> None:
         bank, grammar = self.bank, self.grammar
-        values: list[np.ndarray] = []
-        made: list[np.ndarray] = []
+        values: list[Vectors] = []
+        made: list[Int[np.ndarray, "count 3"]] = []
         count = bank.offsets[-1]
 
-        def offer(vectors, operation, left, right):
+        def offer(vectors: Vectors, operation: int, left: Numbers, right: Numbers) -> None:
             nonlocal count
             self.tries += len(vectors)
             keys = bank.hash(vectors)
@@ -183,7 +193,7 @@ class Enumerator:
                 self._combine(name, o, i, j, offer)
         bank.add(values, made)
 
-    def _combine(self, name: str, operation: int, i: int, j: int, offer) -> None:
+    def _combine(self, name: str, operation: int, i: int, j: int, offer: Offer) -> None:
         bank = self.bank
         a, b = bank.values[i - 1], bank.values[j - 1]
         right = np.arange(len(b)) + bank.offsets[j - 1]
@@ -207,7 +217,7 @@ class Enumerator:
             if len(vectors):
                 offer(vectors, operation, left, rights)
 
-    def _conditional(self, goal: np.ndarray) -> Expr | None:
+    def _conditional(self, goal: Column) -> Expr | None:
         """The smallest `a if c else b` over the first expressions of the bank."""
         known = min(self.bank.offsets[-1], _CONDITIONAL)
         table = np.concatenate(self.bank.values)[:known]
@@ -217,7 +227,7 @@ class Enumerator:
         where = table[conditions].astype(np.float32)
         sizes = np.searchsorted(self.bank.offsets, np.arange(known), side="right")
 
-        def cheapest(mask):
+        def cheapest(mask: Float[np.ndarray, "conditions rows"]) -> Int[np.ndarray, " conditions"]:
             """Number of the first expression right on the rows of each mask; -1 for none."""
             # The bank is ordered by size, so the first is the smallest.
             good = match @ mask.T == mask.sum(axis=1)
@@ -233,7 +243,7 @@ class Enumerator:
         return Expr("if", tuple(self.expression(int(p)) for p in parts))
 
 
-def _unary(name: str, a: np.ndarray) -> np.ndarray:
+def _unary(name: str, a: Vectors) -> Vectors:
     match name:
         case "abs":
             return np.abs(a)
@@ -255,7 +265,9 @@ def _unary(name: str, a: np.ndarray) -> np.ndarray:
     raise ValueError(f"the enumerator has no unary operation {name!r}")
 
 
-def _binary(name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _binary(
+    name: str, a: Int[np.ndarray, "left 1 rows"], b: Int[np.ndarray, "1 right rows"]
+) -> Int[np.ndarray, "left right rows"]:
     match name:
         case "+":
             return a + b
@@ -281,8 +293,8 @@ def _binary(name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def find(
-    leaves: Mapping[str, np.ndarray],
-    targets: Sequence[np.ndarray],
+    leaves: Mapping[str, Column],
+    targets: Sequence[Column],
     grammar: Grammar | None = None,
     *,
     rows: int = 96,
@@ -317,7 +329,7 @@ def find(
         open_goals = [i for i, d in enumerate(done) if not d]
         enumerator = Enumerator({n: v[chosen] for n, v in leaves.items()}, grammar)
         found = enumerator.search([goals[i, chosen] for i in open_goals], tolerance=tolerance)
-        wrong: list[np.ndarray] = []
+        wrong: list[Int[np.ndarray, " misses"]] = []
         for i, expr in zip(open_goals, found, strict=True):
             if expr is None:
                 # Rows that err hide the rule: look at others. Without errors the search is final.
@@ -340,6 +352,6 @@ def find(
     return results
 
 
-def _is_function(arguments: np.ndarray) -> bool:
+def _is_function(arguments: Int[np.ndarray, "rows arguments"]) -> bool:
     """Whether distinct (arguments, targets) rows have distinct arguments."""
     return len(np.unique(arguments, axis=0)) == len(arguments)

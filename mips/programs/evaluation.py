@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Int, Int8
 
-from mips.programs.expression import OPERATIONS, Expr, Value, to_python
+from mips.programs.expression import OPERATIONS, Expr, Given, Value, name_of, to_python
 
 OK, DIVISION, OUTSIDE, MISSING = range(4)  # what went wrong in a row
 ERRORS = {
@@ -17,7 +17,7 @@ ERRORS = {
 }
 
 
-def evaluate(expr: Expr, values: Mapping[str, Value], tables: Mapping[str, Value] | None = None) -> Value:
+def evaluate(expr: Expr, values: Mapping[str, Given], tables: Mapping[str, Given] | None = None) -> Value:
     """The value of an expression over arrays of a common batch shape.
 
     Args: values: by name, integers (rows,) or lists (rows, items). tables: by name.
@@ -33,7 +33,7 @@ def evaluate(expr: Expr, values: Mapping[str, Value], tables: Mapping[str, Value
 
 
 def attempt(
-    expr: Expr, values: Mapping[str, Value], tables: Mapping[str, Value], failed: np.ndarray
+    expr: Expr, values: Mapping[str, Given], tables: Mapping[str, Given], failed: Int8[np.ndarray, " all"]
 ) -> Value:
     """Like `evaluate`, but marks the rows that fail in `failed` instead of raising."""
     return _Rows(values, tables, failed, np.arange(len(failed))).value(expr)
@@ -42,14 +42,20 @@ def attempt(
 class _Rows:
     """Evaluation over some rows; as in Python, what is not needed for a row is not evaluated for it."""
 
-    def __init__(self, values, tables, failed: np.ndarray, numbers: np.ndarray):
+    def __init__(
+        self,
+        values: Mapping[str, Given],
+        tables: Mapping[str, Given],
+        failed: Int8[np.ndarray, " all"],
+        numbers: Int[np.ndarray, " rows"],
+    ) -> None:
         self.values, self.tables, self.failed, self.numbers = values, tables, failed, numbers
 
-    def part(self, mask: np.ndarray) -> _Rows:
+    def part(self, mask: Bool[np.ndarray, " rows"]) -> _Rows:
         values = {n: v[mask] if np.ndim(v) else v for n, v in self.values.items()}
         return _Rows(values, self.tables, self.failed, self.numbers[mask])
 
-    def fail(self, where: Value, code: int) -> None:
+    def fail(self, where: Bool[np.ndarray, "..."] | np.bool, code: int) -> None:
         rows = self.numbers[np.broadcast_to(where, len(self.numbers))]
         self.failed[rows] = np.where(self.failed[rows] == OK, code, self.failed[rows])
 
@@ -58,7 +64,8 @@ class _Rows:
         if op == "const":
             return np.asarray(expr.value)
         if op == "var":
-            return self.values[expr.value] if expr.value in self.values else self.tables[expr.value]
+            name = name_of(expr)
+            return self.values[name] if name in self.values else self.tables[name]
         if op in {"if", "and", "or"}:
             return self.choose(expr)
         args = [self.value(a) for a in expr.args]
@@ -68,12 +75,12 @@ class _Rows:
                 self.fail(zero, DIVISION)
                 args[1] = np.where(zero, 1, args[1])
         elif op == "lookup":
-            return self.look_up(*args)
+            return self.look_up(np.asarray(args[0]), *args[1:])
         elif op == "index":
             hits = args[0] == np.broadcast_to(args[1], len(self.numbers))[:, None]
             self.fail(~hits.any(axis=1), MISSING)
             return hits.argmax(axis=1) if hits.shape[1] else np.zeros(len(hits), np.int64)
-        elif op in {"largest", "smallest"} and not args[0].shape[-1]:
+        elif op in {"largest", "smallest"} and not np.asarray(args[0]).shape[-1]:
             self.fail(np.True_, MISSING)
             return np.zeros(len(self.numbers), np.int64)
         if op in {"list", "append"}:
@@ -107,7 +114,7 @@ class _Rows:
         assert result is not None
         return result
 
-    def look_up(self, table: Value, *indices: Value) -> Value:
+    def look_up(self, table: Given, *indices: Value) -> Value:
         chosen = []
         for axis, given in enumerate(indices):
             index = np.asarray(given).astype(np.int64)
@@ -129,10 +136,10 @@ def kind_of(expr: Expr, kinds: Mapping[str, str]) -> str:
     """
     op = expr.op
     if op == "const":
-        _check_constant(expr.value)
+        check_constant(expr.value)
         return "constant" if isinstance(expr.value, tuple) else "int"
     if op == "var":
-        return kinds[expr.value]
+        return kinds[name_of(expr)]
     args = [kind_of(a, kinds) for a in expr.args]
     good, result = all(a == "int" for a in args), "int"
     if op in {"==", "!="} and args == ["list", "list"]:
@@ -140,7 +147,8 @@ def kind_of(expr: Expr, kinds: Mapping[str, str]) -> str:
     elif op == "in":
         good = args[0] == "int" and args[1] in {"list", "constant"}
         if args[1] == "constant":
-            good &= all(isinstance(v, int) for v in expr.args[1].value)
+            members = expr.args[1].value
+            good &= isinstance(members, tuple) and all(isinstance(v, int) for v in members)
     elif op in {"append", "index", "count"}:
         good = args == ["list", "int"]
     elif op == "reversed" or op in _LISTED:
@@ -156,9 +164,10 @@ def kind_of(expr: Expr, kinds: Mapping[str, str]) -> str:
     return result
 
 
-def _check_constant(value: Any) -> None:
+def check_constant(value: object) -> None:
+    """Raises ValueError for anything but integers of less than 63 bits, or nested tuples of them."""
     for item in value if isinstance(value, tuple) else (value,):
         if isinstance(item, tuple):
-            _check_constant(item)
+            check_constant(item)
         elif type(item) is not int or abs(item) >= 1 << 62:
             raise ValueError(f"{item!r}: constants are integers of less than 63 bits")

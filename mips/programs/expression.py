@@ -11,14 +11,21 @@ import dataclasses
 import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
+from jaxtyping import Shaped
 
 if TYPE_CHECKING:
     import sympy
 
-Value = np.ndarray
+    Constant: TypeAlias = "int | tuple[Constant, ...]"
+else:
+    Constant = int | tuple  # checks at run time know no recursive types
+
+Given = Shaped[np.ndarray, "..."]  # values of a name: integers (rows,), lists (rows, items), or a table
+Value = Given | np.generic  # computed integers or truth values; from constants alone numpy makes scalars
+Items = Shaped[np.ndarray, "rows items"]  # a list in every row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,13 +34,13 @@ class Expr:
 
     op: str
     args: tuple[Expr, ...] = ()
-    value: Any = None
+    value: Constant | str | None = None
 
     def __str__(self) -> str:
         return to_python(self)
 
 
-def const(value) -> Expr:
+def const(value: Constant) -> Expr:
     """A constant: an integer, or nested tuples of integers for a table."""
     return Expr("const", value=value)
 
@@ -41,6 +48,18 @@ def const(value) -> Expr:
 def var(name: str) -> Expr:
     """A variable."""
     return Expr("var", value=name)
+
+
+def name_of(variable: Expr) -> str:
+    """The name of a variable."""
+    assert isinstance(variable.value, str)
+    return variable.value
+
+
+def value_of(constant: Expr) -> Constant:
+    """The value of a constant."""
+    assert isinstance(constant.value, int | tuple)
+    return constant.value
 
 
 def apply(op: str, *args: Expr) -> Expr:
@@ -67,28 +86,27 @@ def _as_int(values: Value) -> Value:
     return values.astype(np.int64) if values.dtype == bool else values
 
 
-def _compare(compare: Callable) -> Callable[..., Value]:
+def _compare(compare: Callable[[Any, Any], Any]) -> Callable[..., Value]:
     return lambda a, b: _as_int(np.asarray(compare(a, b)))
 
 
-def _equal(a: Value, b: Value) -> Value:
-    if np.ndim(a) == np.ndim(b) == 2:  # two lists
+def _equal(a: Value, b: Value) -> Given:
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.ndim == b.ndim == 2:  # two lists
         if a.shape[1] != b.shape[1]:
             return np.zeros(len(a), np.int64)
-        return _as_int(np.asarray(a == b).all(axis=-1))
-    return _as_int(np.asarray(a == b))
+        return np.asarray(_as_int(np.asarray(a == b).all(axis=-1)))
+    return np.asarray(_as_int(np.asarray(a == b)))
 
 
-def _columns(*values: Value) -> Value:
+def _columns(*values: Shaped[np.ndarray, " rows"]) -> Items:
     return np.stack(np.broadcast_arrays(*values), axis=-1)
 
 
-def _append(items: Value, last: Value) -> Value:
-    items, last = np.asarray(items), np.asarray(last)
+def _append(items: Items, last: Shaped[np.ndarray, " rows"]) -> Shaped[np.ndarray, "rows items+1"]:
     return np.concatenate([items, last[..., None].astype(items.dtype)], axis=-1)
 
 
-def _distinct(items: Value) -> Value:
+def _distinct(items: Items) -> Shaped[np.ndarray, " rows"]:
     if not items.shape[-1]:
         return np.zeros(items.shape[:-1], np.int64)
     return (np.diff(np.sort(items, axis=-1), axis=-1) != 0).sum(axis=-1) + 1
@@ -115,8 +133,8 @@ OPERATIONS: dict[str, _Operation] = {
     "*": _Operation(2, operator.mul, "*", 11),
     "//": _Operation(2, operator.floordiv, "//", 11),
     "%": _Operation(2, operator.mod, "%", 11),
-    "neg": _Operation(1, operator.neg, "-", 12),
-    "abs": _Operation(1, abs),
+    "neg": _Operation(1, np.negative, "-", 12),
+    "abs": _Operation(1, np.abs),
     "min": _Operation(2, np.minimum),
     "max": _Operation(2, np.maximum),
     "list": _Operation(None, _columns),
@@ -158,19 +176,19 @@ def size(expr: Expr) -> int:
 
 def names(expr: Expr) -> set[str]:
     """Variables that occur."""
-    return {node.value for node in nodes(expr) if node.op == "var"}
+    return {name_of(node) for node in nodes(expr) if node.op == "var"}
 
 
 def substitute(expr: Expr, values: Mapping[str, Expr]) -> Expr:
     """The expression with variables replaced."""
     if expr.op == "var":
-        return values.get(expr.value, expr)
+        return values.get(name_of(expr), expr)
     if not expr.args:
         return expr
     return Expr(expr.op, tuple(substitute(a, values) for a in expr.args), expr.value)
 
 
-def _integers(value) -> Iterator[int]:
+def _integers(value: Constant) -> Iterator[int]:
     if isinstance(value, tuple):
         for item in value:
             yield from _integers(item)
@@ -188,7 +206,9 @@ def bits(expr: Expr, *, variables: int) -> float:
     total = 0.0
     for node in nodes(expr):
         if node.op == "const":
-            total += math.log2(variables + 1) + sum(math.log2(1 + abs(c)) + 1 for c in _integers(node.value))
+            total += math.log2(variables + 1) + sum(
+                math.log2(1 + abs(c)) + 1 for c in _integers(value_of(node))
+            )
         elif node.op == "var":
             total += math.log2(variables + 1)
         else:
@@ -223,7 +243,7 @@ def _write(expr: Expr, outer: int) -> str:
         text = str(expr.value)
         return f"({text})" if outer > 12 and text.startswith("-") else text
     if op == "var":
-        return expr.value
+        return name_of(expr)
     own = OPERATIONS[op].precedence
     if op == "if":
         yes, no = _write(args[1], own + 1), _write(args[2], own)
@@ -277,7 +297,7 @@ def _refuse(node: ast.AST) -> ValueError:
     return ValueError(f"line {getattr(node, 'lineno', 1)}: {text!r} is not part of the language of programs")
 
 
-def _constant(node: ast.expr):
+def _constant(node: ast.expr) -> Constant | None:
     """Integer or nested tuple of integers, or None."""
     if isinstance(node, ast.Constant) and type(node.value) is int:
         return node.value
@@ -289,8 +309,9 @@ def _constant(node: ast.expr):
         inner = _constant(node.operand)
         return -inner if isinstance(inner, int) else None
     if isinstance(node, ast.Tuple):
-        items = tuple(_constant(e) for e in node.elts)
-        return None if any(i is None for i in items) else items
+        items = [_constant(e) for e in node.elts]
+        known = tuple(i for i in items if i is not None)
+        return known if len(known) == len(items) else None
     return None
 
 
@@ -377,9 +398,9 @@ def to_sympy(expr: Expr) -> sympy.Basic:
             return sp.Tuple(*(to_sympy(const(v)) for v in expr.value))
         return sp.Integer(expr.value)
     if expr.op == "var":
-        return sp.Symbol(expr.value, integer=True)
+        return sp.Symbol(name_of(expr), integer=True)
 
-    def truth(condition):
+    def truth(condition: sympy.Basic) -> sympy.Basic:
         if condition in (sp.true, sp.false):
             return sp.Integer(int(condition == sp.true))
         return sp.Piecewise((1, condition), (0, True))
@@ -388,9 +409,10 @@ def to_sympy(expr: Expr) -> sympy.Basic:
         raise ValueError(f"{to_python(expr)!r}: bits of numbers have no sympy form")
     if any(_is_list(a) for a in expr.args) and (expr.op != "in" or expr.args[1].op != "const"):
         return sp.Function({"==": "equal", "!=": "unequal"}.get(expr.op, expr.op))(*args)
-    # sympy types its numbers as Basic, which has no arithmetic.
+    # sympy types its numbers as Basic, which has no arithmetic, and its equations as numbers.
     a: Any
     b: Any
+    equal = cast("Callable[[Any, Any], Any]", sp.Eq)
     a, b = (*args, None, None)[:2]
     rules: dict[str, Callable[[], Any]] = {
         "+": lambda: a + b,
@@ -412,7 +434,7 @@ def to_sympy(expr: Expr) -> sympy.Basic:
         "and": lambda: sp.Piecewise((b, sp.Ne(a, 0)), (0, True)),
         "or": lambda: sp.Piecewise((a, sp.Ne(a, 0)), (b, True)),
         "if": lambda: sp.Piecewise((b, sp.Ne(a, 0)), (args[2], True)),
-        "in": lambda: truth(sp.Or(*(sp.Eq(a, item) for item in b))),
+        "in": lambda: truth(sp.Or(*(equal(a, item) for item in b))),
         # On truth values; of other numbers sympy has no bits.
         "&": lambda: a * b,
         "^": lambda: sp.Mod(a + b, 2),
@@ -433,7 +455,7 @@ def to_json(expr: Expr) -> Any:
 def from_json(data: Any) -> Expr:
     """Inverse of `to_json`. Raises ValueError for anything else."""
 
-    def freeze(value):
+    def freeze(value: Any) -> Any:
         return tuple(map(freeze, value)) if isinstance(value, list) else value
 
     if not isinstance(data, list) or not data or not isinstance(data[0], str):

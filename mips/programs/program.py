@@ -14,18 +14,22 @@ import dataclasses
 import json
 import keyword
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from jaxtyping import Int, Shaped
+from numpy.typing import ArrayLike
 
 from mips.programs import evaluation as ev
 from mips.programs import expression as ex
-from mips.programs.expression import Expr
+from mips.programs.expression import Constant, Expr
 
 if TYPE_CHECKING:
     import sympy
 
-    from mips.tasks.task import Sequences
+    Table: TypeAlias = tuple[Constant, ...]
+else:
+    Table = tuple
 
 _LARGEST = 20_000  # parts of a formula read from text
 
@@ -38,18 +42,18 @@ class Program:
     """names of the values read in a step"""
     state: tuple[str, ...]
     """names of the state"""
-    initial: tuple[Any, ...]
+    initial: tuple[Constant, ...]
     """initial values: integers, or () for an empty list"""
     updates: tuple[Expr, ...]
     """next state, from old state and inputs"""
     outputs: tuple[Expr, ...]
     """outputs of the step, from old state and inputs"""
-    tables: tuple[tuple[str, Any], ...] = ()
+    tables: tuple[tuple[str, Table], ...] = ()
     """named tables, nested tuples of integers"""
     kind: str = ""
     """how it was found: linear, finite-state, definite, counter, history, window, boolean, symbolic, table"""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not len(self.state) == len(self.initial) == len(self.updates):
             raise ValueError("a program needs an initial value and an update for each state variable")
         if not self.inputs or not self.outputs:
@@ -58,7 +62,7 @@ class Program:
         for name, value in zip(self.state, self.initial, strict=True):
             kinds[name] = "list" if value == () else "int"
             if value != ():
-                ev.kind_of(ex.const(value), {})
+                ev.check_constant(value)
         for name, table in self.tables:
             kinds[name] = f"table {_depth(table)}"
         names = [*self.inputs, *self.state, *(name for name, _ in self.tables)]
@@ -96,7 +100,7 @@ class Program:
         """Whether a part is a look-up table rather than a formula."""
         return bool(self.tables)
 
-    def run(self, sequences: Sequences, *, exact: bool = False) -> Sequences:
+    def run(self, sequences: ArrayLike, *, exact: bool = False) -> Shaped[np.ndarray, "count length outputs"]:
         """Outputs (count, length, outputs) for inputs (count, length, inputs).
 
         Computed in int64; `exact` uses Python's unbounded integers instead (slower).
@@ -108,7 +112,9 @@ class Program:
             raise ev.ERRORS[int(failed[failed != ev.OK][0])]
         return outputs
 
-    def attempt(self, sequences: Sequences, *, exact: bool = False) -> tuple[Sequences, np.ndarray]:
+    def attempt(
+        self, sequences: ArrayLike, *, exact: bool = False
+    ) -> tuple[Shaped[np.ndarray, "count length outputs"], Int[np.ndarray, "count length"]]:
         """Outputs, and for every step (count, length) a code that is 0 where all went well until then."""
         x = np.asarray(sequences)
         if x.ndim != 3 or x.shape[2] != len(self.inputs):
@@ -172,25 +178,39 @@ class Program:
     @classmethod
     def from_json(cls, data: Any) -> Program:
         """Inverse of `to_json`. Raises ValueError for anything else."""
-
-        def freeze(value):
-            return tuple(map(freeze, value)) if isinstance(value, list) else value
-
         try:
             return cls(
                 tuple(data["inputs"]),
                 tuple(data["state"]),
-                freeze(data["initial"]),
+                tuple(map(_read_constant, data["initial"])),
                 tuple(map(ex.from_json, data["updates"])),
                 tuple(map(ex.from_json, data["outputs"])),
-                tuple((name, freeze(table)) for name, table in data["tables"]),
+                tuple((name, _read_table(table)) for name, table in data["tables"]),
                 data["kind"],
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a stored program: {error!r}") from None
 
 
-def _depth(table: Any) -> int:
+def _freeze(value: Any) -> Any:
+    return tuple(map(_freeze, value)) if isinstance(value, list) else value
+
+
+def _read_constant(data: Any) -> Constant:
+    """A constant from stored data. Raises ValueError for anything else."""
+    value = _freeze(data)
+    ev.check_constant(value)
+    return value
+
+
+def _read_table(data: Any) -> Table:
+    """A table from stored data. Raises ValueError for anything else."""
+    table = _freeze(data)
+    _depth(table)
+    return table
+
+
+def _depth(table: object) -> int:
     """Number of indices of a rectangular nested tuple of integers. Raises ValueError for anything else."""
     try:
         array = np.array(table)
@@ -228,7 +248,7 @@ def _write_value(expr: Expr) -> str:
     return f"int({text})" if ex.is_truth(expr) else text
 
 
-def _write_table(name: str, table: Any) -> list[str]:
+def _write_table(name: str, table: Table) -> list[str]:
     if table and isinstance(table[0], tuple):
         return [f"    {name} = (", *(f"        {row}," for row in table), "    )"]
     return [f"    {name} = {table}"]
@@ -320,13 +340,16 @@ def _parse_module(module: ast.Module) -> Program:
     loop = body[-1]
     if ast.unparse(loop.iter) != given or loop.orelse:
         raise ValueError(f"line {loop.lineno}: the loop must go over {given}, and have no else")
-    starts: dict[str, Any] = {}
-    tables: dict[str, Any] = {}
+    starts: dict[str, Constant] = {}
+    tables: dict[str, Table] = {}
     for node in body[:-1]:
         name, value = _read_start(node)
         if name in starts or name in tables:
             raise ValueError(f"line {node.lineno}: {name} has a value already")
-        (tables if isinstance(value, tuple) and value else starts)[name] = value
+        if isinstance(value, tuple) and value:
+            tables[name] = value
+        else:
+            starts[name] = value
     target = loop.target
     inputs = [target] if isinstance(target, ast.Name) else getattr(target, "elts", [])
     if not all(isinstance(n, ast.Name) for n in inputs) or (target not in inputs and len(inputs) < 2):
@@ -338,7 +361,7 @@ def _parse_module(module: ast.Module) -> Program:
 
     def read(node: ast.expr) -> Expr:
         text = ex.from_ast(node)
-        total = sum(sizes.get(n.value, 1) if n.op == "var" else 1 for n in ex.nodes(text))
+        total = sum(sizes.get(ex.name_of(n), 1) if n.op == "var" else 1 for n in ex.nodes(text))
         if total > _LARGEST:
             raise ValueError(
                 f"line {node.lineno}: the formula has more than {_LARGEST} parts when written out"
@@ -391,13 +414,13 @@ def _is_text(node: ast.stmt) -> bool:
     )
 
 
-def _read_start(node: ast.stmt) -> tuple[str, Any]:
+def _read_start(node: ast.stmt) -> tuple[str, Constant]:
     if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
         if isinstance(node.value, ast.List) and not node.value.elts:
             return node.targets[0].id, ()
         value = ex.from_ast(node.value)
         if value.op == "const":
-            return node.targets[0].id, value.value
+            return node.targets[0].id, ex.value_of(value)
     raise ValueError(
         f"line {node.lineno}: {ast.unparse(node)!r}: an initial value must be an integer, a table or []"
     )

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Int
 
 from mips.programs import expression as ex
-from mips.programs.enumeration import Grammar, find
+from mips.programs.enumeration import Column, Grammar, find
 from mips.programs.expression import Expr
 from mips.programs.program import Program
 from mips.reading.machine_extraction import Machine
 from mips.reading.symbolic_lifting import input_names
+
+if TYPE_CHECKING:
+    import sympy
 
 _MOST_ROWS = 4096
 
@@ -33,10 +38,12 @@ def memory_depth(machine: Machine) -> int | None:
     return None
 
 
-def window_table(machine: Machine, depth: int) -> tuple[np.ndarray, np.ndarray, tuple[int, ...] | None]:
+def window_table(
+    machine: Machine, depth: int
+) -> tuple[Int[np.ndarray, "rows steps"], Int[np.ndarray, "rows outputs"], tuple[int, ...] | None]:
     """All windows of depth + 1 symbols with their outputs, and the padding that stands for the start.
 
-    Returns symbols (rows, depth + 1) oldest first, outputs (rows, outputs) and the inputs of the symbol
+    Returns the symbols of every window, oldest first, their outputs, and the inputs of the symbol
     whose repetition leads to the initial state (None if none does).
     """
     symbols = len(machine.alphabet)
@@ -102,7 +109,7 @@ def definite_programs(machine: Machine, grammar: Grammar) -> Iterator[Program]:
         yield window_program(names, depth, padding, tuple(e for e in found if e is not None), "definite")
 
 
-def _minterms(leaves: dict[str, np.ndarray], values: np.ndarray) -> list[list[int]]:
+def _minterms(leaves: dict[str, Column], values: Column) -> list[list[int]]:
     table = np.stack(list(leaves.values()), axis=1)
     return [list(map(int, row)) for row in table[values == 1]]
 
@@ -116,7 +123,7 @@ def _chain(op: str, parts: list[Expr], empty: int) -> Expr:
     return result
 
 
-def polynomial(leaves: dict[str, np.ndarray], values: np.ndarray) -> Expr:
+def polynomial(leaves: dict[str, Column], values: Column) -> Expr:
     """Algebraic normal form: an exclusive-or of products, through sympy's ANFform."""
     import sympy as sp
     from sympy.logic.boolalg import ANFform
@@ -129,7 +136,7 @@ def polynomial(leaves: dict[str, np.ndarray], values: np.ndarray) -> Expr:
     return _from_logic(form, list(leaves))
 
 
-def sum_of_products(leaves: dict[str, np.ndarray], values: np.ndarray) -> Expr:
+def sum_of_products(leaves: dict[str, Column], values: Column) -> Expr:
     """A minimal or of products, through sympy's SOPform (Quine-McCluskey)."""
     import sympy as sp
     from sympy.logic.boolalg import SOPform
@@ -137,18 +144,18 @@ def sum_of_products(leaves: dict[str, np.ndarray], values: np.ndarray) -> Expr:
     return _from_logic(SOPform(sp.symbols(list(leaves)), _minterms(leaves, values)), list(leaves))
 
 
-def _from_logic(form, order: list[str]) -> Expr:
+def _from_logic(form: sympy.Basic, order: list[str]) -> Expr:
     import sympy as sp
 
     if form in (sp.true, sp.false):
         return ex.const(int(form == sp.true))
-    if form.is_Symbol:
+    if isinstance(form, sp.Symbol):
         return ex.var(form.name)
     if isinstance(form, sp.Not):
         return ex.apply("-", ex.const(1), _from_logic(form.args[0], order))
     parts = sorted(
         (_from_logic(a, order) for a in form.args),
-        key=lambda e: (ex.size(e), [order.index(n.value) for n in ex.nodes(e) if n.op == "var"]),
+        key=lambda e: (ex.size(e), [order.index(ex.name_of(n)) for n in ex.nodes(e) if n.op == "var"]),
     )
     if isinstance(form, sp.Xor):
         return _chain("^", parts, 0)

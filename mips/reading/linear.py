@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
+from jaxtyping import Float, Int, Shaped
 
 from mips.networks.relu import ReluRNN
 from mips.programs import expression as ex
@@ -20,21 +21,21 @@ from mips.programs.program import Program
 from mips.reading.finite_memory import lag_registers
 from mips.reading.oracle import Oracle
 from mips.reading.symbolic_lifting import input_names
-from mips.tasks.task import Sequences
+from mips.tasks.task import Inputs, Outputs, Sequences
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Response:
     """An affine linear system by what it answers."""
 
-    impulse: np.ndarray
-    """m_k (length, outputs, inputs), integers"""
-    offset: np.ndarray
-    """o_t (length, outputs), integers: the answer to zeros"""
+    impulse: Int[np.ndarray, "length outputs inputs"]
+    """m_k"""
+    offset: Int[np.ndarray, "length outputs"]
+    """o_t, the answer to zeros"""
     deviation: float
     """largest distance of the network's entries from these integers"""
 
-    def run(self, x: Sequences) -> Sequences:
+    def run(self, x: Inputs) -> Outputs:
         """Outputs by convolution, for sequences up to the response's length."""
         y = np.zeros((len(x), x.shape[1], self.offset.shape[1]), np.int64) + self.offset[: x.shape[1]]
         for k in range(x.shape[1]):
@@ -66,7 +67,9 @@ def response_of_weights(network: ReluRNN, length: int) -> Response:
     return _rounded(np.array(impulse), np.array(offset))
 
 
-def _rounded(impulse: np.ndarray, offset: np.ndarray) -> Response:
+def _rounded(
+    impulse: Float[np.ndarray, "length outputs inputs"], offset: Float[np.ndarray, "length outputs"]
+) -> Response:
     deviation = max(np.abs(impulse - np.round(impulse)).max(), np.abs(offset - np.round(offset)).max())
     finite = np.isfinite(deviation)
     return Response(
@@ -111,9 +114,9 @@ class Realization:
     hidden units of a linear network with this behavior.
     """
 
-    a: np.ndarray
-    b: np.ndarray
-    c: np.ndarray
+    a: Shaped[np.ndarray, "order order"]  # the three hold fractions
+    b: Shaped[np.ndarray, "order driven"]
+    c: Shaped[np.ndarray, "outputs order"]
 
     @property
     def order(self) -> int:
@@ -159,9 +162,9 @@ def realize(response: Response) -> Realization | None:
     return Realization(a, b, c)
 
 
-def _independent_rows(matrix: np.ndarray) -> list[int]:
+def _independent_rows(matrix: Int[np.ndarray, "rows columns"]) -> list[int]:
     """Numbers of the first rows that are independent of those before, decided exactly."""
-    pivots: list[tuple[int, list]] = []
+    pivots: list[tuple[int, list[Fraction]]] = []
     chosen = []
     for number, row in enumerate(matrix):
         rest = [Fraction(int(v)) for v in row]
@@ -176,7 +179,9 @@ def _independent_rows(matrix: np.ndarray) -> list[int]:
     return chosen
 
 
-def _express(rows: np.ndarray, basis: np.ndarray) -> np.ndarray | None:
+def _express(
+    rows: Int[np.ndarray, "rows columns"], basis: Int[np.ndarray, "order columns"]
+) -> Shaped[np.ndarray, "rows order"] | None:
     """Coefficients X with X basis = rows over the rationals; None if there are none."""
     import sympy as sp
     from sympy.polys.matrices import DomainMatrix
@@ -224,7 +229,7 @@ def state_space_program(system: Realization) -> Program | None:
         return None
     state = tuple([s for s in "abcdefghijklmnopqrstuvwxyz" if s not in names][: system.order])
 
-    def line(of_state, of_input):
+    def line(of_state: Shaped[np.ndarray, " order"], of_input: Shaped[np.ndarray, " driven"]) -> Expr:
         terms = [(int(f), ex.var(s)) for f, s in zip(of_state, state, strict=True)]
         terms += [(int(f), ex.var(n)) for f, n in zip(of_input[:-1], names, strict=True)]
         return _combination(terms, int(of_input[-1]))
@@ -257,7 +262,7 @@ def recurrence_program(response: Response, *, most: int = 8) -> Program | None:
 
 
 def fit_recurrence(
-    x: Sequences, y: Sequences, *, past_outputs: int, past_inputs: int, tolerance: float = 0.0
+    x: Inputs, y: Outputs, *, past_outputs: int, past_inputs: int, tolerance: float = 0.0
 ) -> Program | None:
     """The integer recurrence with these lags that gives y from x, by rounded least squares.
 

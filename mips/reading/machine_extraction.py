@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from jaxtyping import Int
 
-from mips.reading.oracle import Oracle, take
-from mips.tasks.task import Sequences
+from mips.reading.oracle import Oracle, States, take
+from mips.tasks.task import Inputs, Outputs
 
 if TYPE_CHECKING:
     from automata.fa.dfa import DFA
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 class Machine:
     """States 0 (initial), 1, ...; symbols are rows of `alphabet`; -1 marks an unknown transition."""
 
-    alphabet: np.ndarray
-    """inputs of every symbol (symbols, inputs)"""
-    next: np.ndarray
-    """next state (states, symbols)"""
-    output: np.ndarray
-    """outputs (states, symbols, outputs)"""
+    alphabet: Int[np.ndarray, "symbols inputs"]
+    """inputs of every symbol"""
+    next: Int[np.ndarray, "states symbols"]
+    """next state"""
+    output: Int[np.ndarray, "states symbols outputs"]
+    """outputs of every move"""
     access: tuple[tuple[int, ...], ...] = ()
     """a shortest word of symbols that leads to each state"""
 
@@ -39,11 +40,11 @@ class Machine:
         """Whether every transition is known."""
         return bool((self.next >= 0).all())
 
-    def symbols_of(self, x: Sequences) -> np.ndarray:
-        """Symbol numbers (count, length) of inputs (count, length, inputs)."""
+    def symbols_of(self, x: Inputs) -> Int[np.ndarray, "count length"]:
+        """Symbol numbers of inputs."""
         return encode(self.alphabet, x)
 
-    def run(self, x: Sequences) -> Sequences:
+    def run(self, x: Inputs) -> Outputs:
         """Outputs on whole sequences. Unknown transitions stay where they are."""
         symbols = self.symbols_of(x)
         state = np.zeros(len(x), np.int64)
@@ -82,8 +83,8 @@ class Machine:
             transitions[state][label] = int(self.next[state, symbol])
         return DFA(
             states=set(transitions),
-            input_symbols={label for row in transitions.values() for label in row},
-            transitions=transitions,
+            input_symbols={label for row in transitions.values() for label in row},  # pyright: ignore[reportArgumentType]  typed as str, any hashable symbol will do
+            transitions=transitions,  # pyright: ignore[reportArgumentType]  typed for str, any hashable symbol will do
             initial_state=0,
             final_states=set(transitions),
             allow_partial=True,
@@ -116,13 +117,13 @@ def _shorten(labels: list[str], most: int = 6) -> str:
     return "  ".join(labels if len(labels) <= most else [*labels[: most - 1], f"(+{len(labels) - most + 1})"])
 
 
-def alphabet(low: int, high: int, inputs: int) -> np.ndarray:
-    """All inputs of a step (symbols, inputs), last channel fastest."""
+def alphabet(low: int, high: int, inputs: int) -> Int[np.ndarray, "symbols inputs"]:
+    """All inputs of a step, last channel fastest."""
     axes = [np.arange(low, high)] * inputs
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, inputs)
 
 
-def encode(letters: np.ndarray, x: Sequences) -> np.ndarray:
+def encode(letters: Int[np.ndarray, "symbols inputs"], x: Inputs) -> Int[np.ndarray, "count length"]:
     """Symbol numbers of inputs over a full alphabet."""
     low, width = letters[0, 0], letters[-1, 0] - letters[0, 0] + 1
     if x.size and (x.min() < low or x.max() >= low + width):
@@ -133,8 +134,10 @@ def encode(letters: np.ndarray, x: Sequences) -> np.ndarray:
     return symbols
 
 
-def suffixes(symbols: int, length: int, *, limit: int = 400, seed: int = 0) -> list[np.ndarray]:
-    """Words to tell states apart by, as arrays (words, length) for each length up to `length`.
+def suffixes(
+    symbols: int, length: int, *, limit: int = 400, seed: int = 0
+) -> list[Int[np.ndarray, "_words _length"]]:
+    """Words to tell states apart by, as one array for each length up to `length`.
 
     All words, or `limit` random ones of a length that has more. A word's outputs contain those of its
     prefixes, so where all words of the greatest length are there, shorter ones add nothing.
@@ -146,8 +149,13 @@ def suffixes(symbols: int, length: int, *, limit: int = 400, seed: int = 0) -> l
     return [*shorter, rng.integers(0, symbols, size=(limit, length))]
 
 
-def signatures(oracle: Oracle, states, letters: np.ndarray, words: list[np.ndarray]) -> np.ndarray:
-    """Outputs of the network from each state on each word, (states, everything)."""
+def signatures(
+    oracle: Oracle,
+    states: States,
+    letters: Int[np.ndarray, "symbols inputs"],
+    words: list[Int[np.ndarray, "_words _length"]],
+) -> Int[np.ndarray, "states everything"]:
+    """Outputs of the network from each state on each word."""
     import jax
 
     count = len(jax.tree.leaves(states)[0])
@@ -159,7 +167,9 @@ def signatures(oracle: Oracle, states, letters: np.ndarray, words: list[np.ndarr
     return np.concatenate(parts, axis=1)
 
 
-def extract(oracle: Oracle, letters: np.ndarray, *, suffix: int, most_states: int = 300) -> Machine | None:
+def extract(
+    oracle: Oracle, letters: Int[np.ndarray, "symbols inputs"], *, suffix: int, most_states: int = 300
+) -> Machine | None:
     """The machine whose states are the distinct behaviors on short suffixes (a batched L*).
 
     Every state is asked through its shortest access word only, which is where a network is most
@@ -170,8 +180,8 @@ def extract(oracle: Oracle, letters: np.ndarray, *, suffix: int, most_states: in
     start = oracle.initial(1)
     known = {signatures(oracle, start, letters, words).tobytes(): 0}
     access: list[tuple[int, ...]] = [()]
-    rows: list[np.ndarray] = []
-    outputs: list[np.ndarray] = []
+    rows: list[Int[np.ndarray, "_states symbols"]] = []
+    outputs: list[Int[np.ndarray, "_states symbols outputs"]] = []
     frontier, names = start, [0]
     while names:
         count = len(names)
@@ -196,7 +206,9 @@ def extract(oracle: Oracle, letters: np.ndarray, *, suffix: int, most_states: in
     return Machine(letters, np.concatenate(rows), np.concatenate(outputs), tuple(access))
 
 
-def extract_to_horizon(oracle: Oracle, letters: np.ndarray, *, depth: int, length: int) -> Machine | None:
+def extract_to_horizon(
+    oracle: Oracle, letters: Int[np.ndarray, "symbols inputs"], *, depth: int, length: int
+) -> Machine | None:
     """The part of a (perhaps infinite) machine that sequences of the training length reach.
 
     Prefixes up to `depth`, told apart by all suffixes of `length - depth` (random ones where these are
@@ -211,7 +223,7 @@ def extract_to_horizon(oracle: Oracle, letters: np.ndarray, *, depth: int, lengt
     known: dict[bytes, int] = {}
     access: list[tuple[int, ...]] = []
     layer, prefixes = oracle.initial(1), [()]
-    first: list[np.ndarray] = []
+    first: list[Int[np.ndarray, "_states symbols outputs"]] = []
     edges: list[tuple[int, int, int]] = []
     parents: list[tuple[int, int]] = [(-1, -1)]
     singles = letters[np.arange(symbols)]
@@ -256,16 +268,16 @@ def minimize(machine: Machine) -> Machine:
     automaton = machine.to_automaton().minify()
     order = _breadth_first(automaton)
     number = {s: i for i, s in enumerate(order)}
-    moves = [
-        {label[0]: (label[1:], after) for label, after in automaton.transitions[s].items()} for s in order
-    ]
+    # automata-lib types its symbols as str; these are the labels of `to_automaton`.
+    transitions = cast("Mapping[Hashable, Mapping[tuple[int, ...], Hashable]]", automaton.transitions)
+    moves = [{label[0]: (label[1:], after) for label, after in transitions[s].items()} for s in order]
     symbols = range(len(machine.alphabet))
     following = np.array([[number[row[a][1]] for a in symbols] for row in moves])
     output = np.array([[row[a][0] for a in symbols] for row in moves])
     return with_access(Machine(machine.alphabet, following, output))
 
 
-def _breadth_first(automaton) -> list:
+def _breadth_first(automaton: DFA) -> list[Hashable]:
     order, seen = [automaton.initial_state], {automaton.initial_state}
     for state in order:
         for label in sorted(automaton.transitions[state]):
@@ -295,7 +307,7 @@ def isomorphic(a: Machine, b: Machine) -> bool:
 
 
 def extract_by_majority(
-    oracle: Oracle, letters: np.ndarray, x: Sequences, *, suffix: int
+    oracle: Oracle, letters: Int[np.ndarray, "symbols inputs"], x: Inputs, *, suffix: int
 ) -> Iterator[Machine]:
     """Machines by vote: what most visits to a behavior do next (denoising, spec 11.3).
 
@@ -332,7 +344,13 @@ def extract_by_majority(
             yield machine
 
 
-def _vote(letters, path, symbols, answers, states) -> Machine | None:
+def _vote(
+    letters: Int[np.ndarray, "symbols inputs"],
+    path: Int[np.ndarray, "count visits"],
+    symbols: Int[np.ndarray, "count length"],
+    answers: Int[np.ndarray, "count length outputs"],
+    states: int,
+) -> Machine | None:
     here, there, read = path[:, :-1].ravel(), path[:, 1:].ravel(), symbols.ravel()
     values, answer = np.unique(answers.reshape(len(read), -1), axis=0, return_inverse=True)
     moves = np.zeros((states, len(letters), states), np.int64)

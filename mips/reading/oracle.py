@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, PyTree, Shaped
 
-from mips.tasks.task import Sequences
+from mips.networks.relu import ReluConfig, ReluRNN
+from mips.networks.tokens import TokenConfig, TokenNetwork
+from mips.tasks.task import Inputs, Outputs
+
+State = PyTree[ArrayLike]  # of one sequence
+States = PyTree[Shaped[Array | np.ndarray, "_states ..."]]  # of many, along the first axis
 
 _LARGEST = 1 << 15
 _NOT_A_NUMBER = -(1 << 31)
@@ -28,18 +34,22 @@ class Oracle:
     the next state and int32 outputs (batch, outputs); it is jitted by whoever makes it.
     """
 
-    advance: Callable[[Any, jax.Array], tuple[Any, jax.Array]]
-    start: Any
+    advance: Callable[
+        [States, Int[np.ndarray, "states inputs"]], tuple[States, Int[Array | np.ndarray, "states outputs"]]
+    ]
+    start: State
     """initial state, without batch axis"""
     inputs: int
     outputs: int
     description: str = ""
 
-    def initial(self, count: int) -> Any:
+    def initial(self, count: int) -> States:
         """The initial state, `count` times."""
         return jax.tree.map(lambda a: np.broadcast_to(np.asarray(a), (count, *np.shape(a))), self.start)
 
-    def step(self, states: Any, x: np.ndarray) -> tuple[Any, np.ndarray]:
+    def step(
+        self, states: States, x: Int[np.ndarray, "states inputs"]
+    ) -> tuple[States, Int[np.ndarray, "states outputs"]]:
         """One step from each state: inputs (count, inputs) to (next states, outputs (count, outputs))."""
         count = len(x)
         pieces = []
@@ -48,7 +58,12 @@ class Oracle:
             size = part.stop - part.start
             padded = max(64, 4 ** int(np.ceil(np.log(size) / np.log(4)))) if size > 1 else 64
 
-            def pad(a, size=size, padded=padded, part=part):
+            def pad(
+                a: Shaped[Array | np.ndarray, " states *shape"],
+                size: int = size,
+                padded: int = padded,
+                part: slice = part,
+            ) -> Shaped[np.ndarray, " padded *shape"]:
                 return np.concatenate([a[part], np.repeat(a[part][:1], padded - size, axis=0)])
 
             state, y = self.advance(jax.tree.map(pad, states), pad(np.asarray(x, np.int32)))
@@ -61,7 +76,7 @@ class Oracle:
             raise ValueError(f"{self.description} gives outputs that are not finite")
         return state, y.astype(np.int64)
 
-    def run(self, x: Sequences, states: Any = None) -> Sequences:
+    def run(self, x: Inputs, states: States | None = None) -> Outputs:
         """Outputs (count, length, outputs) on whole sequences, from the initial state or from `states`."""
         states = self.initial(len(x)) if states is None else states
         columns = []
@@ -82,16 +97,18 @@ class Judged:
     """whether every reading was tried on it"""
 
 
-def take(states: Any, rows: np.ndarray) -> Any:
+def take(states: States, rows: Int[np.ndarray, " rows"]) -> States:
     """States by row."""
     return jax.tree.map(lambda a: a[rows], states)
 
 
-def from_relu(config, network) -> Oracle:
+def from_relu(config: ReluConfig, network: ReluRNN) -> Oracle:
     """The oracle of a numeric network; outputs rounded. `network` takes raw integers (see `unscale`)."""
 
     @jax.jit
-    def advance(hidden, x):
+    def advance(
+        hidden: Float[Array, "states n"], x: Int[Array, "states inputs"]
+    ) -> tuple[Float[Array, "states n"], Int[Array, "states outputs"]]:
         hidden, y = network.step(hidden.T, x.T.astype(jnp.float32))
         return hidden.T, jnp.round(y.T).astype(jnp.int32)
 
@@ -99,26 +116,41 @@ def from_relu(config, network) -> Oracle:
     return Oracle(advance, start, config.inputs, config.outputs, config.describe())
 
 
-def from_tokens(config, network, *, low: int, high: int, inputs: int, values: np.ndarray) -> Oracle:
+def from_tokens(
+    config: TokenConfig,
+    network: TokenNetwork,
+    *,
+    low: int,
+    high: int,
+    inputs: int,
+    values: Int[np.ndarray, "seen outputs"],
+) -> Oracle:
     """The oracle of a network over symbols: channels of [low, high) in, `values[class]` out."""
     values = np.asarray(values, np.int32)
     # Classes beyond the observed ones exist only to share compiled shapes.
     used = jnp.where(jnp.arange(config.classes) < len(values), 0.0, -jnp.inf)
 
     @jax.jit
-    def advance(hidden, x):
+    def advance(
+        hidden: Float[Array, "states n"], x: Int[Array, "states inputs"]
+    ) -> tuple[Float[Array, "states n"], Int[Array, "states outputs"]]:
         symbol = jnp.zeros(x.shape[0], jnp.int32)
         for channel in range(inputs):
             symbol = symbol * (high - low) + jnp.clip(x[:, channel] - low, 0, high - low - 1)
         hidden = network.step(hidden, symbol)
-        logits = hidden @ network.readout + network.readout_bias + used
+        logits = hidden @ network.readout + network.readout_bias[None, :] + used[None, :]
         return hidden, jnp.asarray(values)[logits.argmax(axis=1)]
 
     return Oracle(advance, np.asarray(network.start), inputs, values.shape[1], config.describe())
 
 
 def from_step(
-    step: Callable, state: Any, *, inputs: int = 1, outputs: int = 1, description: str = ""
+    step: Callable[[State, Int[Array, "..."]], tuple[State, Shaped[Array, "..."]]],
+    state: State,
+    *,
+    inputs: int = 1,
+    outputs: int = 1,
+    description: str = "",
 ) -> Oracle:
     """The oracle of any JAX step function `(state, input) -> (state, output)` on single examples.
 
@@ -154,7 +186,9 @@ def from_step(
         )
 
     @jax.jit
-    def advance(states, x):
+    def advance(
+        states: tuple[Int[Array, " states"], States], x: Int[Array, "states inputs"]
+    ) -> tuple[tuple[Int[Array, " states"], States], Int[Array, "states outputs"]]:
         padding, states = states
         states, y = jax.vmap(step)(states, x[:, 0] if scalar else x)
         y = jnp.asarray(y, jnp.float32) if y.dtype == bool else y
@@ -167,7 +201,9 @@ def from_step(
     )
 
 
-def _result(step, state, x):
+def _result(
+    step: Callable[..., object], state: PyTree[Array], x: jax.ShapeDtypeStruct
+) -> tuple[PyTree[jax.ShapeDtypeStruct], jax.ShapeDtypeStruct]:
     result = jax.eval_shape(step, state, x)
     if not isinstance(result, tuple) or len(result) != 2:
         raise ValueError("the step function must return (state, output)")
@@ -176,7 +212,7 @@ def _result(step, state, x):
     return result
 
 
-def _differs(old, new) -> str | None:
+def _differs(old: PyTree[Array], new: PyTree[jax.ShapeDtypeStruct]) -> str | None:
     if jax.tree.structure(old) != jax.tree.structure(new):
         return f"{jax.tree.structure(new)} instead of {jax.tree.structure(old)}"
     for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True):
@@ -185,7 +221,7 @@ def _differs(old, new) -> str | None:
     return None
 
 
-def agreement(oracle: Oracle, x: Sequences, y: Sequences) -> tuple[float, float]:
+def agreement(oracle: Oracle, x: Inputs, y: Outputs) -> tuple[float, float]:
     """Shares of single outputs and of whole sequences on which the network gives y."""
     hit = (oracle.run(x) == y).all(axis=2)
     return float(hit.mean()), float(hit.all(axis=1).mean())

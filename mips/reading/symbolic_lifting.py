@@ -6,11 +6,14 @@ import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Int
 
 from mips.programs import expression as ex
 from mips.programs.enumeration import Grammar, find
 from mips.programs.program import Program
 from mips.reading.machine_extraction import Machine, suffixes
+
+Labels = Int[np.ndarray, " states"]
 
 INPUT_NAMES = ("x", "w", "z", "r")
 UNKNOWN = np.iinfo(np.int64).min  # the label of a state without one
@@ -21,8 +24,8 @@ def input_names(count: int) -> tuple[str, ...]:
     return INPUT_NAMES[:count] if count <= len(INPUT_NAMES) else tuple(f"in{i}_" for i in range(count))
 
 
-def labelings(machine: Machine) -> Iterator[tuple[str, np.ndarray]]:
-    """Integer names for the states, one vector (states,) after another, each injective.
+def labelings(machine: Machine) -> Iterator[tuple[str, Labels]]:
+    """Integer names for the states, one vector after another, each injective.
 
     A labeling may leave states at the edge of a partial machine out (`UNKNOWN`).
 
@@ -38,7 +41,7 @@ def labelings(machine: Machine) -> Iterator[tuple[str, np.ndarray]]:
             yield name, labels
 
 
-def _candidates(machine: Machine) -> Iterator[tuple[str, np.ndarray]]:
+def _candidates(machine: Machine) -> Iterator[tuple[str, Labels]]:
     letters = machine.alphabet
     if machine.output.shape[2] == 1:
         yield from _incoming(machine, machine.output[..., 0], "last output")
@@ -61,7 +64,9 @@ def _candidates(machine: Machine) -> Iterator[tuple[str, np.ndarray]]:
     yield "breadth-first", np.arange(machine.states)
 
 
-def _incoming(machine: Machine, values: np.ndarray, name: str) -> Iterator[tuple[str, np.ndarray]]:
+def _incoming(
+    machine: Machine, values: Int[np.ndarray, "states symbols"], name: str
+) -> Iterator[tuple[str, Labels]]:
     """Labels from a value on the transitions into a state, where each state has one such value."""
     labels = np.full(machine.states, UNKNOWN)
     for state in range(machine.states):
@@ -80,8 +85,8 @@ def _incoming(machine: Machine, values: np.ndarray, name: str) -> Iterator[tuple
         yield name, labels
 
 
-def _behavior(machine: Machine, length: int = 4) -> np.ndarray:
-    """Outputs on short words from every state (states, everything); 0 where transitions are unknown."""
+def _behavior(machine: Machine, length: int = 4) -> Int[np.ndarray, "states everything"]:
+    """Outputs on short words from every state; 0 where transitions are unknown."""
     symbols = len(machine.alphabet)
     while symbols**length > 3000 and length > 1:
         length -= 1
@@ -96,7 +101,7 @@ def _behavior(machine: Machine, length: int = 4) -> np.ndarray:
     return np.stack(columns, axis=2).reshape(machine.states, -1)
 
 
-def _alive(machine: Machine) -> Iterator[tuple[str, np.ndarray]]:
+def _alive(machine: Machine) -> Iterator[tuple[str, Labels]]:
     """-1 for dead states, which always give the same output; for others a count.
 
     How often one symbol must be repeated until another output shows (0 where that symbol shows it never).
@@ -176,7 +181,7 @@ def lift(machine: Machine, grammar: Grammar, *, most: int = 2, tolerance: float 
             return
 
 
-def _constants(machine: Machine, labels: np.ndarray) -> tuple[int, ...]:
+def _constants(machine: Machine, labels: Labels) -> tuple[int, ...]:
     """Numbers a formula may mention: sizes of the alphabet and of the state space."""
     width = int(machine.alphabet[-1, 0] - machine.alphabet[0, 0] + 1)
     known = labels[labels != UNKNOWN]
@@ -210,7 +215,7 @@ def table_program(machine: Machine) -> Program:
         symbol = digit if symbol is None else ex.apply("+", ex.apply("*", symbol, ex.const(width)), digit)
     assert symbol is not None
 
-    def look(table):
+    def look(table: str) -> ex.Expr:
         return ex.apply("lookup", ex.var(table), ex.var("s"), symbol)
 
     tables = [("NEXT", tuple(tuple(map(int, row)) for row in machine.next))]

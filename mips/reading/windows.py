@@ -7,22 +7,23 @@ caller knows, and labels the result.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
+from jaxtyping import Int
 
 from mips.programs import expression as ex
-from mips.programs.enumeration import Grammar, find
-from mips.programs.expression import Expr
+from mips.programs.enumeration import Column, Grammar, find
+from mips.programs.expression import Constant, Expr
 from mips.programs.program import Program
 from mips.reading.linear import fit_recurrence, lag_columns, lag_names, lagged_program
 from mips.reading.symbolic_lifting import input_names
-from mips.tasks.task import Sequences
+from mips.tasks.task import Inputs, Outputs
 
 _SMALL_ALPHABET = 20  # sizes up to this may be meant in a formula
 
 
-def recurrences(x: Sequences, y: Sequences, *, most: int = 8, tolerance: float = 0.0) -> Iterator[Program]:
+def recurrences(x: Inputs, y: Outputs, *, most: int = 8, tolerance: float = 0.0) -> Iterator[Program]:
     """The shortest integer-linear recurrence, if there is one with up to `most` lags."""
     for total in range(most + 1):
         for back in range(total + 1):
@@ -33,7 +34,7 @@ def recurrences(x: Sequences, y: Sequences, *, most: int = 8, tolerance: float =
 
 
 def window_rules(
-    x: Sequences, y: Sequences, grammar: Grammar, *, most: int = 3, tolerance: float = 0.0
+    x: Inputs, y: Outputs, grammar: Grammar, *, most: int = 3, tolerance: float = 0.0
 ) -> Iterator[Program]:
     """y_t as a formula of x_t .. x_{t-i} and y_{t-1} .. y_{t-j}, windows in increasing size.
 
@@ -70,8 +71,13 @@ def window_rules(
 
 
 def _windows(
-    x, y, names, out, past_inputs: int, past_outputs: int
-) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+    x: Inputs,
+    y: Outputs,
+    names: tuple[str, ...],
+    out: tuple[str, ...],
+    past_inputs: int,
+    past_outputs: int,
+) -> tuple[dict[str, Column], list[Column]]:
     """Lagged inputs and outputs by name, and the outputs, on all steps that have the past outputs."""
     leaves = {}
     for k in range(past_inputs + 1):
@@ -83,7 +89,7 @@ def _windows(
     return leaves, [y[:, past_outputs:, c].ravel() for c in range(y.shape[2])]
 
 
-def _largest(grammar: Grammar, leaves: dict[str, np.ndarray], total: int) -> int:
+def _largest(grammar: Grammar, leaves: dict[str, Column], total: int) -> int:
     """Nodes of a formula for a window: many for few variables, or few rows, which bound the search."""
     rows = np.unique(np.stack([v[:5000] for v in leaves.values()]), axis=1).shape[1]
     if rows <= 32:
@@ -91,7 +97,7 @@ def _largest(grammar: Grammar, leaves: dict[str, np.ndarray], total: int) -> int
     return grammar.largest if total <= 1 else min(5, grammar.largest)
 
 
-def contradicts(leaves: dict[str, np.ndarray], targets: list[np.ndarray], tolerance: float) -> bool:
+def contradicts(leaves: dict[str, Column], targets: list[Column], tolerance: float) -> bool:
     """Whether equal arguments come with different outputs in more than twice the tolerated share of rows."""
     arguments = np.unique(np.stack(list(leaves.values()), axis=1), axis=0, return_inverse=True)[1].ravel()
     values = np.unique(np.stack(targets, axis=1), axis=0, return_inverse=True)[1].ravel()
@@ -108,7 +114,7 @@ class Feature:
     name: str
     value: Expr
     state: tuple[str, ...] = ()
-    initial: tuple = ()
+    initial: tuple[Constant, ...] = ()
     updates: tuple[Expr, ...] = ()
     symmetric: bool = False
     """whether the order of the inputs does not matter"""
@@ -123,7 +129,7 @@ def features(low: int, high: int, inputs: int) -> tuple[Feature, ...]:
         return tuple(result)
     x, one = ex.var("x"), ex.const(1)
 
-    def running(name, initial, update, symmetric=True):
+    def running(name: str, initial: int, update: Expr, symmetric: bool = True) -> None:
         result.append(Feature(name, update, (name,), (initial,), (update,), symmetric))
 
     running("total", 0, ex.apply("+", ex.var("total"), x))
@@ -144,7 +150,7 @@ def features(low: int, high: int, inputs: int) -> tuple[Feature, ...]:
         result.append(Feature("winner", winner, counts, (0,) * len(counts), updates, True))
     history = ex.apply("append", ex.var("history"), x)
 
-    def listed(name, value, symmetric):
+    def listed(name: str, value: Expr, symmetric: bool) -> None:
         result.append(Feature(name, value, ("history",), ((),), (history,), symmetric))
 
     listed("distinct", ex.apply("distinct", history), True)
@@ -159,7 +165,7 @@ def feature_program(
     """A program over features; state that no output needs is left out."""
     values = {f.name: f.value for f in used}
     outputs = tuple(ex.substitute(e, values) for e in outputs)
-    state: dict[str, tuple] = {}
+    state: dict[str, tuple[Constant, Expr]] = {}
     for feature in used:
         for name, initial, update in zip(feature.state, feature.initial, feature.updates, strict=True):
             state[name] = (initial, update)
@@ -181,8 +187,8 @@ def feature_program(
 
 
 def feature_rules(
-    x: Sequences,
-    y: Sequences,
+    x: Inputs,
+    y: Outputs,
     low: int,
     high: int,
     grammar: Grammar,
@@ -211,7 +217,9 @@ def feature_rules(
         yield feature_program(used, names, tuple(e for e in found if e is not None), kind)
 
 
-def vote(table: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def vote(
+    table: Int[np.ndarray, "rows columns"], targets: Int[np.ndarray, "rows outputs"]
+) -> tuple[Int[np.ndarray, "distinct columns"], Int[np.ndarray, "distinct outputs"]]:
     """Distinct rows, each with its most frequent target."""
     rows, number = np.unique(table, axis=0, return_inverse=True)
     number = number.ravel()
@@ -221,7 +229,9 @@ def vote(table: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return rows, joint[order][last, 1:]
 
 
-def order_matters(x: Sequences, run, *, seed: int = 0, tolerance: float = 0.02) -> bool:
+def order_matters(
+    x: Inputs, run: Callable[[Inputs], Outputs], *, seed: int = 0, tolerance: float = 0.02
+) -> bool:
     """Whether shuffling a sequence changes its last answer in more than the tolerated share of cases."""
     rng = np.random.default_rng(seed)
     shuffled = rng.permuted(x, axis=1) if x.shape[2] == 1 else x[:, rng.permutation(x.shape[1])]

@@ -12,13 +12,15 @@ from mips.reading.machine_extraction import Machine
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
+    from mips.networks.relu import ReluRNN
     from mips.normalize import Step
 
 _MOST_DRAWN = 40
 
 
-def _figure(width: float, height: float):
+def _figure(width: float, height: float) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -27,7 +29,7 @@ def _figure(width: float, height: float):
     return figure
 
 
-def draw_machine(machine: Machine, path: Path, *, title: str = "") -> None:
+def draw_machine(machine: Machine, path: str | Path, *, title: str = "") -> None:
     """Writes a PNG of a machine: states on a circle, arrows labeled input/output, the start in yellow."""
     size = float(np.clip(2.2 + 0.55 * machine.states, 4, 12))
     figure = _figure(size, size)
@@ -80,7 +82,7 @@ def machine_on(axes: Axes, machine: Machine, *, title: str = "") -> None:
     axes.set_axis_off()
 
 
-def draw_weights(before, steps: Sequence[Step], path: Path, *, title: str = "") -> None:
+def draw_weights(before: ReluRNN, steps: Sequence[Step], path: str | Path, *, title: str = "") -> None:
     """Writes a PNG of a network's matrices, as they were and after each normalizer.
 
     `before` is the network the steps started from. Rows: hidden columns and input columns of the effective

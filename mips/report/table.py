@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def said(data: dict[str, Any]) -> str:
 def counts(results: dict[str, dict[str, Any]]) -> dict[str, int]:
     """How many tasks were solved in which way; "network" counts exact formulas read from a network."""
 
-    def number(test) -> int:
+    def number(test: Callable[[dict[str, Any]], bool]) -> int:
         return sum(1 for data in results.values() if test(data))
 
     return {

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+from jaxtyping import Int
 
-from mips.tasks.task import Task, lagged, scan
-
-
-def _window_sum(k):
-    return lambda x: sum(lagged(x, i) for i in range(k))
+from mips.tasks.task import Channel, Inputs, Outputs, Sequences, Task, lagged, scan
 
 
-def _parity_last(k):
+def _window_sum(k: int) -> Callable[[Inputs], Outputs]:
+    return lambda x: np.add.reduce([lagged(x, i) for i in range(k)])
+
+
+def _parity_last(k: int) -> Task:
     return Task(
         f"Parity_Last{k}",
         lambda x: _window_sum(k)(x) % 2,
@@ -21,8 +24,8 @@ def _parity_last(k):
     )
 
 
-def _alternating_last(k):
-    def reference(x):
+def _alternating_last(k: int) -> Task:
+    def reference(x: Sequences) -> Sequences:
         different = [lagged(x, i) != lagged(x, i + 1) for i in range(k - 1)]
         # Zeros stand before the start, so an alternation may begin there (…0|1010).
         return np.logical_and.reduce(different).astype(np.int64)
@@ -30,8 +33,8 @@ def _alternating_last(k):
     return Task(f"Alternating_Last{k}", reference, 0, 2, description=f"1 iff the last {k} bits alternate")
 
 
-def _majority(symbols):
-    def reference(x):
+def _majority(symbols: int) -> Task:
+    def reference(x: Channel) -> Channel:
         counts = np.cumsum(x == np.arange(symbols), axis=1)
         return counts.argmax(axis=2)[..., None]
 
@@ -44,12 +47,12 @@ def _majority(symbols):
     )
 
 
-def _palindrome(x):
+def _palindrome(x: Sequences) -> Sequences:
     prefixes = [x[:, : t + 1] for t in range(x.shape[1])]
     return np.stack([(p == p[:, ::-1]).all(axis=1) for p in prefixes], axis=1).astype(np.int64)
 
 
-def _planted_palindromes(rng, count, length):
+def _planted_palindromes(rng: np.random.Generator, count: int, length: int) -> Channel:
     """Uniform bits whose first m (uniform in 2..length) form a palindrome."""
     x = rng.integers(0, 2, size=(count, length, 1))
     m = rng.integers(2, length + 1, size=count)[:, None]
@@ -58,13 +61,13 @@ def _planted_palindromes(rng, count, length):
     return np.take_along_axis(x[..., 0], mirrored, axis=1)[..., None]
 
 
-def _balanced(x):
+def _balanced(x: Sequences) -> Sequences:
     balance = np.cumsum(1 - 2 * x, axis=1)
     alive = np.minimum.accumulate(balance, axis=1) >= 0
     return (alive & (balance == 0)).astype(np.int64)
 
 
-def _pairs(name, rule, description):
+def _pairs(name: str, rule: Callable[[Channel, Channel], Channel], description: str) -> Task:
     return Task(name, lambda x: rule(x[..., :1], x[..., 1:]), 0, 2, inputs=2, description=description)
 
 
@@ -111,20 +114,22 @@ TASKS = (
 )
 
 
-def _word(k, wanted, name):
+def _word(k: int, wanted: tuple[int, ...], name: str) -> Task:
     """1 iff the last k bits are the word."""
 
-    def reference(x):
+    def reference(x: Sequences) -> Sequences:
         hits = [lagged(x, k - 1 - i) == bit for i, bit in enumerate(wanted)]
         return np.logical_and.reduce(hits).astype(np.int64)
 
     return Task(name, reference, 0, 2, description=f"1 iff the last {k} bits are {wanted}")
 
 
-def _crc(x):
+def _crc(x: Channel) -> Channel:
     """Remainder of the bits read as a polynomial, modulo z^3 + z + 1."""
 
-    def step(register, bit):
+    def step(
+        register: Int[np.ndarray, "count 1"], bit: Int[np.ndarray, "count 1"]
+    ) -> tuple[Int[np.ndarray, "count 1"], Int[np.ndarray, "count 1"]]:
         register = (register << 1) | bit
         register = np.where(register & 8, register ^ 0b1011, register)
         return register, register

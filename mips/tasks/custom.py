@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int, Shaped
 
-from mips.tasks.task import Sequences, Task
+from mips.tasks.task import Inputs, Outputs, Sequences, Task
 
 _LARGEST = 1 << 31  # values are below
 
 
 def from_callable(
-    function: Callable[[list], Iterable],
+    function: Callable[[list[Any]], Iterable[Any]],
     *,
-    low: int,
-    high: int,
+    low: int | np.integer,
+    high: int | np.integer,
     inputs: int = 1,
     outputs: int = 1,
     length: int = 10,
@@ -35,7 +36,7 @@ def from_callable(
     """
     label = name or getattr(function, "__name__", "task")
 
-    def reference(x: Sequences) -> Sequences:
+    def reference(x: Inputs) -> Outputs:
         rows = []
         for sequence in x:
             given = sequence[:, 0].tolist() if inputs == 1 else [tuple(step) for step in sequence.tolist()]
@@ -46,7 +47,7 @@ def from_callable(
     for bound in (low, high):
         if not isinstance(bound, int | np.integer):
             raise TypeError(f"task {label!r}: low and high are integers, not {bound!r}")
-    task = Task(label, reference, low, high, inputs, outputs, length, most_listed=1 << 16)
+    task = Task(label, reference, int(low), int(high), inputs, outputs, length, most_listed=1 << 16)
     probe = task.draw(0, 64)
     whole = task.solve(probe)
     for part in range(1, length):
@@ -57,7 +58,9 @@ def from_callable(
     return task
 
 
-def _read_outputs(label: str, given: list, outcome: Any, outputs: int) -> list[list[int]]:
+def _read_outputs(
+    label: str, given: list[int] | list[tuple[int, ...]], outcome: object, outputs: int
+) -> list[list[int]]:
     if not isinstance(outcome, Iterable):
         raise TypeError(f"task {label!r} gives {outcome!r}, not a sequence of outputs (inputs {given})")
     result = list(outcome)
@@ -119,7 +122,7 @@ def from_npz(path: str | Path) -> Task:
     return _recorded(path, records, long)
 
 
-def _records(path: Path, arrays: dict[str, Any], ending: str) -> tuple[Sequences, Sequences]:
+def _records(path: Path, arrays: dict[str, Shaped[np.ndarray, "..."]], ending: str) -> tuple[Inputs, Outputs]:
     x, y = (_integers(path, key + ending, arrays[key + ending]) for key in ("x", "y"))
     if x.shape[:2] != y.shape[:2]:
         raise ValueError(
@@ -131,7 +134,7 @@ def _records(path: Path, arrays: dict[str, Any], ending: str) -> tuple[Sequences
     return x, y
 
 
-def _integers(path: Path, key: str, values: np.ndarray) -> Sequences:
+def _integers(path: Path, key: str, values: Shaped[np.ndarray, "..."]) -> Sequences:
     if values.ndim == 2:
         values = values[..., None]
     if values.ndim != 3:
@@ -210,13 +213,13 @@ def _channels(columns: list[str], letter: str) -> list[str]:
     return sorted(found, key=lambda c: int(c[1:] or 0))
 
 
-def _integer(text: str) -> int:
-    if "_" in text or abs(int(text)) >= _LARGEST:
+def _integer(text: str | None) -> int:
+    if text is None or "_" in text or abs(int(text)) >= _LARGEST:
         raise ValueError(text)
     return int(text)
 
 
-def _check_causal(path: Path, x: Sequences, y: Sequences) -> None:
+def _check_causal(path: Path, x: Inputs, y: Outputs) -> None:
     """Raises ValueError where two sequences begin alike and their outputs do not."""
     for t in range(x.shape[1]):
         _, first, number = np.unique(x[:, : t + 1], axis=0, return_index=True, return_inverse=True)
@@ -232,7 +235,13 @@ def _check_causal(path: Path, x: Sequences, y: Sequences) -> None:
 
 
 def _recorded(
-    path: Path, records: tuple[Sequences, Sequences], long: tuple[Sequences, Sequences] | None
+    path: Path,
+    records: tuple[Inputs, Outputs],
+    long: tuple[
+        Int[np.ndarray, "long_count long_length long_inputs"],
+        Int[np.ndarray, "long_count long_length long_outputs"],
+    ]
+    | None,
 ) -> Task:
     x, y = records
     everything = [x] if long is None else [x, long[0]]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Int
 
-from mips.tasks.task import Task, scan
+from mips.tasks.task import Channel, Inputs, Sequences, Step, Task, scan
 
 
-def _zeros(x):
+def _zeros(x: Inputs) -> Step:
     return np.zeros(len(x), np.int64)
 
 
-def _addition(base):
-    def reference(x):
-        def step(carry, digits):
+def _addition(base: int) -> Task:
+    def reference(x: Inputs) -> Channel:
+        def step(carry: Step, digits: Int[np.ndarray, "count inputs"]) -> tuple[Step, Step]:
             total = digits.sum(axis=1) + carry
             return total // base, total % base
 
@@ -30,9 +31,9 @@ def _addition(base):
     )
 
 
-def _division(divisor):
-    def reference(x):
-        def step(remainder, bit):
+def _division(divisor: int) -> Task:
+    def reference(x: Channel) -> Channel:
+        def step(remainder: Step, bit: Int[np.ndarray, "count 1"]) -> tuple[Step, Step]:
             value = 2 * remainder + bit[:, 0]
             return value % divisor, value // divisor
 
@@ -43,7 +44,7 @@ def _division(divisor):
     )
 
 
-def _add_mod(modulus):
+def _add_mod(modulus: int) -> Task:
     return Task(
         f"Add_Mod_{modulus}",
         lambda x: np.cumsum(x, axis=1) % modulus,
@@ -53,7 +54,7 @@ def _add_mod(modulus):
     )
 
 
-def _dithering(x):
+def _dithering(x: Sequences) -> Sequences:
     total = np.cumsum(x, axis=1) // 15
     return np.diff(total, axis=1, prepend=0)
 
@@ -81,11 +82,11 @@ TASKS = (
 )
 
 
-def _multiply_mod(modulus):
+def _multiply_mod(modulus: int) -> Task:
     """Running product of x + 1, so that the state never sticks at zero for a prime modulus."""
 
-    def reference(x):
-        def step(product, digit):
+    def reference(x: Channel) -> Channel:
+        def step(product: Step, digit: Int[np.ndarray, "count 1"]) -> tuple[Step, Step]:
             product = product * (digit[:, 0] + 1) % modulus
             return product, product
 
@@ -100,13 +101,13 @@ def _multiply_mod(modulus):
     )
 
 
-def _luhn(x):
+def _luhn(x: Channel) -> Channel:
     """Luhn's checksum: every second digit doubled, its digits added; mod 10."""
     doubled = x * (1 + np.arange(x.shape[1])[:, None] % 2)
     return np.cumsum(doubled // 10 + doubled % 10, axis=1) % 10
 
 
-def _set_size(x):
+def _set_size(x: Channel) -> Channel:
     seen = np.cumsum(x == np.arange(6), axis=1) > 0
     return seen.sum(axis=2, keepdims=True)
 

@@ -6,13 +6,17 @@ Harder tasks than the published ones. Elements are permutations, numbered in lex
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 
 import numpy as np
+from jaxtyping import Int
 
-from mips.tasks.task import Task, scan
+from mips.tasks.task import Channel, Step, Task, scan
+
+Permutation = tuple[int, ...]
 
 
-def _closure(generators):
+def _closure(generators: Iterable[Permutation]) -> list[Permutation]:
     elements = set(generators)
     while True:
         products = {tuple(a[i] for i in b) for a in elements for b in elements}
@@ -21,13 +25,13 @@ def _closure(generators):
         elements |= products
 
 
-def _word_problem(name, elements, description):
+def _word_problem(name: str, elements: list[Permutation], description: str) -> Task:
     number = {element: i for i, element in enumerate(elements)}
     table = np.array([[number[tuple(b[i] for i in a)] for b in elements] for a in elements])
     identity = number[tuple(range(len(elements[0])))]
 
-    def reference(x):
-        def step(state, symbol):
+    def reference(x: Channel) -> Channel:
+        def step(state: Step, symbol: Int[np.ndarray, "count 1"]) -> tuple[Step, Step]:
             state = table[state, symbol[:, 0]]
             return state, state
 
@@ -36,7 +40,7 @@ def _word_problem(name, elements, description):
     return Task(name, reference, 0, len(elements), description=description)
 
 
-TASKS = ()
+TASKS: tuple[Task, ...] = ()
 
 HARDER = (
     _word_problem("Group_S3", list(itertools.permutations(range(3))), "product in the symmetric group S_3"),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from mips.tasks.task import Task, lagged
+from mips.tasks.task import Sequences, Task, lagged
 
 
-def _sum_last(k):
+def _sum_last(k: int) -> Task:
     length = 10 if k < 5 else 20
     return Task(
         f"Sum_Last{k}",
-        lambda x: sum(lagged(x, i) for i in range(k)),
+        lambda x: np.add.reduce([lagged(x, i) for i in range(k)]),
         0,
         100,
         length=length,
@@ -19,14 +21,14 @@ def _sum_last(k):
     )
 
 
-def _previous(k):
+def _previous(k: int) -> Task:
     length = 10 if k < 5 else 20
     return Task(
         f"Prev{k}", lambda x: lagged(x, k), 0, 100, length=length, description=f"the number {k} steps ago"
     )
 
 
-def _signed(name, rule, description):
+def _signed(name: str, rule: Callable[[Sequences, Sequences], Sequences], description: str) -> Task:
     return Task(name, lambda x: rule(x, lagged(x, 1)), -100, 100, description=description)
 
 
@@ -52,7 +54,7 @@ TASKS = (
 )
 
 
-def _running_range(x):
+def _running_range(x: Sequences) -> Sequences:
     return np.maximum.accumulate(x, axis=1) - np.minimum.accumulate(x, axis=1)
 
 

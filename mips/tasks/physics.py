@@ -5,14 +5,21 @@ Semi-implicit steps: the velocity first, from the old position and velocity, the
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+from jaxtyping import Int
 
-from mips.tasks.task import Task, scan
+from mips.tasks.task import Sequences, Task, scan
+
+Vectors = Int[np.ndarray, "count axes"]  # of every particle
 
 
-def _newton(name, acceleration, description, axes=1):
-    def reference(x):
-        def step(state, force):
+def _newton(
+    name: str, acceleration: Callable[[Vectors, Vectors, Vectors], Vectors], description: str, axes: int = 1
+) -> Task:
+    def reference(x: Sequences) -> Sequences:
+        def step(state: tuple[Vectors, Vectors], force: Vectors) -> tuple[tuple[Vectors, Vectors], Vectors]:
             position, velocity = state
             velocity = velocity + acceleration(force, position, velocity)
             position = position + velocity
@@ -24,7 +31,7 @@ def _newton(name, acceleration, description, axes=1):
     return Task(f"Newton_{name}", reference, -10, 11, inputs=axes, outputs=axes, description=description)
 
 
-def _magnetic(force, _position, velocity):
+def _magnetic(force: Vectors, _position: Vectors, velocity: Vectors) -> Vectors:
     return force + velocity[:, ::-1] * np.array([-1, 1])
 
 
@@ -35,4 +42,4 @@ TASKS = (
     _newton("Magnetic", _magnetic, "the same in a plane with a magnetic field across it", axes=2),
 )
 
-HARDER = ()
+HARDER: tuple[Task, ...] = ()

@@ -5,11 +5,20 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Int
 
-Sequences = Int[np.ndarray, "count length channel"]
+Inputs = Int[np.ndarray, "count length inputs"]
+Outputs = Int[np.ndarray, "count length outputs"]
+LongInputs = Int[np.ndarray, "long_count long_length inputs"]
+LongOutputs = Int[np.ndarray, "long_count long_length outputs"]
+Sequences = Int[np.ndarray, "count length channels"]  # where inputs and outputs are treated alike
+Channel = Int[np.ndarray, "count length 1"]  # inputs or outputs of one value a step
+Step = Int[np.ndarray, " count"]  # one value of each sequence, at one step
+
+State = TypeVar("State")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,7 +31,7 @@ class Task:
 
     name: str
     """any text; it labels results and decides nothing"""
-    reference: Callable[[Sequences], Sequences] | None
+    reference: Callable[[Inputs], Outputs] | None
     """the solution: inputs to outputs; None for a task known by recorded sequences alone"""
     low: int
     """smallest input value"""
@@ -34,18 +43,18 @@ class Task:
     """values written in a step"""
     length: int = 10
     """steps of a training sequence"""
-    sampler: Callable[[np.random.Generator, int, int], Sequences] | None = None
+    sampler: Callable[[np.random.Generator, int, int], Inputs] | None = None
     """draws (count, length) sequences; None for uniform values"""
     most_listed: int = 1 << 20
     """verification takes all sequences of the training length where there are no more than this"""
     description: str = ""
     """the rule, in words or a formula"""
-    records: tuple[Sequences, Sequences] | None = None
+    records: tuple[Inputs, Outputs] | None = None
     """recorded sequences, where there is no reference"""
-    long_records: tuple[Sequences, Sequences] | None = None
+    long_records: tuple[LongInputs, LongOutputs] | None = None
     """recorded sequences of greater length, if any"""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.high <= self.low:
             raise ValueError(f"task {self.name!r}: high={self.high} must be above low={self.low}")
         for field in ("inputs", "outputs", "length"):
@@ -66,7 +75,7 @@ class Task:
             math.pow(self.symbols, self.length) if self.length * math.log2(self.symbols) < 1000 else math.inf
         )
 
-    def draw(self, seed: int | tuple[int, ...], count: int, length: int | None = None) -> Sequences:
+    def draw(self, seed: int | tuple[int, ...], count: int, length: int | None = None) -> Inputs:
         """Input sequences from the task's distribution; equal seeds give equal sequences.
 
         Recorded tasks draw from their records, with repetition.
@@ -81,7 +90,7 @@ class Task:
 
     def sample(
         self, seed: int | tuple[int, ...], count: int, length: int | None = None
-    ) -> tuple[Sequences, Sequences]:
+    ) -> tuple[Inputs, Outputs]:
         """Input sequences and their true outputs."""
         if self.reference is None:
             x, y = self._records(length or self.length)
@@ -90,7 +99,7 @@ class Task:
         x = self.draw(seed, count, length)
         return x, self.solve(x)
 
-    def solve(self, x: Sequences) -> Sequences:
+    def solve(self, x: Inputs) -> Outputs:
         """True outputs. Raises ValueError if they are not of the form promised, or nobody knows them."""
         if self.reference is None:
             raise ValueError(f"task {self.name!r} is known by its recorded sequences alone")
@@ -103,14 +112,20 @@ class Task:
             )
         return y.astype(np.int64)
 
-    def _records(self, length: int) -> tuple[Sequences, Sequences]:
+    def _records(self, length: int) -> tuple[Inputs, Outputs]:
         for x, y in filter(None, (self.records, self.long_records)):
             if x.shape[1] >= length:
                 return x[:, :length], y[:, :length]
         raise ValueError(f"task {self.name!r}: no recorded sequences of length {length}")
 
 
-def scan(step: Callable, state, x: Sequences) -> Sequences:
+def scan(
+    step: Callable[
+        [State, Int[np.ndarray, "count inputs"]], tuple[State, Int[np.ndarray, " count *outputs"]]
+    ],
+    state: State,
+    x: Inputs,
+) -> Outputs:
     """Outputs of a recurrence: `step(state, inputs_t) -> (state, outputs_t)`, arrays over the batch."""
     outputs = []
     for t in range(x.shape[1]):
