@@ -189,7 +189,7 @@ class Unfailing(io.TextIOBase):
     A run of hours must not end because nobody reads its progress any more.
     """
 
-    def __init__(self, stream: TextIO, tell: Callable[[str], None]):
+    def __init__(self, stream: TextIO | io.TextIOBase, tell: Callable[[str], None]) -> None:
         """tell: told once why nothing more is written, unless it is that the reader has gone."""
         self._stream, self._tell = stream, tell
         self.broken: OSError | None = None

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from compressarc.files import parsed_json, read_text
 from compressarc.grid import Grid, as_grid, wrong_cells
 
-Attempt = Sequence[Grid | None] | None
+Attempt = Sequence[ArrayLike | None] | None
 """A joint answer: one grid per test output, None where there is none, or for all of it."""
 
 BLANK = ((0, 0), (0, 0))
@@ -59,17 +60,17 @@ def verdict(score: Score) -> str:
     return "partly right" if score.per_output > 0 else "wrong"
 
 
-def _pixels_right(guess: Grid | None, truth: Grid) -> float:
+def _pixels_right(guess: ArrayLike | None, truth: ArrayLike) -> float:
     if guess is None:
         return 0.0
     return float((~wrong_cells(guess, truth)).sum() / np.asarray(truth).size)
 
 
-def _equal(guess: Grid | None, truth: Grid) -> bool:
+def _equal(guess: ArrayLike | None, truth: ArrayLike) -> bool:
     return guess is not None and np.array_equal(guess, truth)
 
 
-def score_answers(ranked: Sequence[Attempt], solution: Sequence[Grid]) -> Score:
+def score_answers(ranked: Sequence[Attempt], solution: Sequence[ArrayLike]) -> Score:
     """Scores joint answers, best first, against the true test outputs.
 
     Raises: ValueError if an answer has more or fewer outputs than the solution, or one is no grid.

@@ -115,6 +115,14 @@ def subprocess_env(compilation_cache) -> dict[str, str]:
 
 
 @pytest.fixture
+def types_unchecked():
+    """No run-time types in one test: of what a constructor takes and converts, beyond its annotation."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
 def x64():
     """Double precision for one test."""
     with jax.enable_x64(True):

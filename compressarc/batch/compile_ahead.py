@@ -12,10 +12,10 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import jax
 
-from compressarc.batch.lanes import Lanes
 from compressarc.solver.program_cache import settings
 
 MOST_AHEAD = 4
@@ -35,15 +35,27 @@ def compiling() -> bool:
     return any(thread.is_alive() for thread in _threads)
 
 
-class CompileAhead:
+@runtime_checkable
+class Compilable(Protocol):
+    """Something with a program, such as `Lanes`."""
+
+    def compile(self) -> None:
+        """Compiles it, or waits for the thread that does."""
+        ...
+
+
+LanesT = TypeVar("LanesT", bound=Compilable)
+
+
+class CompileAhead(Generic[LanesT]):
     """Compiles lanes' programs in threads, at most `ahead` of them beyond the one in use."""
 
-    def __init__(self, make: Sequence[Callable[[], Lanes]], ahead: int):
+    def __init__(self, make: Sequence[Callable[[], LanesT]], ahead: int) -> None:
         self._make, self._ahead = make, ahead
         self._settings = settings()
-        self._begun: dict[int, Lanes] = {}
+        self._begun: dict[int, LanesT] = {}
 
-    def take(self, number: int) -> Lanes:
+    def take(self, number: int) -> LanesT:
         """The lanes of one number, being compiled or compiled; those after it are begun, too.
 
         They are taken once, in ascending order; the caller owns the returned lanes.
@@ -59,7 +71,7 @@ class CompileAhead:
                 thread.start()
         return self._begun.pop(number)
 
-    def _compile(self, lanes: Lanes) -> None:
+    def _compile(self, lanes: LanesT) -> None:
         # What a `with jax....` of the caller has set does not hold in this thread: then the caller's own
         # thread compiles, as it does after an error here.
         if settings() == self._settings:

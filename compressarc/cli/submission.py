@@ -94,7 +94,7 @@ def _two(entry: _Entry, tests: int) -> list[tuple[Grid, ...]]:
     blank = np.array(BLANK, np.int8)
     answers = [a or (None,) * tests for a in entry.answers[:2]]
     answers += [(None,) * tests] * (2 - len(answers))
-    return [tuple(blank if grid is None else grid for grid in answer) for answer in answers]
+    return [tuple(blank if grid is None else np.asarray(grid) for grid in answer) for answer in answers]
 
 
 def _outputs(entry: _Entry) -> int:

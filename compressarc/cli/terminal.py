@@ -59,7 +59,7 @@ def grid_text(
             if digits:
                 text.append(f"{color}{'!' if wrong[i, j] else ' '}")
             else:
-                text.append("><"[:cell] if wrong[i, j] else " " * cell, style=_style(color))
+                text.append("><"[:cell] if wrong[i, j] else " " * cell, style=_style(int(color)))
     return text
 
 

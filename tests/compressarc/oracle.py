@@ -69,7 +69,7 @@ def decode(w, noise):
         c = (1e4 * jnp.exp(t + a - a.mean(axes)) + 0.5) / size
         sn = jnp.exp(-c)
         ss = jnp.where(2 * c > 20, 1, jnp.sqrt(1 - jnp.exp(-2 * jnp.minimum(c, 10))))
-        m = mu - mu.mean(axes)
+        m = mu - mu.mean(axes, keepdims=True)
         m = m / jnp.sqrt(jnp.square(m).mean(axes) + 1e-8)
         z = scale * (ss * m + sn * noise[code])
         kl.append((0.5 * (sn**2 + (1 - sn**2) * m**2 - 1) + c).sum())

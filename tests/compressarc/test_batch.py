@@ -338,15 +338,18 @@ def test_damage_is_named_or_mended(whole, tmp_path, capsys):
         RunFolder.create(tmp_path / "x", puzzles, whole.settings, whole.plan)
 
 
-def test_settings_of_a_resumed_batch_are_the_folders(whole, tmp_path):
-    from compressarc.cli.batch import _with_folder_settings
+def test_settings_of_a_resumed_batch_are_the_folders(whole):
+    from compressarc.cli.main import _parsed
 
-    command = cli.Batch(out=whole.folder, resume=True)
-    plain = _with_folder_settings(command, ())
+    resume = ["batch", "--out", str(whole.folder), "--resume"]
+    plain = _parsed(resume)
     assert (plain.config, plain.seeds, plain.puzzles) == (batches.CONFIG, 2, whole.names)
-    more = cli.Batch(config=SolveConfig(steps=30), out=whole.folder, resume=True, seeds=3)
-    asked = _with_folder_settings(more, {"--steps", "--seeds"})
+    asked = _parsed([*resume, "--steps", "30", "--seeds=3"])
     assert (asked.config.steps, asked.config.chunk, asked.seeds) == (30, 5, 3)
+    default = SolveConfig().steps
+    assert (
+        _parsed([*resume, "--steps", str(default)]).config.steps == default
+    )  # given, though it is the default
 
 
 def test_reports_of_what_is_no_batch(tmp_path, capsys):

@@ -15,7 +15,7 @@ from rich.console import Console
 from compressarc.batch.device_model import device_model
 from compressarc.batch.mesh_engine import Event, run_batch
 from compressarc.batch.plan import make_plan
-from compressarc.batch.records import BatchSettings, Record
+from compressarc.batch.records import BatchSettings, Record, RunStatus
 from compressarc.batch.store import RunFolder
 from compressarc.cli import batch_terminal
 from compressarc.cli import main as cli
@@ -187,7 +187,7 @@ def test_a_kill_between_a_record_and_its_result(tmp_path):
     settings = BatchSettings(SolveConfig(steps=40))
     run = RunFolder.create(tmp_path / "run", {"same": zoo.SAME}, settings, plan)
     history = made_up.history([zoo.SAME.solution])
-    run.save_record("same", 0, Record(history, "finished", 1.0), result=False)
+    run.save_record("same", 0, Record(history, RunStatus.FINISHED, 1.0), result=False)
     assert run.results() == {}
     compiled = made_up.compiled_programs()
     assert run_batch(RunFolder(run.folder))
@@ -214,7 +214,7 @@ def part(tmp_path):
         history = made_up.history(answers)
         if name == "small":
             history.weights[3:6] = -np.inf
-        run.save_record(name, 0, Record(history, "finished", 1.0))
+        run.save_record(name, 0, Record(history, RunStatus.FINISHED, 1.0))
     return run
 
 

@@ -409,6 +409,7 @@ def test_a_puzzle_that_was_skipped_says_why(tmp_path):
     assert len(told) == 1 and "1 x 40 cells" in told[0]
 
 
+@pytest.mark.usefixtures("types_unchecked")  # lists are taken, and become arrays
 def test_a_puzzle_made_of_lists():
     puzzle = Puzzle("x", ([[[0, 1]], [[1, 0]]],), [[[0, 1]]])
     assert "Puzzle('x', 1 train, 1 test, 1 x 2" in repr(puzzle) and puzzle.train[0][0].dtype == np.int8

@@ -11,7 +11,7 @@ import pytest
 
 from compressarc.batch.device_model import device_model
 from compressarc.batch.plan import make_plan
-from compressarc.batch.records import BatchSettings, Record
+from compressarc.batch.records import BatchSettings, Record, RunStatus
 from compressarc.batch.results import solved_over_time
 from compressarc.batch.store import RunFolder
 from compressarc.cli import main as cli
@@ -61,7 +61,7 @@ def run(tmp_path_factory):
         history = fake_history(puzzle, rng, i // 5 % STEPS if i % 5 == 0 else None)
         shape = statics[name].shape
         components = {"10010": rng.uniform(-1, 1, (shape.examples, shape.x))}
-        run.save_record(name, 0, Record(history, "finished", 1.0 + i, components))
+        run.save_record(name, 0, Record(history, RunStatus.FINISHED, 1.0 + i, components))
     return run
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from compressarc.batch.device_model import device_model
 from compressarc.batch.plan import make_plan
-from compressarc.batch.records import BatchSettings, Record
+from compressarc.batch.records import BatchSettings, Record, RunStatus
 from compressarc.batch.store import RunFolder
 from compressarc.cli import main as cli
 from compressarc.datasets import load_splits
@@ -290,7 +290,7 @@ def test_a_batch_is_scored_in_the_split_it_names(tmp_path, capsys):
         tmp_path / "run", {"own": own}, BatchSettings(), plan,
         dataset="mine", split="training", whole_split=rest | {"own": own},
     )  # fmt: skip
-    run.save_record("own", 0, Record(made_up.history([own.solution]), "finished", 1.0))
+    run.save_record("own", 0, Record(made_up.history([own.solution]), RunStatus.FINISHED, 1.0))
     assert cli.main(["score", str(run.folder), "--json"]) == 0
     (split,) = json.loads(capsys.readouterr().out)["splits"].values()
     assert split["of"] == "mine training" and split["puzzles"] == 8 and len(split["missing"]) == 7

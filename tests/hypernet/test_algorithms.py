@@ -121,7 +121,6 @@ def test_a_tournament_is_the_largest_size(n):
         (lambda: hypernet.convexity(3, 8), "give a key"),
     ],
 )
-@pytest.mark.usefixtures("types_unchecked")
 def test_bad_parameters_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()

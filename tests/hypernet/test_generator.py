@@ -154,7 +154,6 @@ def test_beta_outside_the_range_is_clamped_with_a_warning():
         (lambda g: hypernet.get_target("l3"), "did you mean l2 or l1"),
     ],
 )
-@pytest.mark.usefixtures("types_unchecked")
 def test_what_cannot_be_served_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(init_generator(jax.random.key(0)))

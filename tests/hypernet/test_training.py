@@ -301,7 +301,6 @@ def test_the_price_rises_with_the_warmup():
         ({"target": hypernet.Target("wide", lambda x: x)}, "expected (3,)"),
     ],
 )
-@pytest.mark.usefixtures("types_unchecked")
 def test_bad_settings_are_named(settings, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         dataclasses.replace(SMALL, **settings)

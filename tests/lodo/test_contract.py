@@ -340,9 +340,8 @@ for axis_type in (AxisType.Explicit, AxisType.Auto):
     with jax.set_mesh(mesh):
         sharding = NamedSharding(mesh, P(None, "x"))
         params = jax.device_put(jnp.ones((2, 8, 4), jnp.float16), sharding)
-        for kwargs in ({}, {"sharding": lodo.Sharding(mesh, params=sharding)}):
-            if kwargs and axis_type is AxisType.Explicit:
-                continue  # split theta belongs to automatic meshes
+        split = axis_type is AxisType.Auto  # split theta belongs to automatic meshes
+        for kwargs in ({}, {"sharding": lodo.Sharding(mesh, params=sharding)}) if split else ({},):
             optimizer = lodo.lodo(0.1, **kwargs, architecture=lodo.BlockNetwork(num_layers=2))
             for wrap in (lambda f: f, jax.jit):
                 state = wrap(optimizer.init)(params)

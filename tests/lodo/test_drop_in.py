@@ -18,7 +18,7 @@ def optimizer():
 
 def test_plain_optax_loop():
     params = {"w": jnp.zeros((1, 1)), "b": jnp.zeros(1)}
-    loss = lambda p: jnp.mean((X @ p["w"] + p["b"] - Y) ** 2)  # noqa: E731
+    loss = lambda p: jnp.mean((X @ p["w"] + p["b"][None] - Y) ** 2)  # noqa: E731
     tx = optimizer()
     state = tx.init(params)
 
@@ -98,7 +98,7 @@ def test_on_chosen_leaves_with_adam_on_the_rest():
     labels = {"embedding": "adam", "mixing": "lodo", "bias": "lodo"}
     tx = optax.partition({"lodo": optimizer(), "adam": optax.adam(1e-2)}, labels)
     target = jax.random.normal(jax.random.key(0), (1000, 8))
-    loss = lambda p: jnp.mean((p["embedding"] @ p["mixing"] + p["bias"] - target) ** 2)  # noqa: E731
+    loss = lambda p: jnp.mean((p["embedding"] @ p["mixing"] + p["bias"][None] - target) ** 2)  # noqa: E731
     state = tx.init(params)
     step = jax.jit(lambda p, s: tx.update(jax.grad(loss)(p), s, p))
     before = loss(params)

@@ -11,7 +11,7 @@ import optax.contrib
 import lodo
 
 source = (Path(optax.contrib.__file__).parent / "_common_test.py").read_text()
-entry = ("[{'opt_name': 'lodo', 'opt_kwargs': {'learning_rate': 1e-2, 'num_layers': 4},"
+entry = ("[{'opt_name': 'lodo', 'opt_kwargs': {'learning_rate': 1e-2, 'architecture': lodo.BlockNetwork(4)},"
          " 'wrapper_name': None, 'wrapper_kwargs': None}]")
 source, replaced = re.subn(
     r"^_ALL_OPTIMIZERS_UNDER_TEST = tuple\(.*?\n\)\n_MAIN_OPTIMIZERS_UNDER_TEST = tuple\(.*?\)\n",

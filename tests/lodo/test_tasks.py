@@ -88,7 +88,9 @@ def test_depthwise_equals_a_grouped_convolution():
     expected = jax.lax.conv_general_dilated(
         x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=40
     )
-    np.testing.assert_allclose(digits._depthwise(x, layer), expected + layer.bias, atol=1e-4)
+    np.testing.assert_allclose(
+        digits._depthwise(x, layer), expected + layer.bias[None, None, None], atol=1e-4
+    )
 
 
 def test_pooling_leaves_padding_out():

@@ -111,7 +111,9 @@ def test_layouts_of_the_same_matrix(permutation, x64):
         dense = layer @ np.eye(h)[p] @ dense
     expected = (dense.T @ dense)[:n, :n]
     theta, wiring = network.from_paper_order(blocks_, perms)
-    apply = lambda v: network.apply(theta, wiring if permutation == "random" else (), v)[0]  # noqa: E731
+    apply = lambda v: network.apply(
+        theta, {"random": wiring, "shuffle": (), "identity": None}[permutation], v
+    )[0]  # noqa: E731
     np.testing.assert_allclose(jax.vmap(apply)(jnp.eye(n)), expected, rtol=1e-12)
     np.testing.assert_array_equal(network.to_paper_order(theta), blocks_)
 
@@ -167,7 +169,7 @@ def test_warm_start():
 def test_normalized_and_clipped_hypergradients_under_sgd():
     """With plain SGD the change of theta is the hypergradient: its size tells."""
     start, _, loss = problems.mixed()
-    sgd = {"num_layers": 3, "meta_optimizer": optax.sgd(1.0)}
+    sgd = {"architecture": lodo.BlockNetwork(3), "meta_optimizer": optax.sgd(1.0)}
     gradient = jax.grad(loss)(start)
 
     def change(**options):

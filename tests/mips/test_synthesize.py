@@ -1,7 +1,6 @@
 """From a task to a verified program, end to end; nothing depends on a task's name."""
 
 import dataclasses
-import inspect
 import json
 
 import jax
@@ -18,13 +17,6 @@ from mips.tasks import PUBLISHED
 
 KEY = jax.random.key(0)
 QUICK = SynthesisConfig(baseline=False)
-
-
-def settings(**fields):
-    """Settings as users make them: the tests' type checker, which goes around every constructor, left out."""
-    made = object.__new__(SynthesisConfig)
-    inspect.unwrap(SynthesisConfig.__init__)(made, **fields)
-    return made
 
 
 @pytest.mark.parametrize("name", ["Add_Mod_5", "Parity_Last3", "Newton_Gravity", "Abs_Diff", "Majority_0_2"])
@@ -103,7 +95,7 @@ def test_routes_refuse_what_they_cannot_treat():
             mips.get_task("Abs_Current"), SynthesisConfig(route="automaton", baseline=False), key=KEY
         )
     with pytest.raises(ValueError, match="route='magic'"):
-        settings(route="magic")
+        SynthesisConfig(route="magic")
     with pytest.raises(ValueError, match="too few"):
         x = np.ones((10, 5, 1), int)
         few = mips.Task("few", None, 0, 2, records=(x, x), length=5)
