@@ -93,8 +93,16 @@ def drive(folder: str, address: str, cache: str) -> None:
     print("whole" if whole else "not whole")
 
 
-def driver(folder: Path, address: str, cache: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "benchmarks.compressarc_elastic", "--drive", str(folder), address, cache]
+def driver(folder: Path, address: str | None, cache: str) -> subprocess.Popen:
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.compressarc_elastic",
+        "--drive",
+        str(folder),
+        str(address),
+        cache,
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 

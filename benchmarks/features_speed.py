@@ -31,6 +31,7 @@ import features
 from features.arrays import AnyArray
 from features.lm.decoder import forward
 from features.lm.edits import Patch
+from features.sae.config import Activation
 from features.sae.step import Run, init_run, run_chunk
 
 OUTPUT = Path(__file__).parent / "results" / "features_speed.json"
@@ -135,7 +136,7 @@ def sweep_row(model: features.LanguageModel, layers: int) -> dict[str, Any]:
             "ratio": other / mine, "largest logit gap": gap, "effect at layer 0": found.logit_difference}  # fmt: skip
 
 
-def torch_trainer(sae: features.SAE, kind: str, k: int, sparsity: float) -> Callable[[Any], float]:
+def torch_trainer(sae: features.SAE, kind: Activation, k: int, sparsity: float) -> Callable[[Any], float]:
     """The same autoencoder, loss and optimizer in eager torch, as SAELens trains them."""
     import torch  # pyright: ignore[reportMissingImports]
 
@@ -167,7 +168,7 @@ def torch_trainer(sae: features.SAE, kind: str, k: int, sparsity: float) -> Call
     return step
 
 
-def training_row(kind: str, steps: int, batch: int, latents: int) -> dict[str, Any]:
+def training_row(kind: Activation, steps: int, batch: int, latents: int) -> dict[str, Any]:
     import torch  # pyright: ignore[reportMissingImports]
 
     k = 32 if kind == "topk" else None

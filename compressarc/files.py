@@ -220,5 +220,5 @@ class Unfailing(io.TextIOBase):
         return self._stream.fileno()
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]
+    def encoding(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]  typeshed: a variable
         return self._stream.encoding

@@ -213,7 +213,7 @@ def submission(attempts: Mapping[str, Sequence[Sequence[Grid]]]) -> dict[str, li
 class _Problems:
     """What is malformed: raised at once, or noted in a list."""
 
-    def __init__(self, noted: list[str] | None):
+    def __init__(self, noted: list[str] | None) -> None:
         self.noted = noted
 
     def note(self, line: str) -> None:

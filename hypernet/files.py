@@ -1,10 +1,14 @@
-"""Results as JSON files: written whole or not at all."""
+"""Result files: written whole or not at all."""
+
+# The same file in mips, features and hypernet, which do not import one another; a test keeps it so.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -33,10 +37,31 @@ def plain(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
 
 
-def write_json(path: Path, data: object) -> Path:
-    """Replaces a file by new contents in one step."""
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to be written, which takes the name's place once the block ends without an error.
+
+    A reader or a crash never sees half of it, and where there is no room what was there stays.
+    """
+    path = path.resolve() if path.is_symlink() else path  # what a link points to is meant
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(plain(data), indent=1, allow_nan=False))
-    draft.replace(path)
+    partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.partial{path.suffix}")
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Replaces a file by new contents in one step, UTF-8."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
     return path
+
+
+def write_json(path: Path, data: object) -> Path:
+    """As `write_text`, for `plain` data."""
+    return write_text(path, json.dumps(plain(data), indent=1, allow_nan=False))

@@ -31,7 +31,9 @@ def _understood(hint: Any) -> Any:
     origin, parameters = typing.get_origin(hint), typing.get_args(hint)
     if _is_generic_named_tuple(origin or hint):
         return Annotated[object, IsInstance[origin or hint]]
-    if origin in (None, typing.Literal, Annotated) or any(isinstance(p, list) for p in parameters):
+    if origin in (None, typing.Literal, typing.Unpack, Annotated) or any(
+        isinstance(p, list) for p in parameters
+    ):
         return hint
     inner = tuple(_understood(p) for p in parameters)
     if origin in (typing.Union, types.UnionType):

@@ -93,3 +93,48 @@ def test_every_folder_says_what_it_holds(package):
     for folder in {path.parent for path in modules(package).values()}:
         text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
         assert text, folder
+
+
+SHARED = ("mips/files.py", "features/files.py", "hypernet/files.py")
+
+
+def test_what_packages_must_repeat_is_the_same():
+    """They may not import one another; what they share word for word stays so."""
+    first, *others = (ROOT / name for name in SHARED)
+    assert all(other.read_text() == first.read_text() for other in others)
+
+
+def functions(package):
+    """(module, function, lines, whether every argument and the result are annotated)."""
+    for name, path in modules(package).items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                named = [a for a in arguments if a.arg not in ("self", "cls")]
+                whole = all(a.annotation is not None for a in named) and node.returns is not None
+                yield name, node.name, node.end_lineno - node.lineno + 1, whole
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_functions_are_short(package):
+    found = sorted(functions(package), key=lambda f: f[2])
+    assert found[-1][2] <= 80, found[-1]
+    assert found[int(0.9 * len(found))][2] < 35
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_functions_are_annotated(package):
+    assert [f[:2] for f in functions(package) if not f[3]] == []
+
+
+def test_suppressions_are_few_and_have_reasons():
+    found = [
+        (name, line)
+        for package in LAYERS
+        for name, path in modules(package).items()
+        for line in path.read_text().splitlines()
+        if "pyright: ignore" in line or "type: ignore" in line
+    ]
+    assert len(found) < 40
+    bare = [f for f in found if f[1].rstrip().endswith("]") and "reportMissingImports" not in f[1]]
+    assert bare == []

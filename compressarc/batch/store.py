@@ -49,7 +49,7 @@ _UNREADABLE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile)
 class RunFolder:
     """A batch on disk; see the module's text."""
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path) -> None:
         """Opens a batch's folder. Raises ValueError if it is none."""
         self.folder = Path(folder)
         data = read_json(self.folder / "settings.json")

@@ -72,7 +72,7 @@ def show_plan(
 class BatchDisplay:
     """One bar for all steps of all runs, and a line for every puzzle that ends."""
 
-    def __init__(self, console: Console, run: RunFolder, total_steps: int, *, quiet: bool = False):
+    def __init__(self, console: Console, run: RunFolder, total_steps: int, *, quiet: bool = False) -> None:
         self._console, self._run, self._quiet = console, run, quiet
         self._bar = Progress(
             TextColumn("{task.description}"),

@@ -59,7 +59,7 @@ class _Given(NamedTuple):
 class _Scorer:
     """Reads answers and judges them in the splits they belong to; notes whatever is wrong."""
 
-    def __init__(self, command: Command):
+    def __init__(self, command: Command) -> None:
         self.command = command
         self.problems: list[str] = []
         self.notes: list[str] = []

@@ -79,7 +79,7 @@ class _Session:
         use_cache: Callable[[], None],
         store: Solve | None = None,
         analysis: Path | None = None,
-    ):
+    ) -> None:
         self.command, self.puzzle, self.console, self.use_cache = command, puzzle, console, use_cache
         self.store, self.analysis = store, analysis
         self.out: Path | None = None if store is None else store.out

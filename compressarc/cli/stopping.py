@@ -24,7 +24,7 @@ STOPPED = 3
 class Stop:
     """While the block runs, the first signal sets `asked`; the second ends the process."""
 
-    def __init__(self, acknowledge: Callable[[], None]):
+    def __init__(self, acknowledge: Callable[[], None]) -> None:
         """acknowledge: called once, in a thread of its own, as soon as a stop is asked for."""
         self._acknowledge = acknowledge
         self._asked = threading.Event()

@@ -155,7 +155,7 @@ def summary(solution: Solution) -> str:
 class SolveDisplay:
     """A progress bar with speed, description length and the leading answer, while a run goes on."""
 
-    def __init__(self, console: Console, puzzle: Puzzle, steps: int):
+    def __init__(self, console: Console, puzzle: Puzzle, steps: int) -> None:
         self._console, self._puzzle, self._steps = console, puzzle, steps
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import DTypeLike
 
 from compressarc.multitensor import (
     DIRECTED_SETS,
@@ -85,7 +86,7 @@ def named(params: Params, shape: Shape) -> dict[str, np.ndarray]:
     return out
 
 
-def from_named(get: Mapping[str, Any], shape: Shape, dtype=np.float32) -> Params:
+def from_named(get: Mapping[str, Any], shape: Shape, dtype: DTypeLike = np.float32) -> Params:
     """Parameters from arrays by structured name.
 
     Direction maps may be given singly (`.../{to}{from}`) or as one (8, 8, 8, 8) array

@@ -18,6 +18,7 @@ from compressarc.datasets import official_form
 from compressarc.files import replace_file
 from compressarc.multitensor import TYPES
 from compressarc.palette import INK, PALETTE
+from compressarc.puzzle import Puzzle
 from compressarc.report.compare import Proportion, compare_with_published
 from compressarc.report.figures import type_label
 from compressarc.report.published import (
@@ -26,7 +27,7 @@ from compressarc.report.published import (
     published_seconds,
     published_table,
 )
-from compressarc.score import Score, describe_split, verdict
+from compressarc.score import Score, SplitScore, describe_split, verdict
 
 PASS = (1, 2, 5, 10, 100, 1000)
 
@@ -59,91 +60,105 @@ def page_data(run: RunFolder, results: Mapping[str, dict[str, Any]] | None = Non
     """Everything the page shows, as plain data; results: `run.results()` by default."""
     results = run.results() if results is None else results
     known = [r for r in results.values() if "rank_changes" in r and r["status"] != RunStatus.RUNNING]
-    vote = next((r["vote"] for r in results.values() if "vote" in r), run.settings.vote)
     steps = max((r["steps"] for r in results.values()), default=0)
-    curve = solved_over_time(known, steps)
-    seconds = solved_by_seconds(known, steps)
     total = run.totals(results, PASS)
     published = has_published(run)
-    settings = run.settings
+    curve, seconds = _changes(solved_over_time(known, steps)), solved_by_seconds(known, steps)
     row_steps = str(steps) if published and str(steps) in published_table(run.split) else "2000"
+    row = published_table(run.split)[row_steps] if published and known else {}
     data: dict[str, Any] = {
         "title": " ".join(x for x in (run.dataset, run.split, f"{len(run.names)} puzzles") if x),
         "short": "this run",
         "unit": f"of {total.puzzles} puzzles",
-        "about": (
-            f"{len(results)} of {len(run.names)} puzzles have results; {settings.config.steps} steps, "
-            f"seed{'s' if len(settings.seeds) > 1 else ''} {', '.join(map(str, settings.seeds))}, "
-            f"vote: {vote}" + (f", settled after {settings.settle} quiet steps" if settings.settle else "")
-        ),
+        "about": _about(run, results),
         "palette": [f"rgb({r},{g},{b})" for r, g, b in PALETTE],
         "ink": [f"rgb({r},{g},{b})" for r, g, b in INK],
-        "by_steps": _changes(curve),
-        "by_seconds": [[0.0, 0.0]] + [[float(seconds[int(s) - 1]), y] for s, y in _changes(curve) if s >= 1],
-        "pass": [],
+        "by_steps": curve,
+        "by_seconds": [[0.0, 0.0]] + [[float(seconds[int(s) - 1]), y] for s, y in curve if s >= 1],
+        "pass": [_pass_row(n, total, row if published else None) for n in PASS] if known else [],
         "published_pass": f"published, % of 400 at {row_steps} steps" if published else "",
-        "totals": [],
+        "totals": describe_split(total) + run.within(total) if known else [],
         "compare": [],
-        "puzzles": [],
+        "types": {code: type_label(code) for code in TYPES},
+        "puzzles": [_puzzle_entry(name, run.puzzles[name], results.get(name)) for name in run.names],
     }
-    if known:
-        row = published_table(run.split)[row_steps] if published else {}
-        for n in PASS:
-            share = Proportion.of(total.solved[n], total.puzzles)
-            cells = [
-                str(n),
-                f"{share.count} of {share.total}",
-                f"{100 * share.count / share.total:.1f} %",
-                f"{100 * share.low:.1f} to {100 * share.high:.1f}",
-            ]
-            if published:
-                cells.append(str(row.get(f"pass@{n}", "")))
-            data["pass"].append(cells)
-        data["totals"] = describe_split(total) + run.within(total)
     if published:
-        outcomes = published_outcomes(run.split)
-        shared = [n for n in results if n in outcomes]
-        if len(run.names) == len(outcomes):
-            data["published_name"] = "published"
-            data["published_by_steps"] = _changes(published_curve(run.split))
-            data["published_by_seconds"] = _changes(
-                published_curve(run.split), published_seconds(run.split) / 2000
-            )
-        else:
-            count = sum(outcomes[n].solved(2) for n in shared)
-            data["published_name"] = "published, these puzzles, at step 2000"
-            data["published_by_steps"] = [[0.0, float(count)], [float(max(steps, 1)), float(count)]]
-        if known:
-            c = compare_with_published(results, run.split)
-            data["compare"] = [
-                f"Published run at 2000 steps, same puzzles: {c.published}. This run at {steps}: {c.own}.",
-                f"Same outcome: {c.agreement}. Newly solved {len(c.newly_solved)}, lost {len(c.lost)}; "
-                f"p = {c.p_value:.3g} that both are as likely.",
-            ]
-    data["types"] = {code: type_label(code) for code in TYPES}
-    for name in run.names:
-        result, puzzle = results.get(name), official_form(run.puzzles[name])
-        entry: dict[str, Any] = {
-            "name": name,
-            "train": [[p["input"], p["output"]] for p in puzzle["train"]],
-            "test": [p["input"] for p in puzzle["test"]],
-            "truth": [p["output"] for p in puzzle["test"]] if run.puzzles[name].solution else None,
-            "status": "waiting",
-            "steps": 0,
-            "seconds": 0.0,
-            "solved": None,
-            "guesses": [],
-        }
-        if result is not None:
-            entry |= {k: result[k] for k in ("status", "steps", "seconds")}
-            entry["guesses"] = [a["grids"] for a in result["answers"][:2]]
-            entry["curves"], entry["components"] = result.get("curves"), result.get("components")
-            if "solved" in result:
-                entry["solved"] = result["solved"]["pass@2"]
-                entry["verdict"] = verdict(Score(result["rank_of_solution"], result["official_score"]))
-                entry["rank"] = result["rank_of_solution"]
-        data["puzzles"].append(entry)
+        data |= _published_curves(run, results, steps)
+    if published and known:
+        c = compare_with_published(results, run.split)
+        data["compare"] = [
+            f"Published run at 2000 steps, same puzzles: {c.published}. This run at {steps}: {c.own}.",
+            f"Same outcome: {c.agreement}. Newly solved {len(c.newly_solved)}, lost {len(c.lost)}; "
+            f"p = {c.p_value:.3g} that both are as likely.",
+        ]
     return data
+
+
+def _about(run: RunFolder, results: Mapping[str, dict[str, Any]]) -> str:
+    """One sentence: how many results, and by which settings."""
+    settings = run.settings
+    vote = next((r["vote"] for r in results.values() if "vote" in r), settings.vote)
+    seeds = f"seed{'s' if len(settings.seeds) > 1 else ''} {', '.join(map(str, settings.seeds))}"
+    settled = f", settled after {settings.settle} quiet steps" if settings.settle else ""
+    return (
+        f"{len(results)} of {len(run.names)} puzzles have results; {settings.config.steps} steps, "
+        f"{seeds}, vote: {vote}{settled}"
+    )
+
+
+def _pass_row(guesses: int, total: SplitScore, published: Mapping[str, Any] | None) -> list[str]:
+    """Cells of the table of puzzles solved with so many guesses; published: None where there is no column."""
+    share = Proportion.of(total.solved[guesses], total.puzzles)
+    cells = [
+        str(guesses),
+        f"{share.count} of {share.total}",
+        f"{100 * share.count / share.total:.1f} %",
+        f"{100 * share.low:.1f} to {100 * share.high:.1f}",
+    ]
+    return cells if published is None else [*cells, str(published.get(f"pass@{guesses}", ""))]
+
+
+def _published_curves(run: RunFolder, results: Mapping[str, dict[str, Any]], steps: int) -> dict[str, Any]:
+    """The published run's curves for a whole split; its count at the end for a part of one."""
+    outcomes = published_outcomes(run.split)
+    if len(run.names) == len(outcomes):
+        curve = published_curve(run.split)
+        return {
+            "published_name": "published",
+            "published_by_steps": _changes(curve),
+            "published_by_seconds": _changes(curve, published_seconds(run.split) / 2000),
+        }
+    count = float(sum(outcomes[n].solved(2) for n in results if n in outcomes))
+    return {
+        "published_name": "published, these puzzles, at step 2000",
+        "published_by_steps": [[0.0, count], [float(max(steps, 1)), count]],
+    }
+
+
+def _puzzle_entry(name: str, puzzle: Puzzle, result: dict[str, Any] | None) -> dict[str, Any]:
+    """One puzzle's grids and, where there is a result, its guesses, curves and verdict."""
+    form = official_form(puzzle)
+    entry: dict[str, Any] = {
+        "name": name,
+        "train": [[p["input"], p["output"]] for p in form["train"]],
+        "test": [p["input"] for p in form["test"]],
+        "truth": [p["output"] for p in form["test"]] if puzzle.solution else None,
+        "status": "waiting",
+        "steps": 0,
+        "seconds": 0.0,
+        "solved": None,
+        "guesses": [],
+    }
+    if result is None:
+        return entry
+    entry |= {k: result[k] for k in ("status", "steps", "seconds")}
+    entry["guesses"] = [a["grids"] for a in result["answers"][:2]]
+    entry["curves"], entry["components"] = result.get("curves"), result.get("components")
+    if "solved" in result:
+        entry["solved"] = result["solved"]["pass@2"]
+        entry["verdict"] = verdict(Score(result["rank_of_solution"], result["official_score"]))
+        entry["rank"] = result["rank_of_solution"]
+    return entry
 
 
 def write_page(

@@ -123,7 +123,7 @@ class Checkpoints:
         key: PRNGKeyArray,
         *,
         alone: bool = False,
-    ):
+    ) -> None:
         """Checkpoints in `folder`.
 
         alone: this process writes them without the others of `jax.distributed`, who have runs

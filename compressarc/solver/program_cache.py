@@ -19,7 +19,6 @@ import importlib.metadata
 import json
 import os
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
@@ -28,7 +27,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from compressarc.files import replace_json
+from compressarc.files import replace_file, replace_json
 
 
 @contextlib.contextmanager
@@ -122,7 +121,7 @@ jax.monitoring.register_event_listener(_listen)
 class _Mark:
     """Says which entries of jax's cache hold a compiled program: they may be damaged, or gone since."""
 
-    def __init__(self, cache: Path, name: str):
+    def __init__(self, cache: Path, name: str) -> None:
         self._cache = cache
         # jax's own key depends on where the cache is: entries of a copied one are not found.
         key = f"{cache.absolute()}\0{name}"
@@ -201,15 +200,7 @@ def _ended(mark: Path) -> bool:
 def _write(path: Path, program: bytes) -> None:
     """Writes checksum and program atomically; a full disk only costs the next process its tracing."""
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(program).digest() + program)
-            Path(temporary).replace(path)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        replace_file(path, hashlib.sha256(program).digest() + program)
 
 
 def _read(path: Path) -> jax.export.Exported | None:

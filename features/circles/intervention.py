@@ -134,7 +134,7 @@ def patch_values(
     cached: Cached,
     pairs: Pairs,
     layer: int,
-    method: Method | str,
+    method: Method,
     *,
     k: int = 5,
     relabel: Int[np.ndarray, " period"] | None = None,
@@ -182,7 +182,7 @@ def patch_values(
 def intervene(
     cached: Cached,
     layer: int,
-    method: Method | str = "circle",
+    method: Method = "circle",
     *,
     k: int = 5,
     relabel: Int[np.ndarray, " period"] | None = None,
@@ -251,7 +251,7 @@ def drop_off(table: dict[int, dict[str, Effect]]) -> int | None:
 def causal_null(
     cached: Cached,
     layer: int,
-    method: Method | str = "circle",
+    method: Method = "circle",
     *,
     k: int = 5,
     relabellings: int = 200,

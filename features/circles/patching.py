@@ -133,7 +133,7 @@ def patch_blocks(
     encoded: Encoded,
     pairs: PromptPairs,
     *,
-    site: BlockSite | str = "mlp",
+    site: BlockSite = "mlp",
     layers: Sequence[int] | None = None,
     positions: Sequence[int] | None = None,
     on_layer: Callable[[int], None] | None = None,

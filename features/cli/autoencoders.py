@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 from rich.table import Table
 
 from features.cli import terminal
 
 if TYPE_CHECKING:
+    from features.circles.concepts import Concept
     from features.cli.commands import SaeDiscover, SaeTrain
+    from features.discovery.discover import Annotation, Candidate, Discovery
     from features.lm.loading import LanguageModel
     from features.lm.tokenizer import Tokenizer
     from features.sae.step import Info, Run
@@ -80,14 +83,13 @@ def train(command: SaeTrain) -> None:
 
     from features.sae.activations import CachedActivations, StreamedActivations
     from features.sae.config import SAEConfig
-    from features.sae.step import TrainConfig
     from features.sae.storage import save_sae
     from features.sae.train import train as run_training
 
-    config = TrainConfig(
-        steps=command.steps, batch=command.batch, learning_rate=command.learning_rate,
-        warmup=min(500, command.steps // 5), sparsity=command.sparsity, chunk=min(50, command.steps),
-    )  # fmt: skip
+    asked = command.training
+    config = dataclasses.replace(
+        asked, warmup=min(asked.warmup, asked.steps // 5), chunk=min(asked.chunk, asked.steps)
+    )
     if command.activations is not None:
         source = CachedActivations(terminal.load_array(command.activations), seed=command.seed)
         hook_name, model_name = "", ""
@@ -106,8 +108,8 @@ def train(command: SaeTrain) -> None:
     if state.exists() and not command.resume:
         raise ValueError(f"{state} holds an interrupted training: --resume goes on with it, or remove it")
     weights = 3 * 2 * source.d_in * command.d_sae * 4 / 1e9
-    terminal.CONSOLE.print(f"memory: {source.plan(command.batch)}; weights and moments {weights:.2f} GB")
-    with terminal.bar("training", command.steps) as advance:
+    terminal.CONSOLE.print(f"memory: {source.plan(config.batch)}; weights and moments {weights:.2f} GB")
+    with terminal.bar("training", config.steps) as advance:
         seen = [0]
 
         def on_chunk(run: Run, info: Info) -> None:
@@ -146,10 +148,115 @@ def _hooked_layer(hook: str, wanted: int | None) -> int:
     return layer
 
 
+class _Read(NamedTuple):
+    """Activations that are searched, and what is known of their tokens."""
+
+    x: Float[np.ndarray, "tokens d_in"]
+    words: list[str] | None = None  # of each token, where a text was read
+    labels: Int[np.ndarray, " tokens"] | None = None  # member of the concept that it names, or -1
+
+
+def _read_text(command: SaeDiscover, layer: int, concept: Concept | None) -> _Read:
+    """Runs a text through the model; the first token of every row is left out."""
+    import jax.numpy as jnp
+
+    from features.circles.concepts import label_tokens
+
+    run, model, rows = _reader(command, layer)
+    parts = []
+    with terminal.bar("running the model", len(rows)) as advance:
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            at = np.minimum(np.arange(start, start + _ROWS_AT_ONCE), len(rows) - 1)
+            found = np.asarray(run(jnp.asarray(rows[at])), np.float32)[: len(rows) - start, 1:]
+            parts.append(found.reshape(-1, found.shape[-1]))
+            advance(min(_ROWS_AT_ONCE, len(rows) - start))
+    stream = rows[:, 1:].reshape(-1)
+    texts = {int(i): model.tokenizer.word(int(i)) for i in np.unique(stream)}
+    labels = None
+    if concept is not None:
+        single = model.tokenizer.single
+        labels = label_tokens(stream, {single(" " + n): i for i, n in enumerate(concept.members)})
+    return _Read(np.concatenate(parts), [texts[int(i)] for i in stream], labels)
+
+
+_ROWS_AT_ONCE = 32
+
+
+def _commonest(candidate: Candidate, words: list[str]) -> list[str]:
+    """The eight commonest tokens that a group fires on."""
+    kinds, counts = np.unique([words[t] for t in candidate.reconstruction.tokens], return_counts=True)
+    return [str(kinds[i]).strip() for i in np.argsort(-counts)[:8]]
+
+
+def _as_data(said: Annotation) -> dict[str, Any]:
+    """How a group relates to a concept, for result.json."""
+    return {
+        "share": said.share,
+        "members": said.covered,
+        "plane": said.plane,
+        "order": None if said.order is None else said.order.value,
+        "order p": None if said.order is None else said.order.p_value,
+        "r2": None if said.fit is None else said.fit.value,
+        "r2 p": None if said.fit is None else said.fit.p_value,
+    }
+
+
+def _show(found: Discovery, read: _Read, concept: Concept | None, key: PRNGKeyArray) -> list[dict[str, Any]]:
+    """Prints the ranked groups; returns them as plain data, with their commonest tokens."""
+    from features.discovery.discover import annotate
+
+    rows = found.table(30)
+    shown = Table(title=f"{len(found.candidates)} of {found.groups} groups measured", title_justify="left")
+    for name in ("rank", "latents", "score", "S best", "M best", "best plane", "p", "points"):
+        shown.add_column(name, justify="right")
+    if read.words is not None:
+        shown.add_column("commonest tokens")
+    for row, candidate in zip(rows, found.candidates, strict=False):
+        cells = [str(row["rank"]), str(len(candidate.latents))]
+        cells += [str(row[name]) for name in ("score", "S best", "M best")]
+        cells += ["–".join(str(i + 1) for i in candidate.best_plane), str(row["p"]), str(row["points"])]
+        if read.words is not None:
+            row["tokens"] = _commonest(candidate, read.words)
+            cells.append(" ".join(row["tokens"]))
+        if read.labels is not None and concept is not None:
+            said = annotate(candidate, read.labels, concept.period, key=key)
+            row[concept.name] = _as_data(said)
+            if said.order is not None and said.share > 0.3:
+                order = f"order {said.order.value:.2f}, p = {said.order.p_value:.4f}"
+                cells[-1] += f" [{concept.name}: {order}]"
+        shown.add_row(*cells)
+    terminal.CONSOLE.print(shown)
+    return rows
+
+
+def _draw(found: Discovery, read: _Read, rows: list[dict[str, Any]], out: Path) -> str:
+    """Draws the best planes; returns the names of what was written."""
+    from features.report.figures import draw_circles
+
+    panels = []
+    for row, candidate in zip(rows[:9], found.candidates, strict=False):
+        a, b = candidate.best_plane
+        at, names = candidate.reconstruction.tokens, list(row.get("tokens", []))
+        place = {name: i for i, name in enumerate(names)}
+        words = read.words or [""] * len(read.x)
+        marks = np.array([place.get(words[t].strip(), -1) for t in at])
+        title = f"{row['rank']}. score {row['score']}, PC {a + 1}–{b + 1}"
+        panels.append((title, candidate.reconstruction.points[:, [a, b]], marks, names))
+    draw_circles(panels, out / "planes.png")
+    try:
+        from features.report.page import write_page
+
+        write_page(found, read.words or [""] * found.tokens, out / "planes.html")
+    except ImportError as error:
+        terminal.CONSOLE.print(f"no planes.html: {error}")
+        return "planes.png, result.json"
+    return "planes.png, result.json, planes.html"
+
+
 def discover(command: SaeDiscover) -> None:
     """Ranks groups of latents and draws their planes."""
     _one_source(command)
-    from features.circles.concepts import get_concept, label_tokens
+    from features.circles.concepts import get_concept
     from features.sae.storage import load_sae
 
     concept = None if command.concept is None else get_concept(command.concept)
@@ -160,97 +267,17 @@ def discover(command: SaeDiscover) -> None:
     terminal.keep_compiled()
     import jax
 
-    from features.discovery.clusters import ClusterConfig
-    from features.discovery.discover import DiscoverConfig, annotate
     from features.discovery.discover import discover as run_discovery
     from features.files import write_json
-    from features.report.figures import draw_circles
 
-    config = DiscoverConfig(
-        ClusterConfig(
-            neighbors=command.neighbors, threshold=command.threshold, coactivation=command.coactivation,
-            least_frequency=command.least_frequency, least_size=command.least_size,
-        ),
-        ranking=command.ranking,
-    )  # fmt: skip
-    words: list[str] | None = None
-    labels = None
     if command.activations is not None:
-        x = terminal.load_array(command.activations)
+        read = _Read(terminal.load_array(command.activations))
     else:
-        import jax.numpy as jnp
-
-        run, model, rows = _reader(command, layer)
-        parts = []
-        with terminal.bar("running the model", len(rows)) as advance:
-            for start in range(0, len(rows), 32):
-                at = np.minimum(np.arange(start, start + 32), len(rows) - 1)
-                found = np.asarray(run(jnp.asarray(rows[at])), np.float32)[: len(rows) - start, 1:]
-                parts.append(found.reshape(-1, found.shape[-1]))
-                advance(min(32, len(rows) - start))
-        x = np.concatenate(parts)
-        stream = rows[:, 1:].reshape(-1)
-        texts = {int(i): model.tokenizer.word(int(i)) for i in np.unique(stream)}
-        words = [texts[int(i)] for i in stream]
-        if concept is not None:
-            single = model.tokenizer.single
-            labels = label_tokens(stream, {single(" " + n): i for i, n in enumerate(concept.members)})
-    out = terminal.folder(command.out)
+        read = _read_text(command, layer, concept)
+    out, key = terminal.folder(command.out), jax.random.key(command.config.clusters.seed)
     with terminal.CONSOLE.status("grouping, measuring and ranking"):
-        found = run_discovery(sae, x, config, key=jax.random.key(command.seed))
-    table = found.table(30)
-    shown = Table(title=f"{len(found.candidates)} of {found.groups} groups measured", title_justify="left")
-    for name in ("rank", "latents", "score", "S best", "M best", "best plane", "p", "points"):
-        shown.add_column(name, justify="right")
-    if words is not None:
-        shown.add_column("commonest tokens")
-    commonest: list[list[str]] = []  # tokens of each candidate
-    for row, candidate in zip(table, found.candidates, strict=False):
-        cells = [
-            str(row["rank"]),
-            str(len(candidate.latents)),
-            *(str(row[n]) for n in ("score", "S best", "M best")),
-        ]
-        cells += ["–".join(str(i + 1) for i in candidate.best_plane), str(row["p"]), str(row["points"])]
-        if words is not None:
-            kinds, counts = np.unique([words[t] for t in candidate.reconstruction.tokens], return_counts=True)
-            common = [str(kinds[i]).strip() for i in np.argsort(-counts)[:8]]
-            row["tokens"] = common
-            commonest.append(common)
-            cells.append(" ".join(common))
-        if labels is not None and concept is not None:
-            said = annotate(candidate, labels, concept.period, key=jax.random.key(command.seed))
-            row[concept.name] = {
-                "share": said.share, "members": said.covered, "plane": said.plane,
-                "order": None if said.order is None else said.order.value,
-                "order p": None if said.order is None else said.order.p_value,
-                "r2": None if said.fit is None else said.fit.value,
-                "r2 p": None if said.fit is None else said.fit.p_value,
-            }  # fmt: skip
-            if said.order is not None and said.share > 0.3:
-                cells[-1] += f" [{concept.name}: order {said.order.value:.2f}, p = {said.order.p_value:.4f}]"
-        shown.add_row(*cells)
-    terminal.CONSOLE.print(shown)
-    panels = []
-    for number, (row, candidate) in enumerate(zip(table[:9], found.candidates, strict=False)):
-        a, b = candidate.best_plane
-        at = candidate.reconstruction.tokens
-        names: list[str] = []
-        marks = np.full(len(at), -1)
-        if words is not None:
-            names = list(commonest[number])
-            place = {name: i for i, name in enumerate(names)}
-            marks = np.array([place.get(words[t].strip(), -1) for t in at])
-        title = f"{row['rank']}. score {row['score']}, PC {a + 1}–{b + 1}"
-        panels.append((title, candidate.reconstruction.points[:, [a, b]], marks, names))
-    draw_circles(panels, out / "planes.png")
-    write_json(out / "result.json", {"tokens": found.tokens, "groups": found.groups, "candidates": table})
-    written = "planes.png, result.json"
-    try:
-        from features.report.page import write_page
-
-        write_page(found, words or [""] * found.tokens, out / "planes.html")
-        written += ", planes.html"
-    except ImportError as error:
-        terminal.CONSOLE.print(f"no planes.html: {error}")
+        found = run_discovery(sae, read.x, command.config, key=key)
+    rows = _show(found, read, concept, key)
+    written = _draw(found, read, rows, out)
+    write_json(out / "result.json", {"tokens": found.tokens, "groups": found.groups, "candidates": rows})
     terminal.CONSOLE.print(f"wrote {out}/{written}")

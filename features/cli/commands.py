@@ -8,6 +8,13 @@ from typing import Annotated, Literal
 
 import tyro
 
+from features.discovery.config import ClusterConfig, DiscoverConfig
+from features.sae.config import Activation, Normalize, TrainConfig
+
+# Fields of these are options themselves.
+_Training = Annotated[TrainConfig, tyro.conf.OmitArgPrefixes]
+_Discovery = Annotated[DiscoverConfig, tyro.conf.OmitArgPrefixes]
+
 
 @dataclasses.dataclass(frozen=True)
 class Demo:
@@ -111,22 +118,15 @@ class SaeTrain:
     """tokens per sequence"""
     d_sae: int = 4096
     """latents"""
-    activation: Literal["relu", "topk", "batchtopk", "jumprelu"] = "topk"
+    activation: Activation = "topk"
     """kind of autoencoder"""
     k: int = 16
     """latents per token of topk and batchtopk"""
-    sparsity: float = 1.0
-    """weight of the penalty of relu and jumprelu"""
-    normalize: Literal["none", "expected_average_only_in", "constant_norm_rescale", "layer_norm"] = (
-        "constant_norm_rescale"
-    )
+    normalize: Normalize = "constant_norm_rescale"
     """how activations are scaled"""
-    steps: int = 4000
-    """training steps"""
-    batch: int = 2048
-    """tokens per step"""
-    learning_rate: float = 1e-3
-    """peak of the schedule"""
+    training: _Training = dataclasses.field(
+        default_factory=lambda: TrainConfig(steps=4000, batch=2048, sparsity=1.0, chunk=50)
+    )
     seed: int = 0
     """decides weights and order"""
     resume: bool = False
@@ -149,24 +149,13 @@ class SaeDiscover:
     """residual state that the autoencoder reads; default: what its file says"""
     length: int = 128
     """tokens per sequence"""
-    threshold: float = 0.5
-    """cosine that an edge of the graph needs"""
-    neighbors: int = 2
-    """edges go to the k nearest"""
-    coactivation: float | None = None
-    """Jaccard index that also makes an edge"""
-    least_size: int = 2
-    """latents of a group, at least"""
-    least_frequency: float = 2e-4
-    """rarer latents are left out"""
-    ranking: Literal["paper", "reference", "best plane"] = "paper"
-    """how groups are ordered"""
+    config: _Discovery = dataclasses.field(
+        default_factory=lambda: DiscoverConfig(ClusterConfig(least_frequency=2e-4))
+    )
     concept: str | None = None
     """say afterwards how each group relates to this concept (needs --text)"""
     out: Path = Path("features-discover")
     """folder for result.json, planes.png and, with plotly, planes.html"""
-    seed: int = 0
-    """decides resamples"""
 
 
 _Sae = (

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from rich.table import Table
 
 from features.cli import terminal
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from features.circles.concepts import Task
     from features.circles.intervention import Effect
     from features.cli.commands import Circles, Demo, Evr, Intervene, Irreducible
+    from features.synthetic.calendar_model import Calendar
 
 
 def _effects_table(table: dict[int, dict[str, Effect]], title: str) -> Table:
@@ -28,23 +30,20 @@ def _effects_table(table: dict[int, dict[str, Effect]], title: str) -> Table:
     return shown
 
 
-def demo(command: Demo) -> None:
-    """The soft calendar from training to intervention."""
-    if command.relabellings < 1:
-        raise ValueError(f"--relabellings {command.relabellings}: must be at least 1")
-    terminal.keep_compiled()
+class _Unit(NamedTuple):
+    """What the demo finds of one of the calendar's units."""
+
+    result: dict[str, Any]
+    effects: dict[str, Effect]  # by method of intervention
+    plane: tuple[str, Float[np.ndarray, "prompts 2"], Int[np.ndarray, " prompts"], tuple[str, ...]]
+    colors: tuple[str, Float[np.ndarray, "alpha beta 3"]]
+
+
+def _trained_calendar(seed: int) -> Calendar:
     import jax
 
-    from features.circles.concepts import CONCEPTS
-    from features.circles.fit import circle_fit_test, class_means, fourier_power, order_test, principal
-    from features.circles.intervention import METHODS, causal_null, circle_writer, intervene, polar_sweep
-    from features.circles.prompting import run_prompts
-    from features.circles.regression import explain, hidden_circle, library, regress, residual_colors
-    from features.files import write_json
-    from features.report.figures import draw_circles, draw_colors, draw_null, draw_polar
     from features.synthetic.calendar_model import CalendarConfig, train_calendar
 
-    out = terminal.folder(command.out)
     config = CalendarConfig()
     with terminal.bar("training the calendar", config.steps) as advance:
         done = [0]
@@ -53,72 +52,101 @@ def demo(command: Demo) -> None:
             advance(steps - done[0], f"training the calendar, loss {losses[-1]:.3f} nats")
             done[0] = steps
 
-        calendar = train_calendar(config, key=jax.random.key(command.seed), on_chunk=on_chunk)
-    result: dict[str, Any] = {"seed": command.seed, "steps": config.steps}
-    panels, effects, colors = [], {}, []
-    for unit, concept in (("days", CONCEPTS["days"]), ("months", CONCEPTS["months"])):
-        cached = run_prompts(calendar.decoder, calendar.encoded(unit))
-        e, states = cached.encoded, np.asarray(cached.alpha_states(0))
-        means = class_means(states, e.alpha, e.period)
-        W, mean = principal(states, 2)
-        plane = (states - np.asarray(mean)) @ np.asarray(W).T
-        order = order_test(class_means(plane, e.alpha, e.period))
-        fit = circle_fit_test(states, e.alpha, e.period, k=2, key=jax.random.key(1))
-        effects[unit] = {m: intervene(cached, 0, m) for m in METHODS}
-        writer = circle_writer(states, e.alpha, e.period, variant="evr")
-        sweep = polar_sweep(cached, 0, writer=writer)
-        functions = library(e.alpha, e.beta, e.period)
-        last = np.asarray(cached.last_states(cached.num_layers))
-        steps, _ = explain(last, functions, ["alpha, beta", "circle gamma", "circle alpha - beta"])
-        with terminal.bar(f"{unit}: relabeled circles", command.relabellings) as advance:
-            null = causal_null(
-                cached, 0, "evr", relabellings=command.relabellings, on_relabelling=lambda _, a=advance: a()
-            )
-        left = regress(last, functions["alpha, beta"]).residual
-        colors.append((f"{unit}: residual after α, β", residual_colors(left, e.alpha, e.beta)))
-        panels.append((f"{unit}: α token, layer 0, PC 1–2", plane, e.alpha, concept.members))
-        draw_polar(sweep, concept.members, out / f"sweep_{unit}.png", title=f"{unit}: points off the circle")
-        draw_null(null.value, null.null, out / f"null_{unit}.png", title=f"{unit}: EVR patch at layer 0")
-        result[unit] = {
-            "accuracy": calendar.accuracy(unit),
-            "held-out accuracy": calendar.accuracy(unit, held_out=True),
-            "order": order.value,
-            "order p": order.p_value,
-            "r2 of PC 1-2": fit.value,
-            "r2 95 % of relabellings": fit.quantile_95,
-            "fourier power": fourier_power(means),
-            "effects at layer 0": effects[unit],
-            "relabeled circles": {"true": null.value, "p": null.p_value, "least": float(null.null.min())},
-            "explained": steps,
-            "gamma circle after alpha, beta": hidden_circle(
-                last, functions["alpha, beta"], e.gamma, e.period
-            ),
-            "sweep agreement": dict(
-                zip(sweep.radius.round(1).tolist(), sweep.agreement.tolist(), strict=True)
-            ),
-        }
-    draw_circles(panels, out / "circles.png")
-    draw_colors(colors, [*CONCEPTS["months"].members], out / "residual.png")
-    write_json(out / "result.json", result)
+        return train_calendar(config, key=jax.random.key(seed), on_chunk=on_chunk)
+
+
+def _examine_unit(calendar: Calendar, unit: Literal["days", "months"], relabellings: int, out: Path) -> _Unit:
+    """Finds a unit's circle, writes points of it, explains the answers; draws the sweep and the null."""
+    import jax
+
+    from features.circles.concepts import CONCEPTS
+    from features.circles.fit import circle_fit_test, class_means, fourier_power, order_test, principal
+    from features.circles.intervention import METHODS, causal_null, circle_writer, intervene, polar_sweep
+    from features.circles.prompting import run_prompts
+    from features.circles.regression import explain, hidden_circle, library, regress, residual_colors
+    from features.report.figures import draw_null, draw_polar
+
+    members = CONCEPTS[unit].members
+    cached = run_prompts(calendar.decoder, calendar.encoded(unit))
+    e, states = cached.encoded, np.asarray(cached.alpha_states(0))
+    W, mean = principal(states, 2)
+    plane = (states - np.asarray(mean)) @ np.asarray(W).T
+    order = order_test(class_means(plane, e.alpha, e.period))
+    fit = circle_fit_test(states, e.alpha, e.period, k=2, key=jax.random.key(1))
+    effects = {method: intervene(cached, 0, method) for method in METHODS}
+    sweep = polar_sweep(cached, 0, writer=circle_writer(states, e.alpha, e.period, variant="evr"))
+    functions = library(e.alpha, e.beta, e.period)
+    last = np.asarray(cached.last_states(cached.num_layers))
+    steps, _ = explain(last, functions, ["alpha, beta", "circle gamma", "circle alpha - beta"])
+    with terminal.bar(f"{unit}: relabeled circles", relabellings) as advance:
+        null = causal_null(cached, 0, "evr", relabellings=relabellings, on_relabelling=lambda _: advance())
+    left = regress(last, functions["alpha, beta"]).residual
+    draw_polar(sweep, members, out / f"sweep_{unit}.png", title=f"{unit}: points off the circle")
+    draw_null(null.value, null.null, out / f"null_{unit}.png", title=f"{unit}: EVR patch at layer 0")
+    result = {
+        "accuracy": calendar.accuracy(unit),
+        "held-out accuracy": calendar.accuracy(unit, held_out=True),
+        "order": order.value,
+        "order p": order.p_value,
+        "r2 of PC 1-2": fit.value,
+        "r2 95 % of relabellings": fit.quantile_95,
+        "fourier power": fourier_power(class_means(states, e.alpha, e.period)),
+        "effects at layer 0": effects,
+        "relabeled circles": {"true": null.value, "p": null.p_value, "least": float(null.null.min())},
+        "explained": steps,
+        "gamma circle after alpha, beta": hidden_circle(last, functions["alpha, beta"], e.gamma, e.period),
+        "sweep agreement": dict(zip(sweep.radius.round(1).tolist(), sweep.agreement.tolist(), strict=True)),
+    }
+    return _Unit(
+        result,
+        effects,
+        (f"{unit}: α token, layer 0, PC 1–2", plane, e.alpha, members),
+        (f"{unit}: residual after α, β", residual_colors(left, e.alpha, e.beta)),
+    )
+
+
+def _show_units(units: dict[str, _Unit]) -> None:
     shown = Table(
         title="logit(original) − logit(target) after patching α at layer 0 / success", title_justify="left"
     )
     shown.add_column("method")
-    for unit in effects:
-        shown.add_column(unit, justify="right")
-    for method in METHODS:
-        cells = [
-            f"{effects[u][method].logit_difference:+.2f} / {effects[u][method].success:.2f}" for u in effects
-        ]
-        shown.add_row(method, *cells)
+    for name in units:
+        shown.add_column(name, justify="right")
+    for method in next(iter(units.values())).effects:
+        effects = [unit.effects[method] for unit in units.values()]
+        shown.add_row(method, *(f"{e.logit_difference:+.2f} / {e.success:.2f}" for e in effects))
     terminal.CONSOLE.print(shown)
-    for unit in effects:
-        r = result[unit]
+    for name, unit in units.items():
+        r = unit.result
         terminal.CONSOLE.print(
-            f"{unit}: held-out accuracy {r['held-out accuracy']:.2f}, cyclic order {r['order']:.2f} "
+            f"{name}: held-out accuracy {r['held-out accuracy']:.2f}, cyclic order {r['order']:.2f} "
             f"(p = {r['order p']:.4f}), "
             f"ordered circle against relabeled ones p = {r['relabeled circles']['p']:.3f}"
         )
+
+
+def demo(command: Demo) -> None:
+    """The soft calendar from training to intervention."""
+    if command.relabellings < 1:
+        raise ValueError(f"--relabellings {command.relabellings}: must be at least 1")
+    terminal.keep_compiled()
+    from features.circles.concepts import CONCEPTS
+    from features.files import write_json
+    from features.report.figures import draw_circles, draw_colors
+    from features.synthetic.calendar_model import CalendarConfig
+
+    out = terminal.folder(command.out)
+    calendar = _trained_calendar(command.seed)
+    names: tuple[Literal["days", "months"], ...] = ("days", "months")
+    units: dict[str, _Unit] = {
+        name: _examine_unit(calendar, name, command.relabellings, out) for name in names
+    }
+    draw_circles([unit.plane for unit in units.values()], out / "circles.png")
+    colors = [unit.colors for unit in units.values()]
+    draw_colors(colors, [*CONCEPTS["months"].members], out / "residual.png")
+    about = {"seed": command.seed, "steps": CalendarConfig().steps}
+    write_json(out / "result.json", about | {name: unit.result for name, unit in units.items()})
+    _show_units(units)
     terminal.CONSOLE.print(f"wrote {out}/circles.png, residual.png, sweep_*.png, null_*.png, result.json")
 
 

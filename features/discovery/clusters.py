@@ -2,56 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Literal
-
 import numpy as np
 from jaxtyping import Float, Int
 
 from features.arrays import AnyArray
+from features.discovery.config import Affinity, ClusterConfig
 from features.discovery.graph import Neighbors, coactivation, components, nearest
 from features.extras import require
 from features.sae.model import Firing
 
-Affinity = Literal["cosine", "angular"]
-
-
-@dataclasses.dataclass(frozen=True)
-class ClusterConfig:
-    """How dictionary elements are grouped.
-
-    Raises: ValueError for values out of range.
-    """
-
-    method: Literal["graph", "spectral"] | str = "graph"  # another one is refused, by name
-    neighbors: int = 2  # edges go to the k nearest
-    threshold: float = 0.5  # cosine that an edge needs
-    coactivation: float | None = None  # Jaccard index that also makes an edge; None: cosines only
-    count: int = 1000  # clusters of the spectral method
-    affinity: Affinity | str = (
-        "cosine"  # max(cos, 0); "angular" is the published one, which tears circles apart
-    )
-    least_frequency: float = 0.0  # latents that fire on a smaller share of tokens are left out
-    most_frequency: float = 1.0  # and those that fire on a larger one
-    least_size: int = 2
-    most_size: int = 1000  # larger clusters are skipped, as in the paper
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.method not in {"graph", "spectral"}:
-            raise ValueError(f"method={self.method!r}: expected 'graph' or 'spectral'")
-        if self.affinity not in {"cosine", "angular"}:
-            raise ValueError(f"affinity={self.affinity!r}: expected 'cosine' or 'angular'")
-        if not -1 <= self.threshold <= 1:
-            raise ValueError(f"threshold={self.threshold}: a cosine lies between -1 and 1")
-        if self.neighbors < 1 or self.count < 1 or self.least_size < 1:
-            raise ValueError("neighbors, count and least_size must be at least 1")
-        if not 0 <= self.least_frequency <= self.most_frequency <= 1:
-            raise ValueError("frequencies must satisfy 0 <= least_frequency <= most_frequency <= 1")
-
 
 def spectral(
-    directions: Float[AnyArray, "n d_in"], count: int, *, affinity: Affinity | str = "cosine", seed: int = 0
+    directions: Float[AnyArray, "n d_in"], count: int, *, affinity: Affinity = "cosine", seed: int = 0
 ) -> Int[np.ndarray, " n"]:
     """Labels of spectral clustering with k-means, by scikit-learn.
 
@@ -96,7 +58,7 @@ def frequencies(firing: Firing, d_sae: int, tokens: int) -> Float[np.ndarray, " 
 
 def cluster(
     directions: Float[AnyArray, "d_sae d_in"],
-    config: ClusterConfig = ClusterConfig(),
+    config: ClusterConfig = ClusterConfig(),  # noqa: B008, frozen
     *,
     firing: Firing | None = None,
     tokens: int | None = None,

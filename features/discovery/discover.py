@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -12,10 +11,11 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from features.arrays import AnyArray
 from features.circles import fit as circles
-from features.discovery.clusters import ClusterConfig, cluster
+from features.discovery.clusters import cluster
+from features.discovery.config import DiscoverConfig, Ranking
 from features.discovery.reconstruction import FiringIndex, Reconstruction, planes, reconstruct_group
+from features.irreducibility.limits import FEWEST_POINTS
 from features.irreducibility.measure import (
-    FEWEST_POINTS,
     Irreducibility,
     measure_many,
     padded_length,
@@ -24,37 +24,6 @@ from features.irreducibility.measure import (
 )
 from features.irreducibility.separability import separability
 from features.sae.model import SAE, Firing, firings
-
-Ranking = Literal["paper", "reference", "best plane"]
-RANKINGS = ("paper", "reference", "best plane")
-
-
-@dataclasses.dataclass(frozen=True)
-class DiscoverConfig:
-    """How candidates are found, measured and ranked.
-
-    Raises: ValueError for values out of range.
-    """
-
-    clusters: ClusterConfig = ClusterConfig()  # noqa: RUF009  (frozen)
-    ranking: Ranking | str = "paper"  # mean over planes of (1 - M) S; reference: with a zero more in the mean
-    activation_threshold: float = 0.0  # activations up to it count as zero
-    radius: float = 0.0  # points of a plane nearer than this to the origin are left out
-    most_points: int = 20_000  # per cluster, as in the paper
-    least_points: int = 200  # clusters with fewer are not measured
-    components: int = 5  # principal ones: planes (1,2) ... (4,5)
-    bias_correction: bool = True
-    bootstrap: int = 40  # resamples for intervals of the first `detailed` candidates
-    permutations: int = 200  # for their p-values
-    detailed: int = 50
-
-    def __post_init__(self) -> None:
-        if self.ranking not in RANKINGS:
-            raise ValueError(f"ranking={self.ranking!r}: expected one of {', '.join(RANKINGS)}")
-        if self.least_points < FEWEST_POINTS:
-            raise ValueError(f"least_points={self.least_points}: indices need at least {FEWEST_POINTS}")
-        if self.components < 2:
-            raise ValueError(f"components={self.components}: a plane needs two")
 
 
 class Candidate(NamedTuple):
@@ -111,7 +80,7 @@ class Discovery(NamedTuple):
         ]
 
 
-def score(found: Sequence[Irreducibility], ranking: Ranking | str) -> float:
+def score(found: Sequence[Irreducibility], ranking: Ranking) -> float:
     """(1 - M) S over the planes of a cluster.
 
     "paper": the mean; "reference": with an extra zero in it and planes of M < 0.01 left out; "best
@@ -135,7 +104,7 @@ def _plane(
 def discover(
     sae: SAE,
     activations: Shaped[AnyArray, "..."] | None = None,
-    config: DiscoverConfig = DiscoverConfig(),
+    config: DiscoverConfig = DiscoverConfig(),  # noqa: B008, frozen
     *,
     key: PRNGKeyArray,
     firing: Firing | None = None,

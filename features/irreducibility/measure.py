@@ -19,9 +19,9 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
 
 from features.arrays import AnyArray
 from features.irreducibility import mixture
+from features.irreducibility.limits import FEWEST_POINTS
 from features.irreducibility.separability import PROTOCOLS, Protocol, separability
 
-FEWEST_POINTS = 100
 _FLAT = 1e-3  # ratio of singular values below which a cloud is a line
 
 
@@ -124,7 +124,7 @@ def _check_protocol(protocol: str) -> Protocol:
 def measure(
     points: Shaped[AnyArray, "..."],
     *,
-    protocol: Protocol | str = "X",
+    protocol: Protocol = "X",
     bootstrap: int = 0,
     bias_correction: bool = False,
     key: PRNGKeyArray | None = None,

@@ -118,7 +118,7 @@ def mutual_information_curve(
     points: Real[AnyArray, "..."],
     valid: Bool[AnyArray, " n"] | None = None,
     *,
-    protocol: Protocol | str = "X",
+    protocol: Protocol = "X",
     bias_correction: bool = False,
 ) -> Float[Array, " angles"]:
     """Mutual information in bits at each of the protocol's angles (paper, appendix on the indices).
@@ -138,7 +138,7 @@ def separability(
     points: Real[AnyArray, "..."],
     valid: Bool[AnyArray, " n"] | None = None,
     *,
-    protocol: Protocol | str = "X",
+    protocol: Protocol = "X",
     bias_correction: bool = False,
 ) -> Float[Array, ""]:
     """S in bits: the least mutual information of points (n, 2) over the protocol's angles."""

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from features.circles.intervention import Effect, PolarSweep
+from features.files import replacing
 from features.irreducibility.mixture import Band
 
 if TYPE_CHECKING:
@@ -24,6 +25,12 @@ def _figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    """Writes a PNG whole or not at all."""
+    with replacing(Path(path)) as partial:
+        figure.savefig(partial, format="png", dpi=110)
 
 
 def _wheel(period: int) -> Float[np.ndarray, "period 4"]:
@@ -75,7 +82,7 @@ def draw_circles(
         circle_on(place, np.asarray(points), np.asarray(labels), names, title=title)
     for place in axes[len(panels) :]:
         place.set_axis_off()
-    figure.savefig(path, dpi=110)
+    _save(figure, path)
 
 
 def draw_sweep(table: Mapping[int, Mapping[str, Effect]], path: Path, *, title: str = "") -> None:
@@ -93,7 +100,7 @@ def draw_sweep(table: Mapping[int, Mapping[str, Effect]], path: Path, *, title: 
     axes.set_ylabel("logit(original) − logit(target)\nnegative: the patch succeeds")
     axes.set_title(title, fontsize=10)
     axes.legend(fontsize=8)
-    figure.savefig(path, dpi=110)
+    _save(figure, path)
 
 
 def draw_null(value: float, null: Float[np.ndarray, " nulls"], path: Path, *, title: str = "") -> None:
@@ -106,7 +113,7 @@ def draw_null(value: float, null: Float[np.ndarray, " nulls"], path: Path, *, ti
     axes.set_ylabel("relabellings")
     axes.set_title(title, fontsize=10)
     axes.legend(fontsize=8)
-    figure.savefig(path, dpi=110)
+    _save(figure, path)
 
 
 def draw_polar(sweep: PolarSweep, names: Sequence[str], path: Path, *, title: str = "") -> None:
@@ -131,7 +138,7 @@ def draw_polar(sweep: PolarSweep, names: Sequence[str], path: Path, *, title: st
     handles = [places[1].scatter([], [], color=colors[i], label=n) for i, n in enumerate(names)]
     places[1].legend(handles=handles, fontsize=6, loc="upper left", ncol=2)
     figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=110)
+    _save(figure, path)
 
 
 def draw_colors(
@@ -147,7 +154,7 @@ def draw_colors(
         axes.set_yticks(range(len(names)), names, fontsize=6)
         axes.set_xticks([])
         axes.set_xlabel("beta →", fontsize=8)
-    figure.savefig(path, dpi=110)
+    _save(figure, path)
 
 
 def draw_cloud(
@@ -177,7 +184,7 @@ def draw_cloud(
     right.set_xlabel("rotation (degrees)")
     right.set_ylabel("mutual information (bits)")
     right.set_title(f"least: {curve.min():.3f} bits", fontsize=9)
-    figure.savefig(path, dpi=110)
+    _save(figure, path)
 
 
 def draw_heat(
@@ -191,4 +198,4 @@ def draw_heat(
     axes.set_ylabel("layer")
     axes.set_title(title, fontsize=9)
     figure.colorbar(shown)
-    figure.savefig(path, dpi=110)
+    _save(figure, path)

@@ -12,6 +12,7 @@ from jaxtyping import Int
 
 from features.discovery.discover import Discovery
 from features.extras import require
+from features.files import write_text
 
 
 def token_contexts(
@@ -78,6 +79,4 @@ def write_page(
         "Hover over a point to read its context.</p>"
         f"<main>{''.join(sections)}</main></body></html>"
     )
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    write_text(path, text)

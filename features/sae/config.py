@@ -1,4 +1,4 @@
-"""What a sparse autoencoder is, apart from its weights."""
+"""What a sparse autoencoder is, apart from its weights, and how it is trained."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class SAEConfig:
 
     d_in: int
     d_sae: int
-    activation: Activation | str = "relu"  # another one is refused, by name
+    activation: Activation = "relu"
     k: int | None = None  # latents kept per token (topk), or per token on average (batchtopk)
     apply_b_dec_to_input: bool = True
-    normalize_activations: Normalize | str = "none"  # likewise
+    normalize_activations: Normalize = "none"
     hook_name: str = ""  # which activations it reads, in the words of whoever trained it
     model_name: str = ""
 
@@ -48,3 +48,63 @@ class SAEConfig:
             raise ValueError(f"k={self.k!r}: {self.activation} needs 1 <= k <= d_sae={self.d_sae}")
         if not needs_k and self.k is not None:
             raise ValueError(f"k={self.k}: only topk and batchtopk have one, not {self.activation}")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How an autoencoder is trained.
+
+    Raises: ValueError for values out of range.
+    """
+
+    steps: int = 8000
+    batch: int = 4096
+    """tokens per step"""
+    learning_rate: float = 1e-3
+    warmup: int = 500
+    """steps over which the learning rate rises"""
+    decay: float = 0.3
+    """share of the steps, at the end, over which it falls to zero"""
+    beta1: float = 0.9
+    beta2: float = 0.999
+    weight_decay: float = 0.0
+    """of AdamW"""
+    sparsity: float = 0.1
+    """lambda: weight of the sparsity penalty (relu, jumprelu)"""
+    sparsity_warmup: int = 0
+    """steps over which it rises from zero"""
+    p: float = 1.0
+    """exponent of the L_p penalty, 0 < p <= 1"""
+    unit_norm: bool = True
+    """decoder rows of norm 1, gradients projected; else the penalty weighs their norms"""
+    b_dec_init: Literal["zeros", "mean", "median"] = "mean"
+    """median: geometric"""
+    b_enc_init: float = 0.0
+    dead_after: int = 1000
+    """steps without firing"""
+    resample_at: tuple[int, ...] = ()
+    """steps at which latents dead for `dead_after` get new directions"""
+    aux_k: int | None = None
+    """dead latents that explain the residual (topk); None: half of d_in"""
+    aux_weight: float = 1 / 32
+    bandwidth: float = 0.05
+    """of jumprelu's straight-through gradients"""
+    tanh_penalty: bool = False
+    """jumprelu: sum tanh(4 a |D|) in place of the count"""
+    products: Literal["auto", "sparse", "dense"] = "auto"
+    """of topk; auto: dense on TPUs"""
+    microbatch: int | None = None
+    """tokens at a time of relu and jumprelu; None: 1024 on CPUs, else all"""
+    chunk: int = 100
+    """steps per compiled call"""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "chunk", "dead_after"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: expected at least 1")
+        if not 0 < self.p <= 1:
+            raise ValueError(f"p={self.p}: the penalty's exponent must be in (0, 1]")
+        if not 0 <= self.decay <= 1:
+            raise ValueError(f"decay={self.decay}: a share of the steps, between 0 and 1")
+        if self.learning_rate <= 0 or self.sparsity < 0 or self.warmup < 0:
+            raise ValueError("learning_rate must be positive, sparsity and warmup not negative")

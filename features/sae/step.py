@@ -7,9 +7,8 @@ resampling of dead latents (Bricken et al. 2023), TopK and BatchTopK with an aux
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -18,7 +17,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from features.arrays import AnyArray
-from features.sae.config import SAEConfig
+from features.sae.config import SAEConfig, TrainConfig
 from features.sae.model import (
     SAE,
     activate,
@@ -29,49 +28,6 @@ from features.sae.model import (
     pre_activations,
 )
 from features.sae.sparse_products import decode_sparse, encode_top
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """How an autoencoder is trained.
-
-    Raises: ValueError for values out of range.
-    """
-
-    steps: int = 8000
-    batch: int = 4096  # tokens per step
-    learning_rate: float = 1e-3
-    warmup: int = 500  # steps over which the learning rate rises
-    decay: float = 0.3  # share of the steps, at the end, over which it falls to zero
-    beta1: float = 0.9
-    beta2: float = 0.999
-    weight_decay: float = 0.0  # of AdamW
-    sparsity: float = 0.1  # lambda: weight of the sparsity penalty (relu, jumprelu)
-    sparsity_warmup: int = 0  # steps over which it rises from zero
-    p: float = 1.0  # exponent of the L_p penalty, 0 < p <= 1
-    unit_norm: bool = True  # decoder rows of norm 1, gradients projected; else the penalty weighs their norms
-    b_dec_init: Literal["zeros", "mean", "median"] = "mean"  # median: geometric
-    b_enc_init: float = 0.0
-    dead_after: int = 1000  # steps without firing
-    resample_at: tuple[int, ...] = ()  # steps at which latents dead for `dead_after` get new directions
-    aux_k: int | None = None  # dead latents that explain the residual (topk); None: half of d_in
-    aux_weight: float = 1 / 32
-    bandwidth: float = 0.05  # of jumprelu's straight-through gradients
-    tanh_penalty: bool = False  # jumprelu: sum tanh(4 a |D|) in place of the count
-    products: Literal["auto", "sparse", "dense"] = "auto"  # of topk; auto: dense on TPUs
-    microbatch: int | None = None  # tokens at a time of relu and jumprelu; None: 1024 on CPUs, else all
-    chunk: int = 100  # steps per compiled call
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "chunk", "dead_after"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: expected at least 1")
-        if not 0 < self.p <= 1:
-            raise ValueError(f"p={self.p}: the penalty's exponent must be in (0, 1]")
-        if not 0 <= self.decay <= 1:
-            raise ValueError(f"decay={self.decay}: a share of the steps, between 0 and 1")
-        if self.learning_rate <= 0 or self.sparsity < 0 or self.warmup < 0:
-            raise ValueError("learning_rate must be positive, sparsity and warmup not negative")
 
 
 class Run(NamedTuple):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +15,7 @@ from jaxtyping import Float, Int, PRNGKeyArray, Real, Shaped
 
 from hypernet.analysis.measure import Measured, check_betas, measure
 from hypernet.classification.order_parameters import LABELS
-from hypernet.files import write_json
+from hypernet.files import replacing, write_json
 from hypernet.training.step import Info, Run, TrainConfig
 from hypernet.training.train import Trained, train
 from hypernet.validation import whole
@@ -78,8 +77,7 @@ class PhaseDiagram(NamedTuple):
         """One row per look, seed and beta, written whole or not at all."""
         header = ("step", "seed", "log10_beta", *LABELS, "nmse", "nats", "bits", "loss", "L", "A", "S")
         path = Path(path)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        with draft.open("w", newline="") as file:
+        with replacing(path) as partial, partial.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(header)
             for t, s, j in np.ndindex(self.label.shape[:3]):
@@ -91,7 +89,6 @@ class PhaseDiagram(NamedTuple):
                 writer.writerow(
                     [int(self.steps[t]), s, float(self.log10_betas[j]), *(f"{value:.6g}" for value in row)]
                 )
-        draft.replace(path)
         return path
 
 
@@ -193,7 +190,5 @@ def _check_looks(folder: Path, wanted: dict[str, object]) -> None:
 
 
 def _write(path: Path, arrays: dict[str, Real[np.ndarray, "seeds betas networks"]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    np.savez(draft, allow_pickle=True, **arrays)
-    draft.replace(path)
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, allow_pickle=True, **arrays)

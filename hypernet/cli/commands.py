@@ -4,41 +4,42 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
 import tyro
+
+from hypernet.generator.config import GeneratorConfig
+from hypernet.targets import L1, Target, get_target
+from hypernet.training.step import TrainConfig
+
+_Config = Annotated[TrainConfig, tyro.conf.OmitArgPrefixes]
+"""Its fields are options themselves."""
+
+registry = tyro.constructors.ConstructorRegistry()
+"""How options are read that are no plain values."""
+
+
+@registry.primitive_rule
+def _targets(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+    """Targets go by their names."""
+    if info.type is not Target:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="NAME",
+        instance_from_str=lambda given: get_target(given[0]),
+        is_instance=lambda value: isinstance(value, Target),
+        str_from_instance=lambda target: [target.name],
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Train:
     """Train generators, one per seed, side by side."""
 
+    config: _Config = dataclasses.field(default_factory=lambda: TrainConfig(seeds=8))
     out: Path = Path("hypernet-run")
     """folder for checkpoints and history.png"""
-    target: str = "l1"
-    """l1, l2, linf, max, sum-relu, huber, sum-squares, parity, sort, modular-addition-3, ..."""
-    seeds: int = 8
-    """generators side by side"""
-    steps: int = 4000
-    """optimizer steps; 8,000 for best accuracy"""
-    sizes: tuple[int, ...] = (2, 3, 4, 6, 8, 12, 16)
-    """numbers of inputs"""
-    slots: tuple[int, ...] = (3,)
-    """hidden units per input, one number per hidden layer"""
-    relation: Literal["columns", "tree"] = "columns"
-    """what a generator knows of two inputs: the same or not, or their distance in a binary tree"""
-    activation: str = "swish"
-    """swish, relu, gelu, softplus, tanh"""
-    modes: int = 1
-    """branches that one generator holds"""
-    backend: Literal["tables", "transformer"] = "tables"
-    """tables: a posterior per orbit, fast; transformer: the paper's shape"""
-    log10_beta: tuple[float, float] = (-6.0, 0.0)
-    """range of prices"""
-    learning_rate: float = 4e-3
-    """Adam's, at its peak"""
-    kl_warmup: int = 0
-    """steps over which the price rises from zero"""
     seed: int = 0
     """decides everything"""
     resume: bool = False
@@ -75,7 +76,7 @@ class Classify:
     """a .npz file with W (n, H), v (H,), optionally b (H,), c () and activation"""
     activation: str | None = None
     """swish, relu, gelu, softplus, tanh; needed where the file does not say"""
-    target: str = "l1"
+    target: Target = L1
     """what the network is to compute"""
     png: Path | None = None
     """draw the network here"""
@@ -91,7 +92,7 @@ class Phase:
     """folder for phase.png, phase.csv, result.json and checkpoints"""
     seeds: int = 8
     """generators side by side; the paper pooled 33"""
-    steps: int = 4000
+    steps: int = TrainConfig.steps
     """optimizer steps"""
     log10_betas: tuple[float, ...] = (-6.0, -5.0, -4.0, -3.5, -3.0, -2.5, -2.0, -1.0, 0.0)
     """prices looked at"""
@@ -101,11 +102,11 @@ class Phase:
     """networks per seed, beta and look"""
     looks: int = 10
     """looks during training"""
-    target: str = "l1"
+    target: Target = L1
     """a target with one output"""
-    sizes: tuple[int, ...] = (2, 3, 4, 6, 8, 12, 16)
+    sizes: tuple[int, ...] = tuple(TrainConfig.sizes)
     """numbers of inputs that are trained"""
-    activation: str = "swish"
+    activation: str = GeneratorConfig.activation
     """swish, relu, gelu, softplus, tanh"""
     seed: int = 0
     """decides everything"""

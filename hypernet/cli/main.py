@@ -8,28 +8,28 @@ from typing import Annotated
 
 import tyro
 
-from hypernet.cli.commands import Classify, Gallery, Generate, Phase, Train
-
-# jax is imported inside the commands: `hypernet --help` answers at once.
-
-
-_Command = (
-    Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Generate, tyro.conf.subcommand("generate")]
-    | Annotated[Classify, tyro.conf.subcommand("classify")]
-    | Annotated[Phase, tyro.conf.subcommand("phase")]
-    | Annotated[Gallery, tyro.conf.subcommand("gallery")]
-)
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; bad input ends with one line on stderr and status 2."""
-    command = tyro.cli(
-        _Command, prog="hypernet", description=__doc__, args=arguments, config=(tyro.conf.OmitArgPrefixes,)
-    )
     from hypernet.cli import run as commands
+    from hypernet.cli.commands import Classify, Gallery, Generate, Phase, Train, registry
 
+    Command = (
+        Annotated[Train, tyro.conf.subcommand("train")]
+        | Annotated[Generate, tyro.conf.subcommand("generate")]
+        | Annotated[Classify, tyro.conf.subcommand("classify")]
+        | Annotated[Phase, tyro.conf.subcommand("phase")]
+        | Annotated[Gallery, tyro.conf.subcommand("gallery")]
+    )
     try:
+        command = tyro.cli(
+            Command,
+            prog="hypernet",
+            description=__doc__,
+            args=arguments,
+            config=(tyro.conf.OmitArgPrefixes,),
+            registry=registry,
+        )
         match command:
             case Train():
                 commands.train(command)

@@ -16,44 +16,21 @@ from hypernet.classification.classify import Classification
 from hypernet.classification.classify import classify as classify_network
 from hypernet.classification.formulas import Formula, formula
 from hypernet.cli.terminal import CONSOLE, folder, keep_compiled, training_bar
-from hypernet.files import write_json
-from hypernet.generator.assignment import Assignment
+from hypernet.files import replacing, write_json
 from hypernet.generator.config import GeneratorConfig
 from hypernet.generator.gaussians import bits
 from hypernet.generator.generate import Generator, draw_network_and_price
 from hypernet.networks.read_write import write_network
-from hypernet.report import figures as draw
-from hypernet.report import gallery as pages
-from hypernet.targets import get_target
+from hypernet.report import figures
+from hypernet.report.gallery import write_gallery
 from hypernet.training import checkpoints
 from hypernet.training.step import TrainConfig
-from hypernet.training.train import collapsed
+from hypernet.training.train import SeedStatus, collapsed
 from hypernet.training.train import train as train_generators
 from hypernet.validation import whole
 
 if TYPE_CHECKING:
     from hypernet.cli.commands import Classify, Gallery, Generate, Phase, Train
-
-
-def _config(options: Train) -> TrainConfig:
-    target = get_target(options.target)
-    levels = 0 if options.relation == "columns" else max(1, (max(options.sizes, default=1) - 1).bit_length())
-    return TrainConfig(
-        generator=GeneratorConfig(
-            backend=options.backend,
-            assignment=Assignment(options.slots, options.relation, levels),
-            activation=options.activation,
-            outputs=target.outputs,
-            log10_beta=options.log10_beta,
-            modes=options.modes,
-        ),
-        target=target,
-        sizes=options.sizes,
-        steps=options.steps,
-        learning_rate=options.learning_rate,
-        kl_warmup=options.kl_warmup,
-        seeds=options.seeds,
-    )
 
 
 def _key(seed: int) -> PRNGKeyArray:
@@ -69,12 +46,12 @@ def _say(text: str, style: str | None = None) -> None:
 
 def train(options: Train) -> None:
     """`hypernet train`."""
-    config, key = _config(options), _key(options.seed)
+    config, key = options.config, _key(options.seed)
     out = folder(options.out)
     keep_compiled()
     with training_bar(config.steps) as on_chunk:
         trained = train_generators(config, key, out=out, resume=options.resume, on_chunk=on_chunk)
-    draw.draw_history(trained.history, out / "history.png")
+    figures.draw_history(trained.history, out / "history.png")
     lost = np.flatnonzero(collapsed(trained.history))
     if len(lost):
         _say(
@@ -82,10 +59,15 @@ def train(options: Train) -> None:
             "try --kl-warmup 500 or a lower learning rate",
             "yellow",
         )
+    broken = [s for s, status in enumerate(trained.statuses) if status is SeedStatus.NON_FINITE]
+    if broken:
+        _say(
+            f"seeds {broken} ended in losses that are not finite; their generators are from before", "yellow"
+        )
     last = np.asarray(trained.history.loss)[-500:]
     _say(
-        f"{options.seeds} generators of {options.target}, {config.steps:,} steps; mean loss of the last 500, "
-        f"by seed: {', '.join(f'{loss:.4f}' for loss in last.mean(0))}\n"
+        f"{config.seeds} generators of {config.target.name}, {config.steps:,} steps; mean loss of the last "
+        f"500, by seed: {', '.join(f'{loss:.4f}' for loss in last.mean(0))}\n"
         f"{out}/history.png; next: hypernet generate --n 7 --beta 1e-4 --run {out}"
     )
 
@@ -137,12 +119,11 @@ def generate(options: Generate) -> None:
         else:
             arrays = {f"W{i + 1}": w for i, w in enumerate(drawn.mlp.weights)}
             arrays |= {f"b{i + 1}": b for i, b in enumerate(drawn.mlp.biases)}
-            draft = out / f".{name}.draft.npz"
             rest = {"v": drawn.mlp.v, "c": drawn.mlp.c, "activation": drawn.mlp.activation}
-            np.savez(draft, allow_pickle=True, **arrays, **rest)
-            draft.replace(out / f"{name}.npz")
+            with replacing(out / f"{name}.npz") as partial, partial.open("wb") as file:
+                np.savez(file, allow_pickle=True, **arrays, **rest)
             _say(f"{name}: {row['bits']:,.0f} bits")
-        draw.draw_network(drawn.mlp, out / f"{name}.png", title=title)
+        figures.draw_network(drawn.mlp, out / f"{name}.png", title=title)
         rows.append(row)
     write_json(out / "result.json", rows)
     _say(f"seed {member}, mode {mode} of {options.run}; files in {out}")
@@ -187,7 +168,7 @@ def _as_row(found: Classification, short: Formula) -> dict[str, object]:
 
 def classify(options: Classify) -> None:
     """`hypernet classify`."""
-    target = get_target(options.target)
+    target = options.target
     for path in (options.png, options.out):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -199,17 +180,16 @@ def classify(options: Classify) -> None:
         f"the formula misses {short.unexplained:.2%} of the network's variance; its NMSE is {short.nmse:.4g}"
     )
     if options.png is not None:
-        draw.draw_network(found.mlp, options.png, title=f"{found.label}, NMSE {found.nmse:.3g}")
+        figures.draw_network(found.mlp, options.png, title=f"{found.label}, NMSE {found.nmse:.3g}")
     if options.out is not None:
         write_json(options.out, _as_row(found, short))
 
 
 def phase(options: Phase) -> None:
     """`hypernet phase`."""
-    target = get_target(options.target)
     config = TrainConfig(
-        generator=GeneratorConfig(activation=options.activation, outputs=target.outputs),
-        target=target,
+        generator=GeneratorConfig(activation=options.activation),
+        target=options.target,
         sizes=options.sizes,
     )
     key = _key(options.seed)
@@ -222,15 +202,17 @@ def phase(options: Phase) -> None:
             on_chunk=on_chunk,
         )  # fmt: skip
     diagram.write_csv(out / "phase.csv")
-    draw.draw_phase_diagram(diagram, out / "phase.png")
+    figures.draw_phase_diagram(diagram, out / "phase.png")
     states = diagram.ground_states()
     write_json(
         out / "result.json",
-        {"log10_betas": diagram.log10_betas, "labels": draw.LABEL_NAMES, "shares": diagram.shares(),
+        {"log10_betas": diagram.log10_betas, "labels": figures.LABEL_NAMES, "shares": diagram.shares(),
          "branches": diagram.branches(), "ground_states": states},
     )  # fmt: skip
     for state, shares in zip(states, diagram.shares(), strict=True):
-        parts = [f"{name} {share:.0%}" for name, share in zip(draw.LABEL_NAMES, shares, strict=True) if share]
+        parts = [
+            f"{name} {share:.0%}" for name, share in zip(figures.LABEL_NAMES, shares, strict=True) if share
+        ]
         ground = f"ground state {state.label:14s} loss {state.loss:.4f}"
         _say(f"beta 10^{state.log10_beta:<5g} {ground}   {', '.join(parts)}")
     _say(f"{out}/phase.png, phase.csv, result.json; next: hypernet gallery --run {out}")
@@ -254,12 +236,12 @@ def gallery(options: Gallery) -> None:
             target=config.target,
             networks=options.networks,
         )
-        shown = pages.write_gallery(front, config.target, out / "gallery.html")
-        draw.draw_front(front, out / "front.png", title=f"{config.target.name}, n = {options.n}")
+        shown = write_gallery(front, config.target, out / "gallery.html")
+        figures.draw_front(front, out / "front.png", title=f"{config.target.name}, n = {options.n}")
     write_json(out / "result.json", {"n": options.n, "target": config.target.name, "shown": shown})
     for about in shown:
-        figures = f"beta 10^{about['log10_beta']:g}, {about['bits']:,.0f} bits, NMSE {about['nmse']:.4g}"
-        _say(f"{about['label']} {figures}")
+        numbers = f"beta 10^{about['log10_beta']:g}, {about['bits']:,.0f} bits, NMSE {about['nmse']:.4g}"
+        _say(f"{about['label']} {numbers}")
         if "formula" in about and "unexplained" in about:
             _say(f"  f(x) ≈ {about['formula']}   (misses {about['unexplained']:.1%})")
     _say(f"{out}/gallery.html, front.png")

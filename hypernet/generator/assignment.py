@@ -31,8 +31,8 @@ class Assignment:
     """hidden units per input, one number for each hidden layer; kept as a tuple"""
     relation: Literal["columns", "tree"] = "columns"
     """what a generator knows of a pair of columns"""
-    levels: int = 0
-    """tree: levels of the tree, so that it has 2^levels leaves"""
+    levels: int | None = None
+    """tree: levels of the tree, so that it has 2^levels leaves; a training takes as many as its sizes need"""
 
     def __post_init__(self) -> None:
         slots = tuple(whole("slots", s) for s in as_tuple("slots", self.slots))
@@ -41,21 +41,39 @@ class Assignment:
             raise ValueError("slots=(): give at least one hidden layer")
         if self.relation not in ("columns", "tree"):
             raise ValueError(f"relation={self.relation!r}: expected 'columns' or 'tree'")
-        object.__setattr__(self, "levels", whole("levels", self.levels, 0))
-        if (self.relation == "tree") != (self.levels > 0):
-            raise ValueError(f"levels={self.levels}: a tree needs at least one, columns none")
+        if self.relation == "columns" and self.levels is None:
+            object.__setattr__(self, "levels", 0)
+        if self.levels is not None:
+            object.__setattr__(self, "levels", whole("levels", self.levels, 0))
+            if (self.relation == "tree") != (self.levels > 0):
+                raise ValueError(f"levels={self.levels}: a tree needs at least one, columns none")
+
+    def serving(self, largest: int) -> Assignment:
+        """The same with its tree's levels decided by the largest number of inputs if they are not yet."""
+        if self.levels is not None:
+            return self
+        return dataclasses.replace(self, levels=max(1, (largest - 1).bit_length()))
+
+    @property
+    def depth(self) -> int:
+        """Levels of the tree. Raises: ValueError where they are not decided."""
+        if self.levels is None:
+            raise ValueError(
+                "levels=None: a tree's levels must be given, or come from the sizes of a training"
+            )
+        return self.levels
 
     @property
     def relations(self) -> int:
         """Number of relations between two columns."""
-        return self.levels + 1 if self.relation == "tree" else 2
+        return self.depth + 1 if self.relation == "tree" else 2
 
     def check_size(self, n: object) -> None:
         """Raises ValueError for a number of inputs that can't be served."""
         if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1:
             raise ValueError(f"n={n!r}: expected a whole number of inputs, at least 1")
-        if self.relation == "tree" and n > 2**self.levels:
-            raise ValueError(f"n={n}: a tree of {self.levels} levels serves at most {2**self.levels} inputs")
+        if self.relation == "tree" and n > 2**self.depth:
+            raise ValueError(f"n={n}: a tree of {self.depth} levels serves at most {2**self.depth} inputs")
 
     def check_hidden(self, n: int | np.integer, hidden: int | Sequence[int] | None) -> None:
         """Raises ValueError for hidden sizes other than slots times n."""

@@ -27,6 +27,15 @@ class Gaussian(NamedTuple):
         return self.mean + jnp.exp(self.log_scale) * noise
 
 
+_NARROWEST, _WIDEST = -7.0, 0.3  # log-scales of posteriors; beyond them rounding and divergence begin
+_START = -1.0  # log-scale that an output of zero stands for
+
+
+def log_scale_of(output: Float[Array, "*axes"]) -> Float[Array, "*axes"]:
+    """The log-scale of a posterior from what its perceptron says of it."""
+    return jnp.clip(2 * output + _START, _NARROWEST, _WIDEST)
+
+
 def kl_to_standard(q: Gaussian) -> Float[Array, "..."]:
     """KL(N(mean, scale^2) || N(0, 1)) in nats, summed over the last axis."""
     return 0.5 * jnp.sum(jnp.expm1(2 * q.log_scale) + q.mean**2 - 2 * q.log_scale, axis=-1)

@@ -17,13 +17,23 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Real
 
 from hypernet.generator.config import GeneratorConfig
 from hypernet.generator.dense import Draws, Linear, Perceptron, draw_weights, init_linear, init_perceptron
-from hypernet.generator.gaussians import Gaussian, kl_to_standard
+from hypernet.generator.gaussians import Gaussian, kl_to_standard, log_scale_of
 from hypernet.networks.mlp import MLP
 
 CONDITIONS = 3  # size, beta, and their product
-_LEAN = 0.75
+_LEAN = 0.75  # how far the means of leaning edges start from zero, along what moves the weight
 _TIED = 2  # of several modes, so many have spikes of one sign only
 _SIZE = 8.0  # where powers of n are one
+
+# Where outputs of fresh perceptrons, which are near zero, are to lie.
+_FIRST_SCALE = 0.7  # log of the scale of the weights from the inputs at n = 1
+_LATER_SCALE = -0.3  # and of those between hidden layers
+_SIZE_POWER = 0.25  # weights shrink as n^-this
+_READOUT_SCALE = -1.0  # log of the readout's scale
+_READOUT_MEAN = 0.3  # readouts start positive, so that signs of spikes decide
+_POWER_START = -1.0  # logit of the power of n by which a weight falls
+_MEAN_RATE = 4.0  # means move four times as fast, at Adam's equal steps
+_GAIN_RATE = 2.0  # a gain moves a log-scale twice as fast, at Adam's equal steps
 
 
 class Noise(NamedTuple):
@@ -137,7 +147,7 @@ def _table(
         lean = features @ lean if isinstance(lean, jax.Array) else lean
     features = jnp.concatenate([features, jnp.broadcast_to(c, (rows, c.shape[0]))], axis=1)
     mean, log_scale = jnp.split(perceptron(features), 2, axis=1)
-    return Gaussian(4 * (mean + lean), jnp.clip(2 * log_scale - 1, -7, 0.3))
+    return Gaussian(_MEAN_RATE * (mean + lean), log_scale_of(log_scale))
 
 
 def _narrower(q: Gaussian, log_size: Float[Array, ""], amount: float) -> Gaussian:
@@ -204,6 +214,76 @@ def _on_edges(
     return sum(rows, start=jnp.zeros((), table.dtype))
 
 
+class _Column(NamedTuple):
+    """What the decoding of every layer of one network reads."""
+
+    c: Float[Array, " c"]  # conditioning
+    n: Real[Array, ""]  # inputs
+    pairs: Float[Array, "relations columns columns"]
+    mask: Float[Array, " columns"]  # 1 for columns that exist
+
+
+def _weight_matrix(
+    theta: Decoder,
+    depth: int,
+    config: GeneratorConfig,
+    given: _Column,
+    latents: Float[Array, "a columns b columns z"],
+    units: Float[Array, "b columns z"],
+    sources: Float[Array, "a columns z"] | None,
+    gain: Float[Array, ""],
+) -> Float[Array, "a columns b columns"]:
+    """Weights between two layers from the latents of edges and of the units at both ends."""
+    z, c, decoder = config.latent, given.c, theta.weight[depth]
+    if sources is None:  # inputs carry no latents
+        on_edge, on_unit, on_c = decoder.parts(z, z, c.shape[0])
+        shared = (units @ on_unit + (c @ on_c + decoder.first.bias)[None, None])[None, None]
+    else:
+        on_edge, on_source, on_unit, on_c = decoder.parts(z, z, z, c.shape[0])
+        shared = (units @ on_unit + (c @ on_c + decoder.first.bias)[None, None])[None, None]
+        shared = shared + (sources @ on_source)[:, :, None, None]
+    found = decoder.last(jax.nn.silu(latents @ on_edge + shared))
+    weight = (found[..., :1] + theta.skip[depth](latents))[..., 0]
+    if config.power_law:
+        # a power of n that an edge's latents decide and n does not: it extrapolates
+        power = jax.nn.sigmoid(2 * found[..., 1] + _POWER_START)
+        weight = weight * jnp.exp(-jnp.log(given.n / _SIZE) * power)
+    start = _FIRST_SCALE if depth == 0 else _LATER_SCALE
+    scale = jnp.exp(_GAIN_RATE * gain + start - _SIZE_POWER * jnp.log(given.n))
+    return scale * weight * (given.mask[:, None] * given.mask[None, :])[None, :, None, :]
+
+
+def _bias(
+    theta: Decoder, depth: int, given: _Column, units: Float[Array, "b columns z"]
+) -> tuple[Float[Array, "b columns"], Float[Array, "b columns zc"]]:
+    """Biases of a layer's units, and the units' latents beside the conditioning."""
+    wide = jnp.concatenate([units, jnp.broadcast_to(given.c, (*units.shape[:-1], given.c.shape[0]))], axis=-1)
+    return theta.bias[depth](wide)[..., 0] * given.mask[None, :], wide
+
+
+def _readout(
+    theta: Decoder,
+    config: GeneratorConfig,
+    given: _Column,
+    units: Float[Array, "b columns z"],
+    wide: Float[Array, "b columns zc"],
+    gains: Float[Array, " gains"],
+    places: Float[Array, "outputs place"] | None,
+) -> tuple[Float[Array, " hidden *outputs"], Float[Array, "*outputs"]]:
+    """Readout v and offset c of the network: of a number, or of a vector with a place for each output."""
+    level = jnp.exp(_GAIN_RATE * gains[-2] + _READOUT_SCALE)
+    if places is None or theta.offset is None:  # a number
+        v = level * (_READOUT_MEAN + theta.readout(wide)[..., 0]) * given.mask[None, :]
+        return v.reshape(-1), given.n * gains[-1]
+    c = given.c
+    on_unit, on_place, on_c = theta.readout.parts(config.latent, config.place_size, c.shape[0])
+    shared = units @ on_unit + (c @ on_c + theta.readout.first.bias)[None, None]
+    first = shared[:, :, None] + (places @ on_place)[None, None]
+    v = level * (_READOUT_MEAN + theta.readout.last(jax.nn.silu(first))[..., 0]) * given.mask[None, :, None]
+    at = jnp.concatenate([places, jnp.broadcast_to(c, (places.shape[0], c.shape[0]))], axis=-1)
+    return v.reshape(-1, places.shape[0]), theta.offset(at)[:, 0]
+
+
 def decode(
     branch: Branch,
     theta: Decoder,
@@ -221,50 +301,21 @@ def decode(
     """
     columns = noise.units[0].shape[1]
     real = jnp.arange(columns) < n
-    pairs = config.assignment.pairs(real)
+    given = _Column(c, n, config.assignment.pairs(real), real.astype(jnp.float32))
     edge_tables, unit_tables = posterior(branch, config, c, n, mode)
     gains = branch.gains(c)
-    z, mask = config.latent, real.astype(jnp.float32)
-    log_size = jnp.log(n / _SIZE)
-    weights, biases = [], []
-    sources = None
+    weights, biases, sources = [], [], None
+    units = wide = jnp.zeros(())  # of the last layer, behind the loop
     for depth, (a, b) in enumerate(config.assignment.layers()):
         table, q = edge_tables[depth], unit_tables[depth]
-        latents = (
-            _on_edges(table.mean, pairs) + _on_edges(jnp.exp(table.log_scale), pairs) * noise.edges[depth]
-        )
+        deviation = _on_edges(jnp.exp(table.log_scale), given.pairs) * noise.edges[depth]
+        latents = _on_edges(table.mean, given.pairs) + deviation
         units = q.mean[:, None] + jnp.exp(q.log_scale)[:, None] * noise.units[depth]
-        decoder = theta.weight[depth]
-        if sources is None:
-            on_edge, on_unit, on_c = decoder.parts(z, z, c.shape[0])
-            shared = (units @ on_unit + (c @ on_c + decoder.first.bias)[None, None])[None, None]
-        else:
-            on_edge, on_source, on_unit, on_c = decoder.parts(z, z, z, c.shape[0])
-            shared = (units @ on_unit + (c @ on_c + decoder.first.bias)[None, None])[None, None]
-            shared = shared + (sources @ on_source)[:, :, None, None]
-        found = decoder.last(jax.nn.silu(latents @ on_edge + shared))
-        weight = (found[..., :1] + theta.skip[depth](latents))[..., 0]
-        if config.power_law:
-            # a power of n that an edge's latents decide and n does not: it extrapolates
-            weight = weight * jnp.exp(-log_size * jax.nn.sigmoid(2 * found[..., 1] - 1))
-        start = 0.7 if depth == 0 else -0.3
-        scale = jnp.exp(2 * gains[depth] + start - 0.25 * jnp.log(n))
-        weight = scale * weight * (mask[:, None] * mask[None, :])[None, :, None, :]
+        weight = _weight_matrix(theta, depth, config, given, latents, units, sources, gains[depth])
         weights.append(weight.reshape(a * columns, b * columns))
-        wide = jnp.concatenate([units, jnp.broadcast_to(c, (*units.shape[:-1], c.shape[0]))], axis=-1)
-        biases.append((theta.bias[depth](wide)[..., 0] * mask[None, :]).reshape(b * columns))
+        bias, wide = _bias(theta, depth, given, units)
+        biases.append(bias.reshape(b * columns))
         sources = units
-    level = jnp.exp(2 * gains[-2] - 1)
-    if places is None or theta.offset is None:  # a number
-        v = level * (0.3 + theta.readout(wide)[..., 0]) * mask[None, :]
-        v, offset = v.reshape(-1), n * gains[-1]
-    else:
-        on_unit, on_place, on_c = theta.readout.parts(z, config.place_size, c.shape[0])
-        shared = units @ on_unit + (c @ on_c + theta.readout.first.bias)[None, None]
-        first = shared[:, :, None] + (places @ on_place)[None, None]
-        v = level * (0.3 + theta.readout.last(jax.nn.silu(first))[..., 0]) * mask[None, :, None]
-        v = v.reshape(-1, places.shape[0])
-        at = jnp.concatenate([places, jnp.broadcast_to(c, (places.shape[0], c.shape[0]))], axis=-1)
-        offset = theta.offset(at)[:, 0]
-    nats = description_length(edge_tables, unit_tables, pairs, n)
+    v, offset = _readout(theta, config, given, units, wide, gains, places)
+    nats = description_length(edge_tables, unit_tables, given.pairs, n)
     return MLP(tuple(weights), tuple(biases), v, offset, config.activation), nats

@@ -20,11 +20,19 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Real
 
 from hypernet.generator.config import GeneratorConfig
 from hypernet.generator.dense import Draws, Linear, Perceptron, draw_weights, init_linear, init_perceptron
-from hypernet.generator.gaussians import Gaussian, kl_between
+from hypernet.generator.gaussians import Gaussian, kl_between, log_scale_of
 from hypernet.generator.orbit_tables import CONDITIONS, Noise
 from hypernet.networks.mlp import MLP
 
 _WIDTH, _HEADS, _LEVELS, _LATENT = 16, 2, 2, 4
+
+# Where outputs of fresh perceptrons, which are near zero, are to lie.
+_WEIGHT_SCALE = 2.0  # of the weights at n = 1
+_SIZE_POWER = 0.25  # they shrink as n^-this
+_READOUT_SCALE = -1.0  # log of the readout's scale
+_READOUT_MEAN = 0.3  # readouts start positive, so that signs of spikes decide
+_MEAN_RATE = 4.0  # means move four times as fast, at Adam's equal steps
+_GAIN_RATE = 2.0  # a gain moves a log-scale twice as fast, likewise
 
 
 class State(NamedTuple):
@@ -203,7 +211,7 @@ def _gaussian(numbers: Float[Array, "... two_z"]) -> Gaussian:
 def _posterior(numbers: Float[Array, "... two_z"], prior: Gaussian) -> Gaussian:
     """Starts away from the prior and narrower: means near zero leave the loss no slope."""
     shift, narrowing = jnp.split(numbers, 2, axis=-1)
-    return Gaussian(prior.mean + 4 * shift, prior.log_scale + jnp.clip(2 * narrowing - 1, -7, 0.3))
+    return Gaussian(prior.mean + _MEAN_RATE * shift, prior.log_scale + log_scale_of(narrowing))
 
 
 def decode(
@@ -251,10 +259,11 @@ def decode(
             encoder.inputs, encoder.units + level.unit_back(z_unit), encoder.edges + level.edge_back(z_edge)
         )
     gains = branch.gains(c)
-    scale = 2 * jnp.exp(2 * gains[0]) * n**-0.25
+    scale = _WEIGHT_SCALE * jnp.exp(_GAIN_RATE * gains[0]) * n**-_SIZE_POWER
     weight = scale * theta.weight(_normalized(decoder.edges))[..., 0] * on_edges
     out = theta.unit_out(_normalized(decoder.units))
-    v = jnp.exp(2 * gains[1] - 1) * (0.3 + out[..., 0]) * on_units[None]
+    level = jnp.exp(_GAIN_RATE * gains[1] + _READOUT_SCALE)
+    v = level * (_READOUT_MEAN + out[..., 0]) * on_units[None]
     bias = (out[..., 1] * on_units[None]).reshape(-1)
     mlp = MLP((weight.reshape(columns, -1),), (bias,), v.reshape(-1), n * gains[2], config.activation)
     return mlp, nats

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Shaped
 from numpy.typing import ArrayLike
 
+from hypernet.files import replacing
 from hypernet.networks.mlp import ACTIVATIONS, MLP, Activation
 
 FORMS = (
@@ -243,6 +244,5 @@ def write_network(path: str | Path, mlp: MLP) -> None:
     path = Path(path)
     if mlp.batch or len(mlp.weights) != 1 or mlp.vector:
         raise ValueError("one network with one hidden layer and one output can be written")
-    draft = path.with_name(f".{path.name}.draft.npz")
-    np.savez(draft, W=mlp.W, b=mlp.b, v=mlp.v, c=mlp.c, activation=mlp.activation)
-    draft.replace(path)
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, W=mlp.W, b=mlp.b, v=mlp.v, c=mlp.c, activation=mlp.activation)

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from hypernet.classification.order_parameters import LABELS
+from hypernet.files import replacing
 from hypernet.networks.mlp import MLP
 
 if TYPE_CHECKING:
@@ -56,9 +57,8 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save(figure: Figure, path: Path, *, dpi: int = 120) -> Path:
     """Writes a PNG whole or not at all."""
-    draft = path.with_name(f".{path.stem}.draft.png")
-    figure.savefig(draft, dpi=dpi)
-    draft.replace(path)
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=dpi)
     return path
 
 

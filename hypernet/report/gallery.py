@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import html
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from hypernet.analysis.pareto_front import Front, Point
 from hypernet.classification.formulas import formula
+from hypernet.files import write_text
 from hypernet.report.figures import LABEL_NAMES, front_on, network_on, new_figure, png_bytes
 from hypernet.targets import Target
 
@@ -125,7 +125,5 @@ def write_gallery(
         "negative.</p>"
         f"{_image(figure, 'Pareto front')}<main>{''.join(sections)}</main></body></html>"
     )
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(page, encoding="utf-8")
-    draft.replace(path)
+    write_text(path, page)
     return abouts

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Real
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Real
 
 from hypernet.arrays import AnyArray, Number, SeedKeys
 from hypernet.generator.config import GeneratorConfig
@@ -55,6 +55,7 @@ class TrainConfig:
         object.__setattr__(self, "sizes", as_tuple("sizes", self.sizes))
         if not self.sizes or len(set(self.sizes)) != len(self.sizes):
             raise ValueError(f"sizes={self.sizes}: expected different numbers of inputs, at least one")
+        object.__setattr__(self, "generator", self._fitted())
         if self.target.outputs != self.generator.outputs:
             raise ValueError(
                 f"target {self.target.name!r} has outputs={self.target.outputs!r}, the generator "
@@ -67,6 +68,16 @@ class TrainConfig:
             whole(name, getattr(self, name), 0)
         for name in ("learning_rate", "clip"):
             positive(name, getattr(self, name))
+
+    def _fitted(self) -> GeneratorConfig:
+        """The generator, with what it leaves open: the target's outputs, a tree for the largest size."""
+        made = self.generator
+        if made.assignment.levels is None:
+            largest = max(whole("sizes", n) for n in self.sizes)
+            made = dataclasses.replace(made, assignment=made.assignment.serving(largest))
+        if made.outputs is None and self.target.outputs is not None:
+            made = dataclasses.replace(made, outputs=self.target.outputs)
+        return made
 
 
 class Run(NamedTuple):
@@ -180,7 +191,7 @@ _LossAndGradient: TypeAlias = tuple[
 
 
 def step(config: TrainConfig, run: Run, keys: SeedKeys) -> tuple[Run, Info]:
-    """One optimizer step of every seed."""
+    """One optimizer step of every seed; one whose loss or gradient is not finite stays where it is."""
     sizes = tuple(sorted(config.sizes))
     n = jnp.asarray(sizes)[
         jax.random.randint(jax.random.fold_in(jax.random.key(0), run.step), (), 0, len(sizes))
@@ -209,8 +220,19 @@ def step(config: TrainConfig, run: Run, keys: SeedKeys) -> tuple[Run, Info]:
     (loss, (mse, nats)), grads = jax.lax.switch(which, branches, run.generators)
     update = jax.vmap(optimizer(config).update)
     updates, state = update(grads, run.optimizer, run.generators)  # pyright: ignore[reportArgumentType]  optax's Params know no eqx.Module
-    generators: Generator = optax.apply_updates(run.generators, updates)  # pyright: ignore[reportArgumentType, reportAssignmentType]  likewise: optax's Params know no eqx.Module
+    moved: Generator = optax.apply_updates(run.generators, updates)  # pyright: ignore[reportArgumentType, reportAssignmentType]  likewise: optax's Params know no eqx.Module
+    finite = _finite(loss, grads)
+    generators, state = jax.tree.map(
+        lambda new, old: jnp.where(finite.reshape(-1, *(1,) * (new.ndim - 1)), new, old),
+        (moved, state),
+        (run.generators, run.optimizer),
+    )
     return Run(generators, state, run.step + 1), Info(n, log10_beta, loss, mse, nats)
+
+
+def _finite(loss: Float[Array, " seeds"], grads: Generator) -> Bool[Array, " seeds"]:
+    """Which seeds' loss and gradient are finite, and the gradient's squares, which Adam averages."""
+    return jnp.isfinite(loss) & jnp.isfinite(jax.vmap(optax.tree.norm)(grads))
 
 
 @functools.partial(jax.jit, static_argnames=("config", "steps"), donate_argnames="run")

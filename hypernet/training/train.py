@@ -9,6 +9,7 @@ on its neighbors.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -26,12 +27,30 @@ from hypernet.training.step import Info, Run, TrainConfig, init, run_chunk, seed
 Device: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm]  jax types it as a variable
 
 
+class SeedStatus(enum.StrEnum):
+    """How the training of one seed ended."""
+
+    FINISHED = "finished"
+    NON_FINITE = "non_finite"  # its last steps were not finite; the generator is from before them
+
+
+def _statuses(history: Info, last: int = 10) -> np.ndarray:
+    """The status of every seed by its last steps."""
+    lost = ~np.isfinite(np.asarray(history.loss)[-last:]).any(0)
+    return np.where(lost, SeedStatus.NON_FINITE, SeedStatus.FINISHED)
+
+
 class Trained(NamedTuple):
     """What `train` returns: generators side by side, and every step's report."""
 
     generators: Generator
     history: Info
     config: TrainConfig
+
+    @property
+    def statuses(self) -> tuple[SeedStatus, ...]:
+        """How every seed's training ended."""
+        return tuple(map(SeedStatus, _statuses(self.history)))
 
     @property
     def generator(self) -> Generator:
@@ -91,7 +110,8 @@ def train(
             copy what you keep.
     Raises: ValueError for sizes the assignment or the target can't serve, for a target of one's own with a
         name from the library, and for a folder that holds another run, or a finished or unfinished one
-        without `resume`. FloatingPointError if a loss is not finite.
+        without `resume`. FloatingPointError once the losses of all seeds are not finite; a seed that is
+        alone in that stays where it was and is reported (`Trained.statuses`).
     """
     from hypernet.training import checkpoints
 
@@ -119,12 +139,11 @@ def train(
     while (at := int(run.step)) < config.steps:
         run, info = run_chunk(run, keys, config=config, steps=min(config.chunk, config.steps - at))
         info = Info(*(_whole(column) for column in info))
-        if not np.isfinite(info.loss).all():
-            lost = sorted(set(np.nonzero(~np.isfinite(info.loss))[1].tolist()))
-            raise FloatingPointError(
-                f"the loss of seeds {lost} is not finite after step {at}: lower learning_rate"
-            )
         infos.append(info)
+        if (_statuses(info) == SeedStatus.NON_FINITE).all():
+            raise FloatingPointError(
+                f"the losses of all {config.seeds} seeds are not finite after step {at}: lower learning_rate"
+            )
         if on_chunk is not None:
             on_chunk(run, info)
         done = int(run.step)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mips.files import replacing
 from mips.reading.machine_extraction import Machine
 
 if TYPE_CHECKING:
@@ -29,12 +30,18 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
+def _save(figure: Figure, path: str | Path) -> None:
+    """Writes a PNG whole or not at all."""
+    with replacing(Path(path)) as partial:
+        figure.savefig(partial, format="png", dpi=110)
+
+
 def draw_machine(machine: Machine, path: str | Path, *, title: str = "") -> None:
     """Writes a PNG of a machine: states on a circle, arrows labeled input/output, the start in yellow."""
     size = float(np.clip(2.2 + 0.55 * machine.states, 4, 12))
     figure = _figure(size, size)
     machine_on(figure.add_subplot(), machine, title=title)
-    figure.savefig(path, dpi=110)
+    _save(figure, path)
 
 
 def machine_on(axes: Axes, machine: Machine, *, title: str = "") -> None:
@@ -118,4 +125,4 @@ def draw_weights(before: ReluRNN, steps: Sequence[Step], path: str | Path, *, ti
             if column == 0:
                 ax.set_ylabel(label, fontsize=9)
     figure.suptitle(title, fontsize=11)
-    figure.savefig(path, dpi=110)
+    _save(figure, path)

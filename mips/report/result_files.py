@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from mips.files import write_text
 from mips.judging.verification import Report
 from mips.programs.program import Program
 from mips.reading.machine_extraction import Machine
@@ -65,19 +65,13 @@ def write(folder: Path, data: dict[str, Any]) -> Path:
     name = identifier(data["task"])
     text = folder / f"{name}.py"
     if data["source"]:
-        _replace(text, data["source"])
+        write_text(text, data["source"])
     else:
         text.unlink(missing_ok=True)
     path = folder / f"{name}.json"
     # Last: a result counts as done when its JSON is there.
-    _replace(path, json.dumps(data, indent=1))
+    write_text(path, json.dumps(data, indent=1))
     return path
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mips.files import write_text
 from mips.reading.machine_extraction import Machine
 from mips.report.figures import draw_machine
 from mips.synthesis import identifier
@@ -191,7 +192,7 @@ def write_page(results: dict[str, dict[str, Any]], folder: Path) -> Path:
     for name, data in results.items():
         parts.append(_section(name, data, folder))
     path = folder / "report.html"
-    path.write_text("\n".join(parts))
+    write_text(path, "\n".join(parts))
     return path
 
 

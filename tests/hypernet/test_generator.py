@@ -144,7 +144,8 @@ def test_beta_outside_the_range_is_clamped_with_a_warning():
         ),
         (lambda g: g.member(0), "one generator"),
         (lambda g: Assignment(slots=()), "at least one hidden layer"),
-        (lambda g: Assignment(relation="tree"), "levels=0"),
+        (lambda g: Assignment(relation="tree", levels=0), "levels=0"),
+        (lambda g: Assignment(relation="tree").check_size(4), "levels=None: a tree's levels must be given"),
         (lambda g: GeneratorConfig(activation="sine"), "expected one of swish"),
         (lambda g: GeneratorConfig(log10_beta=(0.0, -6.0)), "increasing pair"),
         (

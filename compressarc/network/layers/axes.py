@@ -27,8 +27,8 @@ def custom_vjp(
     """`jax.custom_vjp` with arguments, as a decorator that keeps the result's type."""
 
     def decorated(function: Callable[..., ResultT]) -> jax.custom_vjp[ResultT]:
-        # jax chooses between two classes of that name
-        return jax.custom_vjp(function, nondiff_argnums=nondiff_argnums)  # pyright: ignore[reportReturnType]
+        made = jax.custom_vjp(function, nondiff_argnums=nondiff_argnums)
+        return made  # pyright: ignore[reportReturnType]  jax chooses between two classes of that name
 
     return decorated
 
