@@ -28,7 +28,7 @@ def main() -> int:
     rows, begin = {}, time.perf_counter()
     for name in list(PUBLISHED)[:: 6 if quick else 1]:
         start = time.perf_counter()
-        program = data_only(Examination(PUBLISHED[name]), SynthesisConfig(), seed=0)
+        program = data_only(Examination.of(PUBLISHED[name]), SynthesisConfig(), seed=0)
         exact = program is not None and verify(program, PUBLISHED[name]).exact
         rows[name] = {"exact": exact, "seconds": round(time.perf_counter() - start, 2)}
         print(f"{name:28s} {'exact' if exact else '-':6s} {rows[name]['seconds']:6.2f} s")

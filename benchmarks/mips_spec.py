@@ -126,8 +126,8 @@ def machines(rows: list[dict[str, Any]], names: dict[str, int]) -> None:
     for name, states in names.items():
         begin = time.perf_counter()
         task, imperfect = get_task(name), name == "Dithering"
-        exam = Examination(task, seed=3)
-        x, y = exam.training_data(SynthesisConfig(), seed=3)
+        exam = Examination.of(task, seed=3)
+        x, y = exam.trials.training_data(SynthesisConfig(), seed=3)
         values, number = extraction.classes_of(y)
         letters = automaton.alphabet(task.low, task.high, task.inputs)
         family = TokenConfig(task.symbols, len(values), 32 if not imperfect else 48)

@@ -216,11 +216,13 @@ from .solver.voting import (
 from .solver.voting import (
     count_votes as count_votes,
 )
+from .batch.records import (
+    RunStatus as RunStatus,
+)
 
 __version__: str
 
 __all__ = [
-    "VOTES",
     "BatchSettings",
     "Bucket",
     "Canvas",
@@ -246,6 +248,7 @@ __all__ = [
     "Record",
     "Run",
     "RunFolder",
+    "RunStatus",
     "Saved",
     "Score",
     "Signature",
@@ -254,6 +257,7 @@ __all__ = [
     "SplitScore",
     "Status",
     "StepInfo",
+    "VOTES",
     "Variant",
     "chunk_program",
     "compare_runs",

@@ -174,11 +174,11 @@ from .training.train import (
 from .training.train import (
     train as train,
 )
+from .training.train import (
+    SeedStatus as SeedStatus,
+)
 
 __all__ = [
-    "LABELS",
-    "MLP",
-    "TARGETS",
     "Assignment",
     "Classification",
     "Formula",
@@ -186,12 +186,16 @@ __all__ = [
     "Generator",
     "GeneratorConfig",
     "Info",
+    "LABELS",
+    "MLP",
     "Measured",
     "OrderParameters",
     "PhaseDiagram",
     "Rounds",
     "Run",
+    "SeedStatus",
     "Simplified",
+    "TARGETS",
     "Target",
     "TrainConfig",
     "Trained",

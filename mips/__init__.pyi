@@ -24,6 +24,12 @@ from .reading.oracle import (
 from .reading.oracle import (
     from_step as from_step,
 )
+from .status import (
+    Provenance as Provenance,
+)
+from .status import (
+    Status as Status,
+)
 from .synthesis import (
     Result as Result,
 )
@@ -67,8 +73,10 @@ __all__ = [
     "Machine",
     "Oracle",
     "Program",
+    "Provenance",
     "Report",
     "Result",
+    "Status",
     "SynthesisConfig",
     "Task",
     "from_callable",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from mips.config import SynthesisConfig
+from mips.status import Status
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -202,7 +203,7 @@ def _solve(command: Solve) -> None:
     todo = [name for task, name in tasks.items() if task not in results]
     for data in _progress(command, todo, deadline, console):
         results[data["task"]] = data
-        unfinished = data["status"] == "unfinished"
+        unfinished = data["status"] == Status.UNFINISHED
         if command.out is not None and not (unfinished and _finished_before(command.out, data["task"])):
             store.write(command.out, data)
         _print_line(console, data)
@@ -218,7 +219,7 @@ def _finished_before(folder: Path, task: str) -> bool:
     from mips.report import result_files as store
 
     path = folder / f"{store.identifier(task)}.json"
-    return path.is_file() and store.read(path)["status"] != "unfinished"
+    return path.is_file() and store.read(path)["status"] != Status.UNFINISHED
 
 
 def _kept(command: Solve, tasks: dict[str, str]) -> dict[str, dict[str, Any]]:
@@ -245,7 +246,7 @@ def _kept(command: Solve, tasks: dict[str, str]) -> dict[str, dict[str, Any]]:
                 )
     if not command.resume:
         return {}
-    kept = {n: d for n, d in there.items() if n in tasks and d["status"] != "unfinished"}
+    kept = {n: d for n, d in there.items() if n in tasks and d["status"] != Status.UNFINISHED}
     ours = _made_with(command.config, command.seed)
     for name, data in kept.items():
         different = sorted(k for k in ours if data["made_with"].get(k) != ours[k])
@@ -304,7 +305,7 @@ def _progress(
 def _print_line(console: Console, data: dict[str, Any]) -> None:
     from mips.report.table import said
 
-    good, text = data["status"] == "formula", said(data)
+    good, text = data["status"] == Status.FORMULA, said(data)
     seconds = sum(data["seconds"].values())
     console.print(f"[{'green' if good else 'yellow'}]{data['task']:28s}[/] {text:26s} {seconds:6.1f} s")
 

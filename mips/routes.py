@@ -31,11 +31,11 @@ def grammar_of(config: SynthesisConfig, *, conditional: bool = False, largest: i
 def read_response(exam: Examination, response: Response) -> bool:
     """Offers the programs of a linear system, if its rounded response is that of the task."""
     with exam.stage("linear realization"):
-        if not exam.exact_short(response.run):
+        if not exam.trials.exact_short(response.run):
             return False
         exam.note(f"linear: impulse response rounds to integers (largest deviation {response.deviation:.2g})")
-        exam.realization = realize(response)
-        return exam.offer(linear_programs(response, exam.realization))
+        exam.found.realization = realize(response)
+        return exam.offer(linear_programs(response, exam.found.realization))
 
 
 def read_linear(exam: Examination, oracle: Oracle) -> bool:
@@ -76,12 +76,12 @@ def read_machine(exam: Examination, oracle: Oracle, config: SynthesisConfig) -> 
                 break
             largest = found.states
             paths = max(20, min(400, _STEPS // (words * (task.length + 1))))
-            voted = fsm.extract_by_majority(oracle, letters, exam.short[0][:paths], suffix=suffix)
+            voted = fsm.extract_by_majority(oracle, letters, exam.trials.short[0][:paths], suffix=suffix)
             for candidate in itertools.chain([found], voted):
                 if not candidate.complete:
                     continue
-                share = exam.share_short(candidate.run)
-                if share == 1.0 and exam.exact_long(candidate.run):
+                share = exam.trials.share_short(candidate.run)
+                if share == 1.0 and exam.trials.exact_long(candidate.run):
                     machine = fsm.minimize(candidate)
                     break
                 if share > max(0.5, nearly[0] if nearly else 0.0):
@@ -94,9 +94,9 @@ def read_machine(exam: Examination, oracle: Oracle, config: SynthesisConfig) -> 
             with exam.stage("symbolic lifting"):
                 # Wrong in a few moves: a formula that the others obey may be right.
                 exam.offer(lift(nearly[1], grammar_of(config), tolerance=0.04))
-        return None, exam.formula is not None
+        return None, exam.found.formula is not None
     exam.note(f"finite-state: {machine.states} states, right on fresh sequences")
-    exam.machine = machine
+    exam.found.machine = machine
     return machine, read_formulas(exam, machine, config)
 
 
@@ -110,18 +110,18 @@ def read_formulas(exam: Examination, machine: Machine, config: SynthesisConfig) 
             exam.offer(definite_programs(machine, grammar_of(config, largest=5)))
     with exam.stage("symbolic lifting"):
         exam.offer(lift(machine, grammar_of(config)))
-        if exam.formula is None:
+        if exam.found.formula is None:
             exam.offer(lift(machine, grammar_of(config, conditional=True)))
-    return exam.formula is not None
+    return exam.found.formula is not None
 
 
 def read_answers(exam: Examination, oracle: Oracle, config: SynthesisConfig) -> bool:
     """Rules over windows and running features of the network's own answers."""
     task = exam.task
     with exam.stage("windows"):
-        x = exam.short[0]
+        x = exam.trials.short[0]
         y = oracle.run(x)
-        wrong = float((y != exam.short[1]).any(axis=2).mean())
+        wrong = float((y != exam.trials.short[1]).any(axis=2).mean())
         tolerance = min(0.05, 3 * wrong)
         if exam.offer(recurrences(x, y, tolerance=tolerance)):
             return True
@@ -157,7 +157,7 @@ def read_horizon(exam: Examination, oracle: Oracle, config: SynthesisConfig) -> 
             continue
         with exam.stage("symbolic lifting"):
             exam.note(f"within {depth} steps: {machine.states} states")
-            exam.machine = machine
+            exam.found.machine = machine
             if exam.offer(lift(machine, grammar_of(config, conditional=True), most=8)):
                 return True
     return False

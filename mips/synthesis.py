@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import builtins
-import copy
 import dataclasses
 import keyword
-import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypedDict, Unpack
 
 import jax
-import numpy as np
-from jaxtyping import Int, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
-from mips import routes as extraction
+from mips import routes
 from mips.config import SynthesisConfig
 from mips.judging.candidates import BudgetExhaustedError, Examination
 from mips.judging.verification import Report, verify
-from mips.networks.relu import ReluConfig
-from mips.networks.tokens import TokenConfig
-from mips.networks.training import Device, TrainConfig, network_of, place, train
+from mips.networks.training import Device
 from mips.programs.program import Program
 from mips.reading import oracle
-from mips.reading.linear import Realization, response_of_weights
+from mips.reading.linear import Realization
 from mips.reading.machine_extraction import Machine
 from mips.reading.oracle import Judged, Oracle
 from mips.reading.windows import recurrences, window_rules
-from mips.tasks.task import Inputs, Outputs, Task
-
-# A network is read when its share of right sequences first passes these.
-_RUNGS = (0.9, 0.98, 0.999)
+from mips.status import Provenance, Status
+from mips.tasks.task import Task
+from mips.training_schedules import Schedule, train_linear, train_over_symbols, train_with_inner_layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +31,9 @@ class Result:
     """What came of a task."""
 
     task: str
-    status: str
-    """formula (exact at both lengths, or on what is recorded), table (exact, but tables), inexact, network
-    (trained, not understood), unfinished (stopped by a budget) or none"""
+    status: Status
     program: Program | None
-    provenance: str
-    """network, table (of a machine read from a network), or data"""
+    provenance: Provenance
     report: Report | None
     """evidence for the program"""
     network: str
@@ -93,7 +83,7 @@ def synthesize(
     """
     config = config or SynthesisConfig()
     seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
-    exam = Examination(task, seed=seed, on_stage=on_stage)
+    exam = Examination.of(task, seed=seed, on_stage=on_stage)
     baseline = None
     network: Judged | None = None
     stopped = False
@@ -101,7 +91,7 @@ def synthesize(
         if config.baseline or config.route == "data":
             baseline = data_only(exam, config, seed=seed)
         if config.route == "data":
-            exam.formula = baseline
+            exam.found.formula = baseline
         elif config.route == "paper":
             from mips.paper.pipeline import solve_as_published
 
@@ -125,11 +115,11 @@ def _read_networks(
     """Trains and reads until there is a formula; the network that the result came from."""
     network = source_of_table = None
     for network in _networks(exam, config, key=key, seed=seed, devices=devices):
-        if exam.formula is not None:
+        if exam.found.formula is not None:
             return network
-        if exam.table is not None and source_of_table is None:
+        if exam.found.table is not None and source_of_table is None:
             source_of_table = network
-        if exam.table is not None and network.finished:
+        if exam.found.table is not None and network.finished:
             break
     return source_of_table or network
 
@@ -149,12 +139,12 @@ def synthesize_from_network(
     config = config or SynthesisConfig()
     if config.route in {"paper", "data"}:
         raise ValueError(f"route={config.route!r}: a given network can be read by auto, automaton or linear")
-    exam = Examination(task, on_stage=on_stage)
-    accuracy = oracle.agreement(network, *exam.short)[1]
+    exam = Examination.of(task, on_stage=on_stage)
+    accuracy = oracle.agreement(network, *exam.trials.short)[1]
     if config.route in {"auto", "linear"}:
-        extraction.read_linear(exam, network)
-    if exam.formula is None and config.route in {"auto", "automaton"}:
-        extraction.read_all(exam, network, config, final=True)
+        routes.read_linear(exam, network)
+    if exam.found.formula is None and config.route in {"auto", "automaton"}:
+        routes.read_all(exam, network, config, final=True)
     return _conclude(exam, config, Judged(network, accuracy), None)
 
 
@@ -171,72 +161,90 @@ def _conclude(
     *,
     stopped: bool = False,
 ) -> Result:
-    exam.on_stage = None  # the end is not interrupted
-    program = exam.formula or exam.table
-    task = exam.task
-    if task.reference is None:
-        # Evidence is what no network was trained on.
-        task = dataclasses.replace(task, records=exam.short)
-    report = None
-    if program is not None:
-        with exam.stage("verification"):
-            report = verify(program, task)
-        if exam.long is None:
-            exam.note(
-                "no longer sequences are recorded: whether the program goes on beyond them was not tested"
-            )
-        elif not report.exact:
-            exam.note("the program passed the quick checks and failed the full ones")
-    status, provenance = "none", ""
-    if program is not None and report is not None:
-        provenance = "data" if config.route == "data" else "table" if program.uses_table else "network"
-        status = "table" if program.uses_table else "formula"
-        if not report.exact and not (exam.long is None and report.fresh == 1.0):
-            status = "inexact"
-    elif stopped:
-        status = "unfinished"
-    elif network is not None:
-        status = "network"
-    agree = None
-    if network is not None and program is not None:
-        x = exam.short[0]
-        try:
-            agree = oracle.agreement(network.oracle, x, program.run(x))[1]
-        except (ZeroDivisionError, IndexError, ValueError):
-            agree = 0.0
+    exam.log.on_stage = None  # the end is not interrupted
+    found = exam.found
+    program = found.formula or found.table
+    report = None if program is None else _verified(exam, program)
     return Result(
         exam.task.name,
-        status,
+        _status(exam, program, report, network, stopped=stopped),
         program,
-        provenance,
+        _provenance(program, config),
         report,
         "" if network is None else network.oracle.description,
         0.0 if network is None else network.accuracy,
-        agree,
-        {name: round(value, 3) for name, value in exam.seconds.items()},
-        tuple(exam.notes),
-        exam.machine,
-        exam.realization,
+        None if network is None or program is None else _agreement(network.oracle, program, exam),
+        {name: round(value, 3) for name, value in exam.log.seconds.items()},
+        tuple(exam.log.notes),
+        found.machine,
+        found.realization,
         baseline,
     )
 
 
+def _verified(exam: Examination, program: Program) -> Report:
+    """The full checks of a program; what they say beyond the quick ones is noted."""
+    task = exam.task
+    if task.reference is None:
+        # Evidence is what no network was trained on.
+        task = dataclasses.replace(task, records=exam.trials.short)
+    with exam.stage("verification"):
+        report = verify(program, task)
+    if exam.trials.long is None:
+        exam.note("no longer sequences are recorded: whether the program goes on beyond them was not tested")
+    elif not report.exact:
+        exam.note("the program passed the quick checks and failed the full ones")
+    return report
+
+
+def _status(
+    exam: Examination,
+    program: Program | None,
+    report: Report | None,
+    network: Judged | None,
+    *,
+    stopped: bool,
+) -> Status:
+    if program is not None and report is not None:
+        if not report.exact and not (exam.trials.long is None and report.fresh == 1.0):
+            return Status.INEXACT
+        return Status.TABLE if program.uses_table else Status.FORMULA
+    if stopped:
+        return Status.UNFINISHED
+    return Status.NONE if network is None else Status.NETWORK
+
+
+def _provenance(program: Program | None, config: SynthesisConfig) -> Provenance:
+    if program is None:
+        return Provenance.NONE
+    if config.route == "data":
+        return Provenance.DATA
+    return Provenance.TABLE if program.uses_table else Provenance.NETWORK
+
+
+def _agreement(network: Oracle, program: Program, exam: Examination) -> float:
+    """Share of the checks' sequences on which program and network say the same."""
+    x = exam.trials.short[0]
+    try:
+        return oracle.agreement(network, x, program.run(x))[1]
+    except (ZeroDivisionError, IndexError, ValueError):
+        return 0.0
+
+
 def data_only(exam: Examination, config: SynthesisConfig, *, seed: int) -> Program | None:
     """The network-free baseline: a rule over windows of inputs and outputs, from data."""
-    task = exam.task
     # The same checks, but what is found here must not count as the network's.
-    scratch = copy.copy(exam)
-    scratch.formula, scratch.table, scratch.notes = None, None, []
+    apart = exam.apart()
     with exam.stage("data alone"):
-        if task.reference is None:
-            x, y = exam.training_data(config, seed=seed)
+        if exam.task.reference is None:
+            x, y = exam.trials.training_data(config, seed=seed)
             x, y = x[config.tests :][:4000], y[config.tests :][:4000]
         else:
-            x, y = task.sample((seed, 103), 4000)
-        grammar = extraction.grammar_of(config)
-        if not scratch.offer(recurrences(x, y)):
-            scratch.offer(window_rules(x, y, grammar))
-    return scratch.formula
+            x, y = exam.task.sample((seed, 103), 4000)
+        grammar = routes.grammar_of(config)
+        if not apart.offer(recurrences(x, y)):
+            apart.offer(window_rules(x, y, grammar))
+    return apart.found.formula
 
 
 def _networks(
@@ -249,8 +257,8 @@ def _networks(
 ) -> Iterator[Judged]:
     """Networks as they are trained and read; the caller stops when there is a formula."""
     task = exam.task
-    x, y = exam.training_data(config, seed=seed)
-    values, number = extraction.classes_of(y)
+    x, y = exam.trials.training_data(config, seed=seed)
+    values, number = routes.classes_of(y)
     over_symbols = task.symbols <= config.most_symbols and len(values) <= config.most_classes
     if config.route == "automaton" and not over_symbols:
         raise ValueError(
@@ -260,196 +268,11 @@ def _networks(
         )
     for attempt in range(config.attempts):
         # Wrong again and again: another key, and a wider state.
-        part = jax.random.fold_in(key, attempt)
+        schedule = Schedule(exam, config, x, y, jax.random.fold_in(key, attempt), devices, attempt)
         if over_symbols and config.route != "linear":
-            symbols = _symbols(task, x)
             for cell in ("affine", "gru"):
-                width = (max(1, config.hidden // 2) if cell == "affine" else config.hidden) * (
-                    1 if attempt == 0 else 2
-                )
-                family = TokenConfig(_round_up(task.symbols), _round_up(len(values)), width, cell)
-                yield from _train_symbols(
-                    exam, config, family, symbols, number, values, part, devices, attempt
-                )
+                yield from train_over_symbols(schedule, cell, values, number)
         else:
-            yield from _train_linear(exam, config, x, y, part, devices)
+            yield from train_linear(schedule)
             if config.route != "linear":
-                yield from _train_relu(exam, config, x, y, part, devices, attempt)
-
-
-def _round_up(count: int) -> int:
-    """Sizes are padded to a few values, so that tasks share compiled programs."""
-    return next((size for size in (4, 16, 64, 128) if size >= count), count)
-
-
-def _symbols(task: Task, x: Inputs) -> Int[np.ndarray, "count length"]:
-    from mips.reading.machine_extraction import alphabet, encode
-
-    return encode(alphabet(task.low, task.high, task.inputs), x)
-
-
-def _train_symbols(
-    exam: Examination,
-    config: SynthesisConfig,
-    family: TokenConfig,
-    symbols: Int[np.ndarray, "count length"],
-    number: Int[np.ndarray, "count length"],
-    values: Int[np.ndarray, "classes outputs"],
-    key: PRNGKeyArray,
-    devices: Sequence[Device] | None,
-    attempt: int,
-) -> Iterator[Judged]:
-    task = exam.task
-    fitted = TrainConfig(
-        steps=config.steps * (1 + attempt),
-        batch=128,
-        learning_rate=3e-3 if family.cell == "affine" else 1e-2,
-        schedule="cosine",
-        clip=1.0,
-        curriculum=0.05 if family.cell == "affine" else 0.1,
-        seeds=config.seeds * (2 if family.cell == "affine" else 1),
-        keep="first",
-    )
-    rungs = list(_RUNGS)
-    data = place(symbols, number, config.tests)
-    chunks = train(family, data, fitted, key=key, devices=devices)
-    highest = 0.0
-    while True:
-        with exam.stage("training", family.describe()):
-            item = next(chunks, None)
-        if item is None:
-            if highest < 0.9:
-                exam.note(
-                    f"{family.describe()} did not learn it: at best {100 * highest:.1f} % of sequences right"
-                )
-            return
-        run, seen = item
-        share = float(np.nanmax(seen.sequences))
-        highest = max(highest, share)
-        final = share >= _RUNGS[-1] or seen.step >= fitted.steps
-        if not (final and share > 0.2) and not (rungs and share >= rungs[0]):
-            continue
-        rungs = [r for r in rungs if r > share]
-        best = int(np.nanargmax(seen.sequences))
-        network = oracle.from_tokens(
-            family, network_of(run, best), low=task.low, high=task.high, inputs=task.inputs, values=values
-        )
-        extraction.read_all(exam, network, config, final=final)
-        yield Judged(network, share, final)
-        if share >= _RUNGS[-1]:
-            return
-
-
-class _Architecture(TypedDict, total=False):
-    """Sizes of a network over numbers, as `ReluConfig` names them."""
-
-    hidden: int
-    transition_depth: int
-    transition_width: int
-    readout_depth: int
-    readout_width: int
-
-
-def _numeric(task: Task, x: Inputs, y: Outputs, **architecture: Unpack[_Architecture]) -> ReluConfig:
-    return ReluConfig(
-        task.inputs,
-        task.outputs,
-        loss="squared",
-        orthogonal=architecture.get("transition_depth", 1) == 1,
-        input_scale=float(max(1, abs(task.low), abs(task.high - 1))),
-        output_scale=float(max(1.0, y.std())),
-        **architecture,
-    )
-
-
-def _fit_numbers(config: SynthesisConfig, steps: int) -> TrainConfig:
-    return TrainConfig(
-        steps=steps,
-        batch=512,
-        learning_rate=1e-2,
-        schedule="cosine",
-        clip=1.0,
-        seeds=4 * config.seeds,
-        keep="first",
-    )
-
-
-def _train_linear(
-    exam: Examination,
-    config: SynthesisConfig,
-    x: Inputs,
-    y: Outputs,
-    key: PRNGKeyArray,
-    devices: Sequence[Device] | None,
-) -> Iterator[Judged]:
-    """An affine system with more units than any task needs; its response is read after every chunk."""
-    task = exam.task
-    family = _numeric(task, x, y, hidden=10)
-    fitted = _fit_numbers(config, 2 * config.steps)
-    chunks = train(family, place(x, y, config.tests), fitted, key=key, devices=devices)
-    while True:
-        with exam.stage("training", f"linear network, n={family.hidden}"):
-            item = next(chunks, None)
-        if item is None:
-            exam.note("no linear network fits: training ended without an integer response that is right")
-            return
-        run, seen = item
-        order = np.argsort(np.nan_to_num(seen.loss, nan=math.inf))
-        final = seen.step >= fitted.steps
-        for best in order[:2]:
-            if seen.sequences[best] < _RUNGS[0] and not final:
-                continue
-            network = family.unscale(network_of(run, int(best)))
-            if extraction.read_response(exam, response_of_weights(network, task.length)):
-                yield Judged(oracle.from_relu(family, network), float(seen.sequences[best]))
-                return
-        if seen.step >= 1000 and np.nanmin(seen.loss) > 0.005:
-            exam.note(
-                f"no linear network fits: {2 * float(np.nanmin(seen.loss)):.2g} of the variance is missed"
-            )
-            return
-
-
-def _train_relu(
-    exam: Examination,
-    config: SynthesisConfig,
-    x: Inputs,
-    y: Outputs,
-    key: PRNGKeyArray,
-    devices: Sequence[Device] | None,
-    attempt: int,
-) -> Iterator[Judged]:
-    """Networks with inner layers, read by their answers."""
-    task = exam.task
-    shapes = ((2, 2, 8, 1, 1), (4, 2, 16, 1, 1), (4, 2, 32, 2, 32))
-    for n, d_f, w_f, d_g, w_g in shapes[attempt % 3 : attempt % 3 + 2]:
-        family = _numeric(
-            task,
-            x,
-            y,
-            hidden=n,
-            transition_depth=d_f,
-            transition_width=w_f,
-            readout_depth=d_g,
-            readout_width=w_g,
-        )
-        fitted = _fit_numbers(config, 2 * config.steps)
-        rungs = [0.98, 0.995]
-        chunks = train(family, place(x, y, config.tests), fitted, key=key, devices=devices)
-        while True:
-            with exam.stage("training", family.describe()):
-                item = next(chunks, None)
-            if item is None:
-                break
-            run, seen = item
-            share = float(np.nanmax(seen.elements))
-            final = seen.step >= fitted.steps
-            if not (final and share > 0.7) and not (rungs and share >= rungs[0]):
-                continue
-            rungs = [r for r in rungs if r > share]
-            best = int(np.nanargmax(seen.elements))
-            network = oracle.from_relu(family, family.unscale(network_of(run, best)))
-            extraction.read_answers(exam, network, config)
-            yield Judged(network, float(seen.sequences[best]))
-            if not rungs:
-                break
+                yield from train_with_inner_layers(schedule)

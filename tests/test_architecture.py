@@ -17,7 +17,7 @@ LAYERS = {
     "compressarc": ("__main__", "cli", "report", "batch", "solver", "network"),
     "lodo": ("tasks",),
     "mips": (
-        "__main__", "cli", "report", "synthesis", "routes", "paper", "judging", "reading", "normalize",
+        "__main__", "cli", "report", "synthesis", "training_schedules", "routes", "paper", "judging", "reading", "normalize",
         "networks", "programs", "tasks",
     ),
     "features": (

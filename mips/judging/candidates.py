@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -20,32 +21,23 @@ class BudgetExhaustedError(Exception):
     """Raised by a listener of stages to stop: what was found by then is kept."""
 
 
-class Examination:
-    """Candidates for one task, judged on fixed fresh sequences at the training length and four times it."""
+@dataclasses.dataclass(frozen=True)
+class Trials:
+    """Fixed fresh sequences of a task, at the training length and four times it, and what they judge."""
 
-    def __init__(
-        self, task: Task, *, seed: int = 0, on_stage: Callable[[str, str], None] | None = None
-    ) -> None:
-        self.task = task
-        self.on_stage = on_stage
-        self.seconds: dict[str, float] = {}
-        self.notes: list[str] = []
-        self.formula: Program | None = None
-        self.table: Program | None = None
-        self.machine: Machine | None = None  # the minimal machine, or the part of one that was lifted
-        self.realization: Realization | None = None  # the linear system of least order
-        self.short: tuple[Inputs, Outputs]
-        self.long: tuple[LongInputs, LongOutputs] | None
-        if task.reference is None:
-            assert task.records is not None
-            x, y = task.records
-            # The last fifth, on which no network is trained.
-            held = max(1, len(x) // 5)
-            self.short = x[-held:], y[-held:]
-            self.long = task.long_records
-        else:
-            self.short = task.sample((seed, 101), 2_000)
-            self.long = task.sample((seed, 102), 300, 4 * task.length)
+    task: Task
+    short: tuple[Inputs, Outputs]
+    long: tuple[LongInputs, LongOutputs] | None  # None where nothing longer is recorded
+
+    @classmethod
+    def of(cls, task: Task, *, seed: int = 0) -> Trials:
+        if task.reference is not None:
+            return cls(task, task.sample((seed, 101), 2_000), task.sample((seed, 102), 300, 4 * task.length))
+        assert task.records is not None
+        x, y = task.records
+        # The last fifth, on which no network is trained.
+        held = max(1, len(x) // 5)
+        return cls(task, (x[-held:], y[-held:]), task.long_records)
 
     def exact_short(self, run: Callable[[Inputs], Outputs]) -> bool:
         """Whether outputs are right at the training length."""
@@ -62,33 +54,11 @@ class Examination:
         """Whether they are at four times the length (True where there is no such data)."""
         return self.long is None or bool((run(self.long[0]) == self.long[1]).all())
 
-    def offer(self, programs: Iterable[Program]) -> bool:
-        """Judges candidates and keeps the shortest exact one; whether there is one."""
-        for program in programs:
-            if self.formula is not None and program.bits >= self.formula.bits:
-                continue
-            if right(program, *self.short).all() and (self.long is None or right(program, *self.long).all()):
-                if program.uses_table:
-                    self.table = program
-                else:
-                    self.formula = program
-        return self.formula is not None
-
-    def note(self, text: str) -> None:
-        """Records evidence, once."""
-        if text not in self.notes:
-            self.notes.append(text)
-
-    @contextlib.contextmanager
-    def stage(self, name: str, detail: str = "") -> Iterator[None]:
-        """Times a stage and tells whoever listens."""
-        if self.on_stage is not None:
-            self.on_stage(name, detail)
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+    def passed_by(self, program: Program) -> bool:
+        """Whether a program is right on all of them."""
+        return bool(
+            right(program, *self.short).all() and (self.long is None or right(program, *self.long).all())
+        )
 
     def training_data(self, config: SynthesisConfig, *, seed: int) -> tuple[Inputs, Outputs]:
         """Sequences to train on; the first `config.tests` are for judging networks."""
@@ -116,3 +86,86 @@ class Examination:
                     "networks take 32 bits"
                 )
         return x, y
+
+
+@dataclasses.dataclass
+class Log:
+    """Evidence in words, and where the time went."""
+
+    on_stage: Callable[[str, str], None] | None = None
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)  # by stage
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """Records evidence, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    @contextlib.contextmanager
+    def stage(self, name: str, detail: str = "") -> Iterator[None]:
+        """Times a stage and tells whoever listens."""
+        if self.on_stage is not None:
+            self.on_stage(name, detail)
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+
+
+@dataclasses.dataclass
+class Findings:
+    """The best so far. It grows in place: what was found before a budget ran out is kept."""
+
+    formula: Program | None = None
+    table: Program | None = None
+    machine: Machine | None = None  # the minimal machine, or the part of one that was lifted
+    realization: Realization | None = None  # the linear system of least order
+
+    def offer(self, programs: Iterable[Program], trials: Trials) -> bool:
+        """Keeps the shortest program that passes the trials; whether there is a formula."""
+        for program in programs:
+            if self.formula is not None and program.bits >= self.formula.bits:
+                continue
+            if trials.passed_by(program):
+                if program.uses_table:
+                    self.table = program
+                else:
+                    self.formula = program
+        return self.formula is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class Examination:
+    """What every route reports to: trials that judge, findings that grow, a log."""
+
+    trials: Trials
+    found: Findings
+    log: Log
+
+    @classmethod
+    def of(
+        cls, task: Task, *, seed: int = 0, on_stage: Callable[[str, str], None] | None = None
+    ) -> Examination:
+        """A new one."""
+        return cls(Trials.of(task, seed=seed), Findings(), Log(on_stage))
+
+    @property
+    def task(self) -> Task:
+        return self.trials.task
+
+    def apart(self) -> Examination:
+        """The same trials, for findings that are to count for themselves."""
+        return Examination(self.trials, Findings(), Log())
+
+    def offer(self, programs: Iterable[Program]) -> bool:
+        """`Findings.offer`, judged by the trials."""
+        return self.found.offer(programs, self.trials)
+
+    def note(self, text: str) -> None:
+        """Records evidence, once."""
+        self.log.note(text)
+
+    def stage(self, name: str, detail: str = "") -> contextlib.AbstractContextManager[None]:
+        """`Log.stage`."""
+        return self.log.stage(name, detail)

@@ -48,7 +48,7 @@ def smallest_network(
     after 500 steps are given up, others when it is below 20 % of sequences then.
     """
     task = exam.task
-    x, y = exam.training_data(config, seed=seed)
+    x, y = exam.trials.training_data(config, seed=seed)
     data = place(x, y, config.tests)
     best: FoundNetwork | None = None
     for shape in better_search(inputs=task.inputs, outputs=task.outputs, largest=largest):
@@ -88,7 +88,7 @@ def hammer(
     exam: Examination, found: FoundNetwork, config: SynthesisConfig, *, key: PRNGKeyArray, seed: int
 ) -> ReluRNN:
     """The normalized network, retrained with its zeros frozen; as found where it got worse."""
-    x, y = exam.training_data(config, seed=seed)
+    x, y = exam.trials.training_data(config, seed=seed)
     steps = normalize(found.network, x[:500].astype(np.float64))
     network = [s for s in steps if s.kept][-1].network
     raw = dataclasses.replace(found.family, input_scale=1.0, output_scale=1.0, loss="log")
@@ -169,7 +169,7 @@ def solve_as_published(
     exam.note(f"smallest network: {found.family.describe()}, {found.accuracy:.3f} of test sequences right")
     with exam.stage("normalize and retrain"):
         hammered = hammer(exam, found, config, key=key, seed=seed)
-    x, y = exam.training_data(config, seed=seed)
+    x, y = exam.trials.training_data(config, seed=seed)
     # The mended route keeps what the published one finds, so that the two sets can be compared.
     settings = [("as published", Mending()), ("mended", Mending.everything())][: 1 + config.mended]
     with exam.stage("autoencoder and regression"):
@@ -177,7 +177,7 @@ def solve_as_published(
             for kind, network in (("normalized", hammered), ("as trained", found.network))[
                 : 1 + config.mended
             ]:
-                if exam.formula is not None:
+                if exam.found.formula is not None:
                     break
                 for stage, program in programs(network, x, y, mending, low=task.low, high=task.high):
                     if exam.offer([program]):

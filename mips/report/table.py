@@ -10,6 +10,7 @@ from typing import Any
 from mips.files import write_text
 from mips.reading.machine_extraction import Machine
 from mips.report.figures import draw_machine
+from mips.status import Provenance, Status
 from mips.synthesis import identifier
 
 # Solved by the paper's method and by GPT-4 as published, and by GPT-4 when its programs are run on fresh
@@ -103,19 +104,19 @@ GPT4_STRICT = frozenset(
     ]
 )
 
-STATUS = {
-    "formula": "formula from the network",
-    "table": "table from the network",
-    "inexact": "program not exact",
-    "network": "network trained, no program",
-    "none": "no network learned it",
-    "unfinished": "budget exhausted",
+STATUS: dict[str, str] = {
+    Status.FORMULA: "formula from the network",
+    Status.TABLE: "table from the network",
+    Status.INEXACT: "program not exact",
+    Status.NETWORK: "network trained, no program",
+    Status.NONE: "no network learned it",
+    Status.UNFINISHED: "budget exhausted",
 }
 
 
 def said(data: dict[str, Any]) -> str:
     """What came of a task, in words."""
-    if data["status"] == "formula" and data["provenance"] == "data":
+    if data["status"] == Status.FORMULA and data["provenance"] == Provenance.DATA:
         return "formula from data"
     return STATUS.get(data["status"], data["status"])
 
@@ -128,9 +129,9 @@ def counts(results: dict[str, dict[str, Any]]) -> dict[str, int]:
 
     return {
         "tasks": len(results),
-        "network": number(lambda d: d["status"] == "formula" and d["provenance"] == "network"),
-        "table": number(lambda d: d["status"] == "table"),
-        "data": number(lambda d: d["status"] == "formula" and d["provenance"] == "data"),
+        "network": number(lambda d: d["status"] == Status.FORMULA and d["provenance"] == Provenance.NETWORK),
+        "table": number(lambda d: d["status"] == Status.TABLE),
+        "data": number(lambda d: d["status"] == Status.FORMULA and d["provenance"] == Provenance.DATA),
         "baseline": number(lambda d: d["baseline"] is not None),
         "paper": number(lambda d: _ours(d) in PAPER_SOLVED),
         "gpt4": number(lambda d: _ours(d) in GPT4_PUBLISHED),
