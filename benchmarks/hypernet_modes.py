@@ -22,6 +22,7 @@ from jaxtyping import Float, Shaped
 
 import hypernet
 from benchmarks.hypernet_checks import Row, show
+from benchmarks.output import results
 from hypernet.files import write_json
 
 BETAS = (-6.0, -5.0, -4.0, -3.5, -3.0, -2.5, -2.0, -1.0)
@@ -67,7 +68,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a quarter of the steps")
     parser.add_argument("--steps", type=int, default=32_000, help="of the generators with modes")
     parser.add_argument("--key", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/hypernet_modes.json"))
+    parser.add_argument("--output", type=Path, help="default: benchmarks/results, or a folder quick in it")
     options = parser.parse_args()
     part = 4 if options.quick else 1
     single = hypernet.TrainConfig(seeds=8, steps=8000 // part)
@@ -124,7 +125,10 @@ def main() -> None:
             f"generator {seed}: labels at lb -5: {low}; at lb -1: {sorted({str(h.label[-1]) for h in mine})}"
         )
     show(rows)
-    write_json(options.output, {"rows": [r._asdict() for r in rows], "branches": record})
+    write_json(
+        options.output or results(quick=options.quick) / "hypernet_modes.json",
+        {"rows": [r._asdict() for r in rows], "branches": record},
+    )
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Shaped
 
 import hypernet
 from benchmarks.hypernet_checks import Row, show
+from benchmarks.output import results
 from hypernet.analysis.measure import Measured
 from hypernet.files import write_json
 
@@ -148,11 +149,11 @@ def main() -> None:
         "--plain", action="store_true", help="the plain generator: no power law, no size exponent"
     )
     parser.add_argument("--key", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--output", type=Path, help="default: benchmarks/results, or a folder quick in it")
     options = parser.parse_args()
     seeds = options.seeds or (8 if options.quick else 33)
     steps = options.steps or (4000 if options.quick else 8000)
-    name = "hypernet_phases" + ("_plain" if options.plain else "") + ("_quick" if options.quick else "")
+    name = "hypernet_phases" + ("_plain" if options.plain else "")
     config = hypernet.TrainConfig()
     if options.plain:
         plain = dataclasses.replace(config.generator, power_law=False, size_exponent=0.0)
@@ -189,11 +190,12 @@ def main() -> None:
     }
     for n, line in table.items():
         print(f"  n = {n:2d}: " + ", ".join(f"{b} {v:.4f}" for b, v in sorted(line.items())))
-    options.output.mkdir(parents=True, exist_ok=True)
-    diagram.write_csv(options.output / f"{name}.csv") if not options.quick else None
-    hypernet.draw_phase_diagram(diagram, options.output / f"{name}.png")
+    output = options.output or results(quick=options.quick)
+    output.mkdir(parents=True, exist_ok=True)
+    diagram.write_csv(output / f"{name}.csv") if not options.quick else None
+    hypernet.draw_phase_diagram(diagram, output / f"{name}.png")
     write_json(
-        options.output / f"{name}.json",
+        output / f"{name}.json",
         {"seeds": seeds, "steps": steps, "seconds": seconds, "rows": [r._asdict() for r in rows],
          "log10_betas": diagram.log10_betas, "shares": diagram.shares(), "labels": hypernet.LABELS,
          "ground_states": diagram.ground_states(), "branches": diagram.branches(), "sizes": table},

@@ -18,6 +18,7 @@ import numpy as np
 
 import hypernet
 from benchmarks.hypernet_checks import Row, show
+from benchmarks.output import results
 from hypernet.files import write_json
 
 TRAINED = (2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="4,000 steps")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--key", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/hypernet_sizes.json"))
+    parser.add_argument("--output", type=Path, help="default: benchmarks/results, or a folder quick in it")
     options = parser.parse_args()
     steps = 4000 if options.quick else 8000
     config = hypernet.TrainConfig(sizes=TRAINED, seeds=options.seeds, steps=steps)
@@ -63,7 +64,8 @@ def main() -> None:
     checks = [Row("n = 64, median over seeds", float(np.median(ours[64])), "<=", 0.05)]
     show(checks)
     write_json(
-        options.output, {"steps": steps, "trained": TRAINED, "rows": [c._asdict() for c in checks], **record}
+        options.output or results(quick=options.quick) / "hypernet_sizes.json",
+        {"steps": steps, "trained": TRAINED, "rows": [c._asdict() for c in checks], **record},
     )
 
 

