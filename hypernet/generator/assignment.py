@@ -41,16 +41,15 @@ class Assignment:
             raise ValueError("slots=(): give at least one hidden layer")
         if self.relation not in ("columns", "tree"):
             raise ValueError(f"relation={self.relation!r}: expected 'columns' or 'tree'")
-        if self.relation == "columns" and self.levels is None:
-            object.__setattr__(self, "levels", 0)
         if self.levels is not None:
-            object.__setattr__(self, "levels", whole("levels", self.levels, 0))
-            if (self.relation == "tree") != (self.levels > 0):
+            levels = whole("levels", self.levels, 0)
+            if (self.relation == "tree") != (levels > 0):
                 raise ValueError(f"levels={self.levels}: a tree needs at least one, columns none")
+            object.__setattr__(self, "levels", levels or None)  # columns with levels=0 are columns
 
     def serving(self, largest: int) -> Assignment:
         """The same with its tree's levels decided by the largest number of inputs if they are not yet."""
-        if self.levels is not None:
+        if self.levels is not None or self.relation == "columns":
             return self
         return dataclasses.replace(self, levels=max(1, (largest - 1).bit_length()))
 

@@ -72,9 +72,8 @@ class TrainConfig:
     def _fitted(self) -> GeneratorConfig:
         """The generator, with what it leaves open: the target's outputs, a tree for the largest size."""
         made = self.generator
-        if made.assignment.levels is None:
-            largest = max(whole("sizes", n) for n in self.sizes)
-            made = dataclasses.replace(made, assignment=made.assignment.serving(largest))
+        largest = max(whole("sizes", n) for n in self.sizes)
+        made = dataclasses.replace(made, assignment=made.assignment.serving(largest))
         if made.outputs is None and self.target.outputs is not None:
             made = dataclasses.replace(made, outputs=self.target.outputs)
         return made

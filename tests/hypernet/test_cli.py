@@ -137,7 +137,6 @@ def test_ground_states_are_the_best_seed_s_branch():
         (["generate", "--n", "4", "--beta", "-1", "--run", "{run}"], "--beta -1.0: expected a positive"),
         (["generate", "--n", "4", "--beta", "1", "--member", "9", "--run", "{run}"], "holds members 0 to 1"),
         (["classify", "{tmp}/none.npz"], "no such file"),
-        (["train", "--target", "l9", "--out", "{tmp}/x"], "unknown target 'l9'"),
         (["train", *TINY, "--out", "{run}"], "already holds this run"),
         (["train", *TINY, "--seed", "1", "--resume", "--out", "{run}"], "other settings (key:"),
         (["phase", "--log10-betas", "-9", "--out", "{tmp}/y"], "within -6.0 .. 0.0"),
@@ -147,7 +146,6 @@ def test_ground_states_are_the_best_seed_s_branch():
         (["phase", "--looks", "0", "--out", "{tmp}/w"], "looks=0"),
         (["phase", "--n", "0", "--out", "{tmp}/w"], "n=0"),
         (["train", "--seed", "99999999999999999999", "--out", "{tmp}/v"], "--seed 99999999999999999999"),
-        (["train", "--relation", "tree", "--sizes", "--out", "{tmp}/v"], "sizes=()"),
     ],
 )
 def test_bad_input_is_one_line(arguments, message, run, tmp_path, capsys):
@@ -157,6 +155,26 @@ def test_bad_input_is_one_line(arguments, message, run, tmp_path, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--target", "l9"], "unknown target 'l9'"),
+        (["train", "--relation", "tree", "--sizes"], "sizes=(): expected different numbers of inputs"),
+        (["train", "--slots", "0"], "slots=0: must be at least 1"),
+        (["train", "--steps", "0"], "steps=0: must be at least 1"),
+        (["phase", "--target", "l9"], "unknown target 'l9'"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_made(arguments, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert message in said
+    assert not list(tmp_path.iterdir())
 
 
 def test_damaged_settings_are_named(run, tmp_path):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,14 +20,12 @@ from hypernet.generator.assignment import Assignment
 from hypernet.generator.config import GeneratorConfig
 from hypernet.training import checkpoints
 from hypernet.training.step import Info, TrainConfig, init, paddings, run_chunk, seed_keys
-from hypernet.training.train import collapsed, train
+from hypernet.training.train import SeedStatus, Trained, collapsed, train
 
 SMALL = TrainConfig(sizes=(2, 4), steps=30, chunk=10, seeds=2, points=32, networks=4)
 
 
-def same(first, second):
-    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
-        np.testing.assert_array_equal(a, b)
+same = chex.assert_trees_all_equal
 
 
 @pytest.fixture(scope="module")
@@ -290,7 +289,7 @@ def test_the_price_rises_with_the_warmup():
         ({"steps": 0}, "steps=0"),
         ({"sizes": (2, 2)}, "different numbers"),
         ({"sizes": (0, 2)}, "n=0"),
-        ({"target": hypernet.get_target("sort")}, "they must agree"),
+        ({"generator": GeneratorConfig(outputs=3)}, "they must agree"),
         (
             {"sizes": (16,), "generator": GeneratorConfig(assignment=Assignment((3, 3), "tree", 2))},
             "at most 4 inputs",
@@ -305,6 +304,38 @@ def test_bad_settings_are_named(settings, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         dataclasses.replace(SMALL, **settings)
     assert dataclasses.replace(SMALL, sizes=[2, 4]) == SMALL
+
+
+def test_what_a_generator_leaves_open_comes_from_target_and_sizes():
+    vector = hypernet.TrainConfig(target=hypernet.get_target("sort"))
+    assert vector.generator.outputs == hypernet.get_target("sort").outputs
+    tree = GeneratorConfig(assignment=Assignment(relation="tree"))
+    assert hypernet.TrainConfig(generator=tree, sizes=(3, 9)).generator.assignment.levels == 4
+    assert dataclasses.replace(SMALL, sizes=(2,)).generator.assignment == Assignment()
+
+
+def test_a_seed_that_is_not_finite_does_not_end_the_others():
+    """One seed's weights are made so large that its loss overflows; its neighbor trains as if alone."""
+    config = dataclasses.replace(SMALL, seeds=2, steps=12)
+    keys = seed_keys(jax.random.key(0), 2)
+    run = init(config, keys)
+    huge = jax.tree.map(lambda a: a.at[1].multiply(1e30), run.generators)
+    huge_before = jax.tree.map(np.asarray, huge)  # the state is donated
+    broken, info = run_chunk(run._replace(generators=huge), keys, config=config, steps=12)
+    alone, _ = run_chunk(init(config, keys), keys, config=config, steps=12)
+    assert np.isfinite(info.loss[:, 0]).all() and not np.isfinite(info.loss[:, 1]).any()
+    first = lambda tree: jax.tree.map(lambda a: np.asarray(a[0]), tree)  # noqa: E731
+    chex.assert_trees_all_equal(first(broken.generators), first(alone.generators))
+    lost = jax.tree.map(lambda a: np.asarray(a[1]), broken.generators)
+    chex.assert_trees_all_equal(lost, jax.tree.map(lambda a: a[1], huge_before))
+    trained = Trained(broken.generators, jax.tree.map(np.asarray, info), config)
+    assert trained.statuses == (SeedStatus.FINISHED, SeedStatus.NON_FINITE)
+
+
+def test_training_ends_when_no_seed_is_finite(monkeypatch):
+    target = hypernet.Target("huge", lambda x: x.sum(-1) * 1e30)
+    with pytest.raises(FloatingPointError, match="all 1 seeds are not finite"):
+        hypernet.train(dataclasses.replace(SMALL, target=target, seeds=1, steps=20), jax.random.key(0))
 
 
 def test_direct_training_is_the_unreadable_baseline():
