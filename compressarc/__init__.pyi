@@ -48,6 +48,9 @@ from .batch.records import (
 from .batch.records import (
     Record as Record,
 )
+from .batch.records import (
+    RunStatus as RunStatus,
+)
 from .batch.store import (
     RunFolder as RunFolder,
 )
@@ -216,13 +219,11 @@ from .solver.voting import (
 from .solver.voting import (
     count_votes as count_votes,
 )
-from .batch.records import (
-    RunStatus as RunStatus,
-)
 
 __version__: str
 
 __all__ = [
+    "VOTES",
     "BatchSettings",
     "Bucket",
     "Canvas",
@@ -257,7 +258,6 @@ __all__ = [
     "SplitScore",
     "Status",
     "StepInfo",
-    "VOTES",
     "Variant",
     "chunk_program",
     "compare_runs",
