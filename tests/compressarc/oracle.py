@@ -6,6 +6,7 @@ weights come by structured name (`compressarc.network.parameter_names`), so gold
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 
@@ -39,6 +40,17 @@ AXES = "ecdxy"
 STRENGTH = (1, 0.2, 0.4, 0.2, 1, 0.2, 0.4, 0.2)
 
 
+def plainly(function):
+    """Ranks are promoted as NumPy does it: the formulas stand as the paper writes them."""
+
+    @functools.wraps(function)
+    def promoting(*arguments):
+        with jax.numpy_rank_promotion("allow"):
+            return function(*arguments)
+
+    return promoting
+
+
 def tied(code):
     return code[:3] + "10" if code[3:] == "01" else code
 
@@ -69,7 +81,7 @@ def decode(w, noise):
         c = (1e4 * jnp.exp(t + a - a.mean(axes)) + 0.5) / size
         sn = jnp.exp(-c)
         ss = jnp.where(2 * c > 20, 1, jnp.sqrt(1 - jnp.exp(-2 * jnp.minimum(c, 10))))
-        m = mu - mu.mean(axes, keepdims=True)
+        m = mu - mu.mean(axes)
         m = m / jnp.sqrt(jnp.square(m).mean(axes) + 1e-8)
         z = scale * (ss * m + sn * noise[code])
         kl.append((0.5 * (sn**2 + (1 - sn**2) * m**2 - 1) + c).sum())
@@ -213,6 +225,7 @@ def direction_share(w, layer, code, x):
     return x + jnp.moveaxis(jnp.stack(out), 0, place)
 
 
+@plainly
 def forward(w, noise, union, extent, masked):
     """Logits (E, C+1, X, Y, 2), masks (E, X, 2) and (E, Y, 2), KL (18,).
 
@@ -251,6 +264,7 @@ def forward(w, noise, union, extent, masked):
     )
 
 
+@plainly
 def grid_nll(logits, x_mask, y_mask, target, step, uncertain):
     """Negative log-likelihood of one grid: logits (C+1, X, Y), target (h, w) color indices."""
     r = jnp.maximum(0.0, 1 - step / 100)
@@ -283,6 +297,7 @@ def grid_nll(logits, x_mask, y_mask, target, step, uncertain):
     return -jax.nn.logsumexp(c2 * q) / c2
 
 
+@plainly
 def loss(w, noise, canvas, step):
     """Total KL, reconstruction, and KL + 10 reconstruction of a `compressarc.Canvas`."""
     union = canvas.masks.any(-1).astype(float)

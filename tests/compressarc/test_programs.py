@@ -72,7 +72,10 @@ def test_the_result_must_have_the_structure_told(cache):
 
 
 def test_an_unwritable_cache_costs_only_time(cache, monkeypatch):
-    monkeypatch.setattr(programs.tempfile, "mkstemp", lambda **_: (_ for _ in ()).throw(OSError("full")))
+    def full(path, content):
+        raise OSError("full")
+
+    monkeypatch.setattr(programs, "replace_file", full)
     assert compiled([])({"x": jnp.ones(3)}, (jnp.float32(0),))["scaled"].shape == (3,)
 
 
