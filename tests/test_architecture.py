@@ -6,6 +6,8 @@ those before it; modules at the top of a package are either its ground, which ev
 """
 
 import ast
+import importlib
+import re
 from pathlib import Path
 
 import networkx
@@ -138,3 +140,30 @@ def test_suppressions_are_few_and_have_reasons():
     assert len(found) < 40
     bare = [f for f in found if f[1].rstrip().endswith("]") and "reportMissingImports" not in f[1]]
     assert bare == []
+
+
+def resolves(name):
+    """Whether a dotted name is a module, or something in one."""
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:count]))
+        except ImportError:
+            continue
+        for part in parts[count:]:
+            if not hasattr(found, part):
+                return False
+            found = getattr(found, part)
+        return True
+    return False
+
+
+def test_names_in_prose_exist():
+    """`package.module.name` in README, docs and docstrings: what has moved is named where it is now."""
+    pattern = re.compile(rf"`((?:{'|'.join(LAYERS)})(?:\.\w+)+)")
+    sources = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / ".github").glob("*.md")]
+    sources += [path for package in LAYERS for path in modules(package).values()]
+    named = {(path, name) for path in sources for name in pattern.findall(path.read_text())}
+    named = {(path, name) for path, name in named if Path(name).suffix not in (".py", ".md", ".json", ".png")}
+    assert len(named) > 25
+    assert [f"{path}: {name}" for path, name in named if not resolves(name)] == []
