@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Int
 
 from compressarc.score import Score
 
@@ -30,7 +30,7 @@ def published_outcomes(split: str) -> dict[str, Score]:
     return {name: Score(rank, score) for name, (rank, score) in _data()["solves"][split].items()}
 
 
-def published_curve(split: str) -> Float[np.ndarray, " steps"]:
+def published_curve(split: str) -> Int[np.ndarray, " steps"]:
     """Puzzles of 400 solved with two guesses after each of 2000 steps (online top two)."""
     out = np.zeros(STEPS, np.int64)
     for step, count in _data()["curve"][split]:

@@ -6,6 +6,8 @@ import pytest
 from benchmarks import compressarc_parity as parity
 from tests.conftest import DATA, SHARED
 
+COMPILED_AS_USERS_DO = True
+
 
 def beyond(checks):
     return [check for check in checks if not check.ok]

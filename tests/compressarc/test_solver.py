@@ -264,4 +264,8 @@ def test_wrong_settings(settings):
     (name,) = settings
     with pytest.raises(ValueError, match=f"{name}="):
         compressarc.SolveConfig(**settings)
+
+
+@pytest.mark.usefixtures("types_unchecked")  # NumPy's are taken, and become Python's
+def test_settings_may_be_numpys():
     assert compressarc.SolveConfig(apply_pre_norm=np.True_).apply_pre_norm is True
