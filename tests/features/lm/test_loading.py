@@ -17,7 +17,7 @@ from features.lm.decoder import forward
 from features.lm.gguf_file import GGUFSource
 from features.lm.loading import load, smollm2_path
 
-from .conftest import SHARED
+from tests.features.conftest import SHARED
 
 WORDS = [*map(chr, range(65, 91)), "AB", "CD", "Ġ", "!", "?", "<s>"]
 NAMES = {
