@@ -32,7 +32,9 @@ def test_every_prompt_asks_for_the_member_that_many_steps_on(names, steps):
     words = tuple(f"{step:+d}" for step in steps)
     task = Task("t", Concept("c", tuple(names)), "{beta} from {alpha} is", tuple(steps), words)
     prompts = task.prompts()
-    assert [(p.alpha, p.beta) for p in prompts] == [(a, b) for a in range(len(names)) for b in range(len(steps))]
+    assert [(p.alpha, p.beta) for p in prompts] == [
+        (a, b) for a in range(len(names)) for b in range(len(steps))
+    ]
     for prompt in prompts:
         said, _, start, _ = prompt.text.split(" ")
         assert names[prompt.gamma] == names[(names.index(start) + int(said)) % len(names)]

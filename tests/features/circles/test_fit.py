@@ -137,7 +137,7 @@ def test_more_coordinates_never_fit_worse_and_no_fit_is_better_than_perfect(seed
     x = cloud(seed)
     found = [float(features.fit_circle(x, LABELS, 7, k=k).r_squared) for k in (1, 2, 5)]
     assert all(a <= b + 1e-5 for a, b in itertools.pairwise(found))
-    assert -1e-5 <= found[0] and found[-1] <= 1 + 1e-6
+    assert found[0] >= -1e-5 and found[-1] <= 1 + 1e-6
 
 
 def at_most_by_chance(p_values, levels=(0.05, 0.25, 0.5, 0.75), exact=True):
@@ -198,7 +198,10 @@ def test_class_means_are_sums_over_counts_whatever_the_order_of_points(seed, per
     )
     order = rng.permutation(len(labels))
     np.testing.assert_allclose(
-        features.class_means(x[order], labels[order], period), expected, rtol=1e-9, atol=1e-12 * np.abs(x).max()
+        features.class_means(x[order], labels[order], period),
+        expected,
+        rtol=1e-9,
+        atol=1e-12 * np.abs(x).max(),
     )
 
 
@@ -244,7 +247,9 @@ def test_order_is_the_share_of_neighbors_in_place(seed, m, shift, mirrored):
 
 @given(st.integers(-(10**6), 10**6), st.integers(3, 12), st.integers(1, 5))
 def test_circles_have_radius_one_and_a_period(value, period, frequency):
-    found = np.asarray(features.circle(np.array([value % period, value % period + period]), period, frequency))
+    found = np.asarray(
+        features.circle(np.array([value % period, value % period + period]), period, frequency)
+    )
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(found[0], found[1], atol=1e-4)
 

@@ -52,7 +52,9 @@ def test_what_is_explained_depends_on_the_span_alone(seed):
     columns, states = rng.normal(size=(49, 4)), rng.normal(size=(49, 5))
     mixed = columns @ (rng.normal(size=(4, 4)) + 3 * np.eye(4)) + rng.normal(size=4)
     turned = 1e3 * (states @ np.linalg.qr(rng.normal(size=(5, 5)))[0]) + rng.normal(size=5)
-    assert features.regress(turned, mixed).r_squared == pytest.approx(features.regress(states, columns).r_squared)
+    assert features.regress(turned, mixed).r_squared == pytest.approx(
+        features.regress(states, columns).r_squared
+    )
 
 
 @given(SEEDS, st.permutations(["alpha", "beta", "circle gamma", "parity", "tomorrow"]))
@@ -95,7 +97,9 @@ def test_functions_are_what_their_names_say(seed, period):
 def test_the_choice_is_greedy_and_stops():
     rng = np.random.default_rng(0)
     functions = features.library(ALPHA, BETA, 7)
-    states = functions["alpha"] @ rng.normal(size=(7, 8)) + 0.3 * functions["parity"] @ rng.normal(size=(1, 8))
+    states = functions["alpha"] @ rng.normal(size=(7, 8)) + 0.3 * functions["parity"] @ rng.normal(
+        size=(1, 8)
+    )
     chosen, fit = features.explain_automatically(states, functions)
     assert [s.name for s in chosen] == ["alpha", "parity"] and fit.r_squared == pytest.approx(1)
     first = {name: features.regress(states, columns).adjusted for name, columns in functions.items()}

@@ -16,7 +16,6 @@ from features.lm.assemble import half_split_rows
 from features.lm.decoder import forward
 from features.lm.gguf_file import GGUFSource
 from features.lm.loading import load, smollm2_path
-
 from tests.features.conftest import SHARED
 
 WORDS = [*map(chr, range(65, 91)), "AB", "CD", "Ġ", "!", "?", "<s>"]
