@@ -126,7 +126,9 @@ def test_bands_depend_on_the_cloud_alone(seed):
     """Not on the order of points, padding, a power of two of scale."""
     x, rng = cloud(seed), np.random.default_rng(seed)
     plain = sweep(x)
-    chex.assert_trees_all_close(sweep(4 * x), plain._replace(center=4 * plain.center, half_width=4 * plain.half_width))
+    chex.assert_trees_all_close(
+        sweep(4 * x), plain._replace(center=4 * plain.center, half_width=4 * plain.half_width)
+    )
     order = rng.permutation(N)
     assert abs(float(sweep(x[order]).share - plain.share)) <= 1.5 / N
     valid = np.arange(N) < 60

@@ -167,7 +167,9 @@ def test_the_order_of_points_does_not_matter_and_padding_does_not_count(seed):
 @given(SEEDS, st.integers(-60, 40))
 def test_a_power_of_two_of_scale_is_nothing_at_all(seed, power):
     x = cloud(seed)
-    chex.assert_trees_all_equal(mutual_information_curve(x * np.float32(2.0**power)), mutual_information_curve(x))
+    chex.assert_trees_all_equal(
+        mutual_information_curve(x * np.float32(2.0**power)), mutual_information_curve(x)
+    )
 
 
 @given(SEEDS)
