@@ -13,7 +13,7 @@ from features.arrays import AnyArray
 def principal_cosines(
     first: Float[AnyArray, "d k"], second: Float[AnyArray, "other_d l"]
 ) -> Float[np.ndarray, " angles"]:
-    """Cosines of the principal angles between two column spaces, largest first; as many as the smaller has."""
+    """Cosines of the principal angles between two column spaces, largest first."""
     first, second = np.asarray(first, float), np.asarray(second, float)
     if first.shape[0] != second.shape[0]:
         raise ValueError(f"subspaces of different spaces: {first.shape[0]} and {second.shape[0]} dimensions")
