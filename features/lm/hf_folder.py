@@ -92,12 +92,13 @@ class HFSource:
         """The decoder's settings."""
         if rope_layout != "half":
             raise ValueError(f"rope_layout={rope_layout!r}: weights of this form are laid out 'half'")
+        file = self.path / "config.json"
         try:
             return self._config()
-        except (TypeError, KeyError, ZeroDivisionError, AttributeError) as error:
-            raise ValueError(
-                f"{self.path / 'config.json'}: a setting is missing or of the wrong type ({error!r})"
-            ) from error
+        except (TypeError, KeyError, ArithmeticError, AttributeError) as error:
+            raise ValueError(f"{file}: a setting is missing or of the wrong type ({error!r})") from error
+        except ValueError as error:
+            raise error if str(file) in str(error) else ValueError(f"{file}: {error}") from error
 
     def _config(self) -> DecoderConfig:
         if self.architecture == "gpt2":
