@@ -15,11 +15,13 @@ def states(model, texts, layer):
     )
 
 
-def test_shifts_are_turns_in_steps_of_the_cycle(tiny_model):
-    names = CONCEPTS["seasons"].members
+@pytest.mark.parametrize("sense", [1, -1])
+def test_shifts_are_turns_in_steps_of_the_cycle(tiny_model, sense):
+    """In the sense in which the names go around, which is the other one where they are read backward."""
+    names = CONCEPTS["seasons"].members[::sense]
     qualifiers = ("very early on", "morning on")
     found = features.continuity(
-        tiny_model, CONCEPTS["seasons"], 1, carrier="Today is {}", qualifiers=qualifiers
+        tiny_model, Concept("c", names), 1, carrier="Today is {}", qualifiers=qualifiers
     )
     base = states(tiny_model, [f"Today is {name}" for name in names], 1)
     W = np.linalg.svd(base - base.mean(0), full_matrices=False)[2][:2]
