@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import string
 from typing import NamedTuple
 
 import numpy as np
@@ -100,16 +101,19 @@ class Task:
     def __post_init__(self) -> None:
         try:
             self.template.format(alpha="", beta="")
-        except (KeyError, IndexError, ValueError) as error:
+            # Plain fields: "{{alpha}}" is a text in braces, and "{alpha:.1}" only a part of the name.
+            parts = string.Formatter().parse(self.template)
+            fields = {field for _, field, form, conversion in parts if not form and not conversion}
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
             raise ValueError(
                 f"task {self.name!r}: the template {self.template!r} may hold {{alpha}} and {{beta}} only "
                 f"({error!r})"
             ) from error
-        if "{alpha}" not in self.template:
+        if "alpha" not in fields:
             raise ValueError(f"task {self.name!r}: the template {self.template!r} lacks {{alpha}}")
         if len(self.steps) != len(self.step_words):
             raise ValueError(f"task {self.name!r}: {len(self.steps)} steps but {len(self.step_words)} words")
-        if len(self.steps) > 1 and "{beta}" not in self.template:
+        if len(self.steps) > 1 and "beta" not in fields:
             raise ValueError(f"task {self.name!r}: the template {self.template!r} lacks {{beta}}")
 
     def prompts(self) -> list[Prompt]:

@@ -161,14 +161,19 @@ def fourier_power(means: Float[AnyArray, "m d"]) -> Float[np.ndarray, " frequenc
 def order_score(means: Float[AnyArray, "m 2"]) -> float:
     """Share of classes whose successor is their neighbor by angle around the mean: 1 is the right order.
 
-    Either sense of rotation counts. Chance of 1 is 2 m / m!, 1/360 for seven classes.
+    Either sense of rotation counts; classes at one angle have no order, and do not count. Chance of 1 is
+    2 m / m!, 1/360 for seven classes.
     """
     means = np.asarray(means, np.float64)
-    means = means - means.mean(0)
+    means = means - means.mean(0) + 0.0  # no -0.0, whose angle would be -pi in place of pi
     m = len(means)
-    order = np.argsort(np.arctan2(means[:, 1], means[:, 0]), kind="stable")
+    angle = np.arctan2(means[:, 1], means[:, 0])
+    _, kind, count = np.unique(angle, return_inverse=True, return_counts=True)
+    alone = count[kind] == 1
+    order = np.argsort(angle, kind="stable")
     steps = np.abs(order - np.roll(order, -1))
-    return float(np.mean((steps == 1) | (steps == m - 1)))
+    known = alone[order] & np.roll(alone[order], -1)
+    return float(np.mean(((steps == 1) | (steps == m - 1)) & known))
 
 
 def order_test(means: Float[AnyArray, "m 2"], *, permutations: int = 2000, seed: int = 0) -> NullTest:

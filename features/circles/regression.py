@@ -74,7 +74,7 @@ def regress(states: Float[AnyArray, "n d"], columns: Float[AnyArray, "rows k"] |
         raise ValueError("states are not finite")
     n = len(states)
     total = ((states - states.mean(0)) ** 2).sum()
-    if total == 0:
+    if total == 0 or (states == states[:1]).all():  # the mean of equal numbers need not be that number
         raise ValueError("states are constant: there is nothing to explain")
     if columns is not None and len(columns) != n:
         raise ValueError(f"{len(columns)} rows of columns for {n} states")

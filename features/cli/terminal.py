@@ -57,6 +57,10 @@ def load_array(path: Path) -> Shaped[np.ndarray, "..."]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # numpy has many kinds for damaged headers, of its tokenizer among them
         raise ValueError(f"{path} is no .npy file of numbers: {error}") from error
+    if not isinstance(found, np.ndarray):
+        found.close()
+        raise ValueError(f"{path} is no .npy file of numbers, but an archive of several")
+    return found

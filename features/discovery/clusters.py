@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 
 from features.arrays import AnyArray
 from features.discovery.config import Affinity, ClusterConfig
-from features.discovery.graph import Neighbors, coactivation, components, nearest
+from features.discovery.graph import Neighbors, coactivation, components, nearest, unit_rows
 from features.extras import require
 from features.sae.model import Firing
 
@@ -20,10 +20,10 @@ def spectral(
     The published affinity, 1 - arccos(cos) / pi, gives orthogonal elements 0.5 and opposite ones of the same
     circle 0, and so cuts circles into arcs; max(cos, 0) does not.
     Above 20,000 elements only the 64 largest affinities of each are kept.
+    Raises: ValueError for fewer elements than clusters, or rows that are zero or not finite.
     """
     cluster = require("sklearn.cluster")
-    rows = np.asarray(directions, np.float32)
-    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    rows = np.asarray(unit_rows(directions))
     if len(rows) < count:
         raise ValueError(f"{len(rows)} elements can't make {count} clusters")
 

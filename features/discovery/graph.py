@@ -55,6 +55,16 @@ def _block_neighbors(
     return jax.lax.scan(merge, empty, jnp.arange(tiles))[0]
 
 
+def unit_rows(directions: Float[AnyArray, "n d"]) -> Float[Array, "n d"]:
+    """Rows of norm 1, in single precision; ValueError for rows that are zero or not finite."""
+    rows = jnp.asarray(directions, jnp.float32)
+    largest = jnp.abs(rows).max(1, keepdims=True)
+    if not bool(jnp.isfinite(largest).all() & (largest > 0).all()):
+        raise ValueError("directions must be finite and not zero")
+    rows = rows / largest  # before the squares, which single precision may not hold
+    return rows / jnp.linalg.norm(rows, axis=1, keepdims=True)
+
+
 def nearest(
     directions: Float[AnyArray, "n d"], k: int = 2, *, block: int = 1024, tile: int = 8192
 ) -> Neighbors:
@@ -63,14 +73,10 @@ def nearest(
     65,536 elements need 70 MB beside the dictionary itself, where all cosines would be 17 GB.
     Raises: ValueError for k out of range, or rows that are zero or not finite.
     """
-    directions = jnp.asarray(directions, jnp.float32)
     n = len(directions)
     if not 1 <= k < n:
         raise ValueError(f"k={k}: expected 1 <= k < {n}, the number of elements")
-    norms = jnp.linalg.norm(directions, axis=1, keepdims=True)
-    if not bool(jnp.isfinite(norms).all() & (norms > 0).all()):
-        raise ValueError("directions must be finite and not zero")
-    rows = directions / norms
+    rows = unit_rows(directions)
     block, tile = min(block, n), max(min(tile, n), k)
     indices, cosines = [], []
     for start in range(0, n, block):

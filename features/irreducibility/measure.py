@@ -45,9 +45,10 @@ class Irreducibility(NamedTuple):
 def check_points(
     points: Shaped[AnyArray, "..."], *, fewest: int = FEWEST_POINTS, rescale: bool = True
 ) -> Float[np.ndarray, "n d"]:
-    """A cloud as float32 (n, d), centered and scaled to at most 1.
+    """A cloud as float32 (n, d); with `rescale`, centered and scaled to at most 1.
 
-    Raises: ValueError for wrong shapes, few, constant or non-finite points.
+    Raises: ValueError for wrong shapes, few, constant or non-finite points; without `rescale`, also for those
+      beyond single precision.
     """
     cloud = np.asarray(points)
     if cloud.ndim != 2 or cloud.shape[1] < 2:
@@ -62,9 +63,14 @@ def check_points(
     if (cloud == cloud[0]).all():
         raise ValueError("all points are equal: the feature is constant")
     if rescale:
-        # Both indices ignore shift and scale; single precision does not.
+        # Both indices ignore shift and scale; single precision does not. Scaled first: sums may overflow.
+        cloud = cloud / np.abs(cloud).max()
         cloud = cloud - cloud.mean(0)
         cloud = cloud / np.abs(cloud).max()
+    elif np.abs(cloud).max() > np.finfo(np.float32).max:
+        raise ValueError(
+            f"points up to {np.abs(cloud).max():.3g} are too large for single precision; scale them"
+        )
     return cloud.astype(np.float32)
 
 

@@ -65,6 +65,7 @@ def _fullest(
     counts = jnp.searchsorted(ordered, centers + half, side="left") - jnp.searchsorted(
         ordered, centers - half, side="right"
     )
+    counts = jnp.maximum(counts, 0)  # a band of no width, of equal points, would be counted below zero
     best = jnp.argmax(counts)
     return counts[best], centers[best], half[best]
 

@@ -17,13 +17,19 @@ def principal_cosines(
     first, second = np.asarray(first, float), np.asarray(second, float)
     if first.shape[0] != second.shape[0]:
         raise ValueError(f"subspaces of different spaces: {first.shape[0]} and {second.shape[0]} dimensions")
-    q1, q2 = np.linalg.qr(first)[0], np.linalg.qr(second)[0]
+    q1, q2 = _basis(first), _basis(second)
     return np.clip(np.linalg.svd(q1.T @ q2, compute_uv=False), 0, 1)
+
+
+def _basis(columns: Float[np.ndarray, "d k"]) -> Float[np.ndarray, "d rank"]:
+    """An orthonormal basis of a column space; columns that depend on others add nothing."""
+    u, s, _ = np.linalg.svd(columns, full_matrices=False)
+    return u[:, s > max(columns.shape) * np.finfo(float).eps * s.max(initial=0)]
 
 
 def overlap(first: Float[AnyArray, "d k"], second: Float[AnyArray, "other_d l"]) -> float:
     """Least delta for which two column spaces are delta-orthogonal: the largest principal cosine."""
-    return float(principal_cosines(first, second)[0])
+    return float(principal_cosines(first, second).max(initial=0))
 
 
 def log_capacity(

@@ -97,6 +97,14 @@ class GGUFSource:
 
     def config(self, rope_layout: RopeLayout = "half") -> DecoderConfig:
         """The decoder's settings from the header and, for the vocabulary, the embedding's shape."""
+        try:
+            return self._config(rope_layout)
+        except (TypeError, ArithmeticError) as error:
+            raise ValueError(f"{self.path}: a setting is of the wrong type or zero ({error})") from error
+        except ValueError as error:
+            raise error if str(self.path) in str(error) else ValueError(f"{self.path}: {error}") from error
+
+    def _config(self, rope_layout: RopeLayout) -> DecoderConfig:
         name = self.architecture
         width = self.key(f"{name}.embedding_length")
         heads = self.key(f"{name}.attention.head_count")

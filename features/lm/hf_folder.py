@@ -19,10 +19,12 @@ _MODEL_TYPES = ("llama", "mistral", "gpt2")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; ValueError names the file that is none."""
+    """A JSON object from a file; ValueError names the file that is none, or cannot be read."""
     try:
-        found = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, numbers too long, nested too deep
         raise ValueError(f"{path} is no JSON: {error}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds a {type(found).__name__}, expected an object")
@@ -90,12 +92,13 @@ class HFSource:
         """The decoder's settings."""
         if rope_layout != "half":
             raise ValueError(f"rope_layout={rope_layout!r}: weights of this form are laid out 'half'")
+        file = self.path / "config.json"
         try:
             return self._config()
-        except (TypeError, KeyError, ZeroDivisionError, AttributeError) as error:
-            raise ValueError(
-                f"{self.path / 'config.json'}: a setting is missing or of the wrong type ({error!r})"
-            ) from error
+        except (TypeError, KeyError, ArithmeticError, AttributeError) as error:
+            raise ValueError(f"{file}: a setting is missing or of the wrong type ({error!r})") from error
+        except ValueError as error:
+            raise error if str(file) in str(error) else ValueError(f"{file}: {error}") from error
 
     def _config(self) -> DecoderConfig:
         if self.architecture == "gpt2":

@@ -77,10 +77,13 @@ def _hf_tokenizer(folder: Path) -> Tokenizer:
     found = read_json(settings) if settings.exists() else {}
     bos = found.get("bos_token")
     bos = bos.get("content") if isinstance(bos, dict) else bos
+    if bos is not None and not isinstance(bos, str):
+        raise ValueError(f"{settings}: bos_token is {bos!r}, expected a text")
+    words = tokenizers.from_file(file)
     wanted = found.get("add_bos_token")
     if wanted is None:  # then the tokenizer's own template for single texts says it
         wanted = bos is not None and _begins_with(read_json(file).get("post_processor"), bos)
-    return tokenizers.from_file(file, bos if wanted else None)
+    return Tokenizer(words.backend, words.backend.token_to_id(bos)) if wanted and bos is not None else words
 
 
 def load(

@@ -89,23 +89,23 @@ def from_gguf(source: GGUFSource) -> Tokenizer:
             steps.ByteLevel(add_prefix_space=False, use_regex=False),
         ],
     }
-    if kind != "gpt2" or pre not in known:
+    if kind != "gpt2" or not isinstance(pre, str) or pre not in known:
         raise ValueError(
             f"{source.path}: tokenizer {kind!r} with pre-tokenizer {pre!r}; built from the file are 'gpt2' "
             f"with {', '.join(known)}. Put the model's tokenizer.json beside the file: it is used instead"
         )
-    words = source.key("tokenizer.ggml.tokens")
-    merges = [tuple(pair.split(" ", 1)) for pair in source.key("tokenizer.ggml.merges")]
-    vocabulary = {word: number for number, word in enumerate(words)}
+    words, pairs = source.key("tokenizer.ggml.tokens"), source.key("tokenizer.ggml.merges")
+    types = source.key("tokenizer.ggml.token_type")
     try:
+        merges = [tuple(pair.split(" ", 1)) for pair in pairs]
+        vocabulary = {word: number for number, word in enumerate(words)}
         model = tokenizers.models.BPE(vocabulary, merges, ignore_merges=pre == "llama-bpe")
+        special = [word for word, type_ in zip(words, types, strict=True) if type_ == _SPECIAL]
     except Exception as error:  # the library raises bare Exception
         raise ValueError(f"{source.path}: tokens and merges don't fit each other: {error}") from error
     backend = tokenizers.Tokenizer(model)
     backend.pre_tokenizer = steps.Sequence(known[pre])
     backend.decoder = tokenizers.decoders.ByteLevel()
-    types = source.key("tokenizer.ggml.token_type")
-    special = [word for word, type_ in zip(words, types, strict=True) if type_ == _SPECIAL]
     backend.add_special_tokens(special)
     bos = source.key("tokenizer.ggml.bos_token_id", None)
     return Tokenizer(backend, bos if source.key("tokenizer.ggml.add_bos_token", False) else None)

@@ -90,6 +90,7 @@ class StreamedActivations:
     Args: run: compiled function from tokens (batch, length) to activations (batch, length, d_in).
       tokens: (sequences, length) ids. skip: positions at the start of each sequence that are left out
       (position 0 is an attention sink with a norm of thousands). buffer: sequences at a time.
+    Raises: ValueError for tokens of another shape or none, and sizes below 1.
     """
 
     def __init__(
@@ -104,10 +105,12 @@ class StreamedActivations:
         seed: int = 0,
     ) -> None:
         self.tokens = np.asarray(tokens, np.int32)
-        if self.tokens.ndim != 2 or self.tokens.shape[1] <= skip:
+        if self.tokens.ndim != 2 or self.tokens.shape[1] <= skip or not len(self.tokens):
             raise ValueError(
                 f"tokens have shape {self.tokens.shape}, expected (sequences, length > skip={skip})"
             )
+        if buffer < 1 or run_batch < 1:
+            raise ValueError(f"buffer={buffer}, run_batch={run_batch}: expected at least one sequence each")
         self.run, self.d_in, self.skip, self.seed = run, d_in, skip, seed
         self.run_batch = min(run_batch, len(self.tokens), buffer)
         self.buffer = buffer - buffer % self.run_batch

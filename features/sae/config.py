@@ -106,5 +106,21 @@ class TrainConfig:
             raise ValueError(f"p={self.p}: the penalty's exponent must be in (0, 1]")
         if not 0 <= self.decay <= 1:
             raise ValueError(f"decay={self.decay}: a share of the steps, between 0 and 1")
-        if self.learning_rate <= 0 or self.sparsity < 0 or self.warmup < 0:
-            raise ValueError("learning_rate must be positive, sparsity and warmup not negative")
+        for name in ("learning_rate", "bandwidth"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)}: must be positive")
+        for name in ("sparsity", "sparsity_warmup", "warmup", "weight_decay", "aux_weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}={getattr(self, name)}: must not be negative")
+        for name in ("aux_k", "microbatch"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: expected at least 1, or None")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: expected at least 0 and below 1")
+        for name, known in (
+            ("b_dec_init", ("zeros", "mean", "median")),
+            ("products", ("auto", "sparse", "dense")),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(known)}")

@@ -195,13 +195,18 @@ def firings(sae: SAE, x: Shaped[AnyArray, "..."], *, batch: int = 4096, floor: f
 
 
 def check_activations(config: SAEConfig, x: Shaped[AnyArray, "..."]) -> Real[AnyArray, "tokens d_in"]:
-    """Raises ValueError where activations do not suit an autoencoder: shape, width, finiteness, constancy."""
+    """Raises ValueError where activations do not suit an autoencoder.
+
+    Their shape, width and type, what is not finite, what is constant.
+    """
     if np.ndim(x) != 2:
         raise ValueError(f"activations have shape {np.shape(x)}, expected (tokens, d_in={config.d_in})")
     if x.shape[1] != config.d_in:
         raise ValueError(f"activations are {x.shape[1]} wide, but the SAE reads d_in={config.d_in}")
     if len(x) == 0:
         raise ValueError("there are no activations")
+    if not jnp.issubdtype(x.dtype, jnp.floating) and not np.issubdtype(x.dtype, np.integer):
+        raise ValueError(f"activations are of type {x.dtype}, expected real numbers")
     low, high = np.inf, -np.inf
     for start in range(0, len(x), 65536):
         part = np.asarray(x[start : start + 65536])

@@ -6,9 +6,9 @@ Keys and defaults that older SAELens versions wrote are understood. Nothing is u
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,16 @@ def _check(path: Path, tensors: _Tensors, expected: dict[str, tuple[int, ...]]) 
             raise ValueError(f"{path}: tensor {name!r} is not finite")
 
 
+def _sizes(path: Path, tensors: _Tensors, name: str) -> tuple[int, int]:
+    """Rows and columns of a matrix."""
+    if name not in tensors:
+        raise ValueError(f"{path}: tensor {name!r} is missing; it holds {sorted(tensors)}")
+    if tensors[name].ndim != 2:
+        raise ValueError(f"{path}: tensor {name!r} has shape {tensors[name].shape}, expected a matrix")
+    rows, columns = tensors[name].shape
+    return rows, columns
+
+
 def _build(config: SAEConfig, t: _Tensors, scale: float | None = None) -> SAE:
     threshold = t.get("threshold")
     if config.activation == "batchtopk" and threshold is not None:
@@ -123,9 +133,7 @@ def _load_saelens(folder: Path) -> SAE:
     if not file.exists():
         raise ValueError(f"{folder}: sae_weights.safetensors is missing; {_pickle_hint(folder)}")
     t = _tensors(file)
-    if "W_enc" not in t:
-        raise ValueError(f"{file}: tensor 'W_enc' is missing; it holds {sorted(t)}")
-    d_in, d_sae = t["W_enc"].shape
+    d_in, d_sae = _sizes(file, t, "W_enc")
     config = _saelens_config(folder / "cfg.json", d_in, d_sae)
     if "log_threshold" in t:  # what early JumpReLU trainings stored
         t["threshold"] = np.exp(t.pop("log_threshold"))
@@ -153,7 +161,7 @@ def _load_saelens(folder: Path) -> SAE:
         warnings.warn(
             f"{folder}: inputs are to be scaled to a mean norm of sqrt(d_in), but the file does not say by "
             "what; they are taken as they come. Scale them, or set the `scale` of the autoencoder",
-            stacklevel=3,
+            stacklevel=4,
         )
         scale = 1.0
     return _build(config, t, scale)
@@ -162,14 +170,16 @@ def _load_saelens(folder: Path) -> SAE:
 def _load_gemmascope(file: Path) -> SAE:
     try:
         with np.load(file, allow_pickle=False) as data:
-            found: _Tensors = {name: np.asarray(data[name], np.float32) for name in data.files}
-    except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
+            stored = {name: data[name] for name in data.files}
+    except Exception as error:  # zipfile, zlib and numpy have many kinds for damaged files
         raise ValueError(f"{file} is no npz of plain arrays: {error}") from error
+    odd = [name for name, value in stored.items() if value.dtype.kind not in "fiu"]
+    if odd:
+        raise ValueError(f"{file}: array {odd[0]!r} is of type {stored[odd[0]].dtype}, expected real numbers")
+    found: _Tensors = {name: value.astype(np.float32) for name, value in stored.items()}
     names = {"w_enc": "W_enc", "w_dec": "W_dec"}
     t: _Tensors = {names.get(name, name): value for name, value in found.items()}
-    if "W_enc" not in t or t["W_enc"].ndim != 2:
-        raise ValueError(f"{file}: array 'W_enc' (d_in, d_sae) is missing; it holds {sorted(t)}")
-    d_in, d_sae = t["W_enc"].shape
+    d_in, d_sae = _sizes(file, t, "W_enc")
     shapes = {"b_enc": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,), "threshold": (d_sae,)}
     _check(file, t, {"W_enc": (d_in, d_sae), **shapes})
     return _build(SAEConfig(d_in, d_sae, "jumprelu", apply_b_dec_to_input=False), t)
@@ -181,9 +191,7 @@ def _load_eleuther(folder: Path) -> SAE:
         raise ValueError(f"{folder}: expected one .safetensors file, found {[f.name for f in files]}")
     t = _tensors(files[0])
     found = read_json(folder / "cfg.json")
-    if "encoder.weight" not in t:
-        raise ValueError(f"{files[0]}: tensor 'encoder.weight' is missing; it holds {sorted(t)}")
-    d_sae, d_in = t["encoder.weight"].shape
+    d_sae, d_in = _sizes(files[0], t, "encoder.weight")
     _check(files[0], t, {"encoder.bias": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)})
     if not isinstance(found.get("k"), int):
         raise ValueError(f"{folder / 'cfg.json'}: key 'k' is {found.get('k')!r}, expected an integer")
@@ -222,6 +230,17 @@ def load_sae(path: str | Path) -> SAE:
         )
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")
+    try:
+        return _load(path)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
+        raise ValueError(
+            f"{path}: a setting is missing, of the wrong type or out of range ({error})"
+        ) from error
+
+
+def _load(path: Path) -> SAE:
     if path.is_file():
         if path.suffix == ".npz":
             return _load_gemmascope(path)
@@ -294,18 +313,20 @@ def save_sae(sae: SAE, folder: str | Path, *, frequency: Float[AnyArray, " d_sae
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    (draft / "cfg.json").write_text(json.dumps(saelens_settings(sae), indent=1))
-    numpy_files.save_file(t, draft / "sae_weights.safetensors")
-    if frequency is not None:
-        log = np.log10(np.maximum(np.asarray(frequency, np.float32), 1e-10))
-        numpy_files.save_file({"sparsity": log}, draft / "sparsity.safetensors")
-    draft.chmod(0o755)
+    try:
+        (draft / "cfg.json").write_text(json.dumps(saelens_settings(sae), indent=1))
+        numpy_files.save_file(t, draft / "sae_weights.safetensors")
+        if frequency is not None:
+            log = np.log10(np.maximum(np.asarray(frequency, np.float32), 1e-10))
+            numpy_files.save_file({"sparsity": log}, draft / "sparsity.safetensors")
+        draft.chmod(0o755)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
     if folder.exists():
         old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-old-"))
         folder.replace(old / "was")
         draft.replace(folder)
-        import shutil
-
         shutil.rmtree(old)
     else:
         draft.replace(folder)

@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import features
 from features.discovery import clusters, graph
-from features.discovery.discover import DiscoverConfig, annotate, discover, score
+from features.discovery.discover import DiscoverConfig, _plane, annotate, discover, score
 from features.discovery.reconstruction import FiringIndex, planes, reconstruct_group
 from features.irreducibility.measure import Irreducibility
 from features.report.page import token_contexts, write_page
@@ -294,3 +296,109 @@ def test_foreign_firings_are_named():
         discover(sae, key=jax.random.key(0), firing=firing, tokens=3)
     with pytest.raises(ValueError, match="no latent fires"):
         discover(sae, np.concatenate([0.1 * np.eye(8), np.zeros((3, 8))]), key=jax.random.key(0))
+
+
+INDICES = st.builds(
+    lambda s, m: Irreducibility(s, m, 2, 100, "X"), st.floats(0, 3), st.floats(0, 1) | st.floats(0, 0.02)
+)
+
+
+@given(st.lists(INDICES, min_size=1, max_size=6), st.randoms(use_true_random=False))
+def test_rankings_are_means_over_planes_in_any_order(found, random):
+    values = [(1 - p.mixture) * p.separability for p in found]
+    kept = [v for v, p in zip(values, found, strict=True) if p.mixture >= 0.01]
+    assert score(found, "paper") == pytest.approx(sum(values) / len(values))
+    assert score(found, "reference") == pytest.approx(sum([0.0, *kept]) / (1 + len(kept)))
+    assert score(found, "best plane") == max(values)
+    other = random.sample(found, len(found))
+    for ranking in ("paper", "reference", "best plane"):
+        assert score(other, ranking) == pytest.approx(score(found, ranking))
+    assert score(found, "reference") <= score(found, "best plane") + 1e-12
+
+
+@pytest.fixture(scope="module")
+def discovered():
+    """Ranked groups of the two rings, without intervals, and what went in."""
+    sae, (x, labels) = hand_made(), hand_made_activations(1500)
+    config = DiscoverConfig(clusters.ClusterConfig(least_size=3), detailed=0)
+    return sae, x, labels, config, discover(sae, x, config, key=jax.random.key(0))
+
+
+def test_firings_that_were_encoded_before_give_the_same_groups(discovered):
+    sae, x, _, config, found = discovered
+    again = discover(
+        sae, config=config, key=jax.random.key(5), firing=features.firings(sae, x), tokens=len(x)
+    )
+    assert again.table() == found.table() and (again.groups, again.tokens) == (found.groups, 1500)
+
+
+def test_new_names_and_places_change_nothing_but_names_and_places(discovered):
+    """Latents in another order, tokens in another order: the same groups, points and nearly the same indices."""
+    sae, x, _, config, found = discovered
+    rng = np.random.default_rng(0)
+    latents, tokens = (
+        rng.permutation(23),
+        rng.permutation(1500),
+    )  # new place of each is where its number stands
+    renamed = SAE(
+        sae.W_enc[:, latents], sae.b_enc[latents], sae.W_dec[latents], sae.b_dec, None, None, sae.config
+    )
+    other = discover(renamed, x[tokens], config, key=jax.random.key(0))
+    groups = {frozenset(latents[c.latents].tolist()): c for c in other.candidates}
+    assert len(groups) == len(found.candidates) == 2
+    for candidate in found.candidates:
+        same = groups[frozenset(candidate.latents.tolist())]
+        assert sorted(tokens[same.reconstruction.tokens].tolist()) == candidate.reconstruction.tokens.tolist()
+        assert same.score == pytest.approx(candidate.score, abs=0.05)
+        np.testing.assert_allclose(same.reconstruction.variance, candidate.reconstruction.variance, rtol=1e-3)
+
+
+def test_a_table_is_the_candidates_in_plain_words(discovered):
+    *_, found = discovered
+    scores = [c.score for c in found.candidates]
+    assert scores == sorted(scores, reverse=True) and found.table(1) == found.table()[:1]
+    for rank, (row, c) in enumerate(zip(found.table(), found.candidates, strict=True), 1):
+        best = c.planes[c.best_plane]
+        assert best.score == max(p.score for p in c.planes.values())
+        assert c.score == pytest.approx(score(list(c.planes.values()), "paper"))
+        assert c.separability == pytest.approx(np.mean([p.separability for p in c.planes.values()]))
+        assert c.mixture == pytest.approx(np.mean([p.mixture for p in c.planes.values()]))
+        assert row["rank"] == rank and row["latents"] == c.latents.tolist()
+        assert row["best plane"] == [i + 1 for i in c.best_plane] and row["points"] == len(
+            c.reconstruction.points
+        )
+        assert (
+            row["S best"] == pytest.approx(best.separability, abs=1e-4)
+            and row["p"] is row["S interval"] is None
+        )
+
+
+def test_points_near_the_origin_may_be_left_out(discovered):
+    *_, found = discovered
+    points = found.candidates[0].reconstruction.points
+    for radius in (0.0, 0.1, 10.0):
+        kept = _plane(points, (0, 1), radius)
+        expected = points[:, :2][np.linalg.norm(points[:, :2], axis=1) >= radius]
+        np.testing.assert_array_equal(kept, expected)
+
+
+def test_annotations_say_what_is_covered_and_refuse_what_does_not_fit(discovered):
+    _, _, labels, _, found = discovered
+    first = next(c for c in found.candidates if 0 in c.latents)
+    tokens = first.reconstruction.tokens
+    said = annotate(first, labels, 8, permutations=9, key=jax.random.key(0))
+    np.testing.assert_array_equal(said.labels, labels[tokens])
+    assert said.share == (labels[tokens] >= 0).mean() and said.covered == len(set(labels[tokens]) - {-1})
+    # Names that go around the ring in another order are no circle in that order.
+    scrambled = np.where(labels < 0, -1, np.array([0, 3, 6, 1, 4, 7, 2, 5])[labels])
+    other = annotate(first, scrambled, 8, permutations=9, key=jax.random.key(0))
+    assert said.order.value == 1 > other.order.value and said.fit.value > other.fit.value
+    for bad, period, message in (
+        (labels[:100], 8, r"labels have shape \(100,\); one is needed for every token"),
+        (labels[:, None], 8, "labels have shape"),
+        (labels, 7, "labels up to 7: expected -1 to 6"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            annotate(first, bad, period, key=jax.random.key(0))
+    few = annotate(first, np.where(labels == 3, -1, labels), 8, key=jax.random.key(0))
+    assert few.covered == 7 and few.plane is few.order is few.fit is None

@@ -1,17 +1,22 @@
 """Decoders: Hugging Face's numbers, padding, prefixes, edits, devices, accelerators."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import features
 from benchmarks.features_hf import FAMILIES, TOKENS, ours, theirs, write_model
 from features.lm.assemble import assemble
-from features.lm.config import DecoderConfig
+from features.lm.config import DecoderConfig, RopeScaling
 from features.lm.decoder import (
     Prefix,
     Stream,
+    _rotate,
     advance,
     embed,
     forward,
@@ -19,6 +24,7 @@ from features.lm.decoder import (
     record,
     residual,
     residuals,
+    rope_frequencies,
     trace,
     unembed,
 )
@@ -146,8 +152,6 @@ def test_patching_a_component_with_itself_changes_nothing(small, site):
     ],
 )
 def test_bad_settings(change, message):
-    import dataclasses
-
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(SMALL, **change)
 
@@ -248,10 +252,165 @@ def test_layers_tokens_and_contexts_are_checked(small):
 
 def test_long_inputs_go_in_blocks_of_queries(small):
     """Attention in causal blocks is attention at once."""
-    import dataclasses
-
     long = dataclasses.replace(SMALL, context=300)
     model = init(long, key=jax.random.key(0))
     tokens = jnp.asarray(np.random.default_rng(0).integers(0, 40, (2, 200)))
     whole = forward(model, tokens)
     np.testing.assert_allclose(forward(model, tokens[:, :50]), whole[:, :50], atol=2e-5)
+
+
+def plain_frequencies(config):
+    """Radians per token, stretched as Llama 3.1's published code says: by wavelength."""
+    half = config.head_size // 2
+    frequencies = config.rope_base ** (-np.arange(half) / half)
+    scaling = config.rope_scaling
+    if scaling is None:
+        return frequencies
+    found = []
+    for frequency in frequencies:
+        wavelength = 2 * np.pi / frequency
+        if wavelength < scaling.original_context / scaling.high_freq_factor:
+            found.append(frequency)
+        elif wavelength > scaling.original_context / scaling.low_freq_factor:
+            found.append(frequency / scaling.factor)
+        else:
+            smooth = (scaling.original_context / wavelength - scaling.low_freq_factor) / (
+                scaling.high_freq_factor - scaling.low_freq_factor
+            )
+            found.append((1 - smooth) * frequency / scaling.factor + smooth * frequency)
+    return np.array(found)
+
+
+def plain_logits(model, tokens):
+    """The transformer in double precision, one token and one head at a time."""
+    config = model.config
+    get = lambda leaf: np.asarray(leaf, float)  # noqa: E731
+    blocks = model.blocks
+
+    def norm(part, x, layer=None):
+        if part.scale is None:
+            return x
+        x = x - x.mean() if config.norm == "layer" else x
+        x = x / np.sqrt((x**2).mean() + config.norm_eps)
+        pick = lambda leaf: get(leaf) if layer is None else get(leaf)[layer]  # noqa: E731
+        x = x * pick(part.scale)
+        return x if part.shift is None else x + pick(part.shift)
+
+    def linear(part, layer, x):
+        y = get(part.weight)[layer] @ x
+        return y if part.bias is None else y + get(part.bias)[layer]
+
+    def turned(head, position):
+        if config.positions != "rope":
+            return head
+        waves = np.exp(1j * position * plain_frequencies(config))
+        half = config.head_size // 2
+        if config.rope_layout == "half":
+            z = (head[:half] + 1j * head[half:]) * waves
+            return np.concatenate([z.real, z.imag])
+        z = (head[::2] + 1j * head[1::2]) * waves
+        return np.stack([z.real, z.imag], 1).ravel()
+
+    def mlp(layer, h):
+        up = linear(blocks.up, layer, h)
+        if blocks.gate is not None:
+            gate = linear(blocks.gate, layer, h)
+            up = gate / (1 + np.exp(-gate)) * up
+        elif config.activation == "gelu":
+            up = 0.5 * up * (1 + np.tanh(np.sqrt(2 / np.pi) * (up + 0.044715 * up**3)))
+        else:
+            up = np.maximum(up, 0)
+        return linear(blocks.down, layer, up)
+
+    rows = []
+    for row in np.asarray(tokens):
+        x = get(model.embedding)[row]
+        if model.position_embedding is not None:
+            x = x + get(model.position_embedding)[: len(row)]
+        for layer in range(config.num_layers):
+            h = [norm(blocks.attention_norm, v, layer) for v in x]
+            q, k, v = ([linear(p, layer, t).reshape(-1, config.head_size) for t in h]
+                       for p in (blocks.query, blocks.key, blocks.value))  # fmt: skip
+            after = []
+            for i in range(len(row)):
+                first = 0 if config.window is None else max(0, i - config.window + 1)
+                read = []
+                for head in range(config.num_heads):
+                    shared = head // (config.num_heads // config.num_kv_heads)
+                    query = turned(q[i][head], i)
+                    scores = np.array([query @ turned(k[j][shared], j) for j in range(first, i + 1)])
+                    weights = np.exp(scores / np.sqrt(config.head_size))
+                    values = [v[j][shared] for j in range(first, i + 1)]
+                    read.append(weights @ np.array(values) / weights.sum())
+                y = x[i] + linear(blocks.output, layer, np.concatenate(read))
+                after.append(y + mlp(layer, norm(blocks.mlp_norm, y, layer)))
+            x = np.array(after)
+        table = get(model.embedding if model.unembedding is None else model.unembedding)
+        rows.append([table @ norm(model.final_norm, v) for v in x])
+    return np.array(rows)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rope_layout": "interleaved", "rope_base": 50.0, "window": 3, "tied": False},
+        {"rope_scaling": RopeScaling(4.0, 1.0, 3.0, 12), "rope_base": 30.0, "bias": True},
+        {"norm": "layer", "activation": "gelu", "positions": "learned", "bias": True, "num_kv_heads": 4},
+        {"norm": "none", "activation": "relu", "positions": "learned", "num_kv_heads": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_logits_are_those_of_a_plain_transformer(change):
+    model = init(dataclasses.replace(SMALL, num_layers=2, **change), key=jax.random.key(1))
+    # Every weight its own number, scales and biases included.
+    leaves, kind = jax.tree.flatten(model)
+    rng = np.random.default_rng(0)
+    moved = [leaf + jnp.asarray(0.2 * rng.normal(size=leaf.shape), jnp.float32) for leaf in leaves]
+    model = jax.tree.unflatten(kind, moved)
+    tokens = rng.integers(0, 40, (2, 7))
+    np.testing.assert_allclose(forward(model, tokens), plain_logits(model, tokens), atol=2e-4)
+
+
+@given(
+    st.integers(0, 10**6), st.sampled_from(["half", "interleaved"]), st.integers(0, 50), st.integers(-20, 20)
+)
+def test_a_turn_keeps_lengths_and_shows_distances_alone(seed, layout, position, shift):
+    rng = np.random.default_rng(seed)
+    q, k = rng.normal(size=(2, 8))
+
+    def turn(x, place):
+        angles = place * plain_frequencies(SMALL)
+        return np.asarray(_rotate(jnp.asarray(x[None, None, None], jnp.float32),
+                                  jnp.asarray(angles[None, None], jnp.float32), layout))[0, 0, 0]  # fmt: skip
+
+    np.testing.assert_allclose(np.linalg.norm(turn(q, position)), np.linalg.norm(q), rtol=1e-5)
+    here = turn(q, position) @ turn(k, position + 3)
+    np.testing.assert_allclose(turn(q, position + shift) @ turn(k, position + 3 + shift), here, atol=1e-3)
+    pairs = np.arange(8).reshape(2, 4).T.ravel()  # (i, i + 4) side by side
+    if layout == "half":
+        inside = _rotate(jnp.asarray(q[pairs][None, None, None], jnp.float32),
+                         jnp.asarray(position * plain_frequencies(SMALL)[None, None], jnp.float32), "interleaved")  # fmt: skip
+        np.testing.assert_allclose(inside[0, 0, 0], turn(q, position)[pairs], atol=1e-5)
+
+
+@pytest.mark.parametrize("base", [100.0, 1e4, 5e5])
+@pytest.mark.parametrize("scaling", [None, RopeScaling(), RopeScaling(32.0), RopeScaling(2.0, 1.0, 2.0, 64)])
+def test_frequencies_are_the_published_ones(base, scaling):
+    config = dataclasses.replace(SMALL, head_size=32, rope_base=base, rope_scaling=scaling)
+    found = rope_frequencies(config)
+    np.testing.assert_allclose(found, plain_frequencies(config), rtol=1e-4)
+    assert (np.diff(found) < 0).all() and float(found[0]) == 1
+
+
+def test_new_weights_have_the_spread_of_their_inputs():
+    config = dataclasses.replace(
+        SMALL, width=64, mlp_width=128, head_size=16, vocab_size=200, tied=False, bias=True
+    )
+    model = init(config, key=jax.random.key(0))
+    for leaf, inputs in (
+        (model.blocks.query.weight, 64), (model.blocks.output.weight, 64), (model.blocks.up.weight, 64),
+        (model.blocks.down.weight, 128), (model.embedding, 64), (model.unembedding, 64),
+    ):  # fmt: skip
+        assert float(leaf.std()) * np.sqrt(inputs) == pytest.approx(1, abs=0.05)
+    assert not np.asarray(model.blocks.up.bias).any() and (np.asarray(model.final_norm.scale) == 1).all()
+    assert not np.array_equal(model.embedding, model.unembedding)

@@ -7,17 +7,19 @@ import gguf
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import features
 from benchmarks.features_hf import FAMILIES, TOKENS, ours, shapes, write_model
 from benchmarks.features_parity import model_checks
 from features.lm import tokenizer as tokenizers
 from features.lm.assemble import half_split_rows
+from features.lm.config import DecoderConfig
 from features.lm.decoder import forward
 from features.lm.gguf_file import GGUFSource
 from features.lm.loading import load, smollm2_path
-
-from .conftest import SHARED
+from tests.features.conftest import SHARED
 
 WORDS = [*map(chr, range(65, 91)), "AB", "CD", "Ġ", "!", "?", "<s>"]
 NAMES = {
@@ -268,3 +270,69 @@ def test_smollm2_by_itself(smollm2):
     with pytest.raises(ValueError, match=r"splits ' Eleven' into \[' Ele', 'ven'\]"):
         words.single(" Eleven")
     assert features.load is load
+
+
+@pytest.fixture(scope="module")
+def tiny_bytes(tmp_path_factory):
+    return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf", FAMILIES["llama"]).read_bytes()
+
+
+def read_all(path):
+    """Settings, words and tensors of a file; the model itself is not put together."""
+    source = GGUFSource(path)
+    config, words = source.config(), tokenizers.from_gguf(source)
+    for name in sorted(source.names()):
+        assert source.read(name).shape == source.shape(name)
+    return config, words
+
+
+@settings(max_examples=150)
+@given(st.sampled_from(["cut", "head", "anywhere", "swapped"]), st.integers(0, 2**32 - 1))
+def test_damaged_gguf_files_are_read_or_named(tiny_bytes, tmp_path_factory, how, seed):
+    """Valid settings, words and floats, or a ValueError that names the file."""
+    rng = np.random.default_rng(seed)
+    data, head = bytearray(tiny_bytes), tiny_bytes.index(b"blk.0")
+    if how == "cut":
+        data = data[: rng.integers(0, len(data))]
+    elif how == "swapped":
+        a, b = rng.integers(24, head, 2)
+        data[a : a + 8], data[b : b + 8] = tiny_bytes[b : b + 8], tiny_bytes[a : a + 8]
+    else:
+        for at in rng.integers(0, len(data) if how == "anywhere" else head, 1 + seed % 4):
+            data[at] = rng.integers(0, 256)
+    path = tmp_path_factory.mktemp("gguf") / "damaged.gguf"
+    path.write_bytes(data)
+    try:
+        config, words = read_all(path)
+    except ValueError as error:
+        assert str(path) in str(error)
+    else:
+        assert isinstance(config, DecoderConfig)
+        assert isinstance(words.encode("AB"), list)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("llama.attention.head_count", 0, "a setting is of the wrong type or zero"),
+        ("llama.attention.head_count", "six", "wrong type"),
+        ("llama.attention.layer_norm_rms_epsilon", "small", "could not convert"),
+        ("llama.embedding_length", [1, 2], "wrong type"),
+        ("llama.block_count", 0, "num_layers=0"),
+        ("tokenizer.ggml.merges", [1, 2], "tokens and merges don't fit"),
+        ("tokenizer.ggml.merges", ["A"], "tokens and merges don't fit"),
+        ("tokenizer.ggml.merges", ["A Q Q"], "tokens and merges don't fit"),
+        ("tokenizer.ggml.token_type", [1, 1], "tokens and merges don't fit"),
+        ("tokenizer.ggml.tokens", 5, "tokens and merges don't fit"),
+    ],
+)
+def test_header_values_of_the_wrong_type_are_named(tiny, monkeypatch, key, value, message):
+    source = GGUFSource(tiny)
+    plain = source.key
+    monkeypatch.setattr(
+        source, "key", lambda name, default=...: value if name == key else plain(name, default)
+    )
+    with pytest.raises(ValueError, match=message) as told:
+        source.config()
+        tokenizers.from_gguf(source)
+    assert "tiny.gguf" in str(told.value)
