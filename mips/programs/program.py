@@ -65,6 +65,7 @@ class Program:
                 ev.check_constant(value)
         for name, table in self.tables:
             kinds[name] = f"table {_depth(table)}"
+            ev.check_constant(table)
         names = [*self.inputs, *self.state, *(name for name, _ in self.tables)]
         for name in names:
             if not (isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)):
