@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from mips.programs import expression as ex
+from mips.programs.program import Program
 from mips.reading.machine_extraction import Machine, alphabet, with_reachable
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -71,20 +72,61 @@ def expressions(draw):
     return ex.apply(draw(JOINED), said, item)
 
 
-@st.composite
-def machines(draw, most_states=6, outputs=1):
-    """Complete machines whose states can all be reached, over one or two channels."""
-    rng = np.random.default_rng(draw(SEEDS))
-    inputs = draw(st.integers(1, 2))
-    low = draw(st.integers(-3, 2))
-    letters = alphabet(low, low + draw(st.integers(1, 3 if inputs == 1 else 2)), inputs)
-    states = draw(st.integers(1, most_states))
+def _machine(seed, states, inputs, low, width, values, outputs):
+    rng = np.random.default_rng(seed)
+    letters = alphabet(low, low + (width if inputs == 1 else min(width, 2)), inputs)
     following = rng.integers(0, states, (states, len(letters)))
-    says = rng.integers(*draw(st.sampled_from(((0, 2), (-4, 5), (7, 8)))), (states, len(letters), outputs))
+    says = rng.integers(*values, (states, len(letters), outputs))
     return with_reachable(Machine(letters, following, says))
+
+
+def machines(most_states=6, outputs=1):
+    """Makers of complete machines whose states can all be reached, over one or two channels.
+
+    A maker is called in the test: the checks of types take random samples, which hypothesis forbids while
+    it draws.
+    """
+    values = st.sampled_from(((0, 2), (-4, 5), (7, 8)))
+    return st.builds(
+        functools.partial,
+        st.just(_machine),
+        SEEDS,
+        st.integers(1, most_states),
+        st.integers(1, 2),
+        st.integers(-3, 2),
+        st.integers(1, 3),
+        values,
+        st.just(outputs),
+    )
 
 
 def sequences_for(machine, count=30, length=9, seed=0):
     """Random inputs over a machine's alphabet."""
     rng = np.random.default_rng(seed)
     return machine.alphabet[rng.integers(0, len(machine.alphabet), (count, length))]
+
+
+STATEFUL = integer_expressions(("x", "s", "r"), leaves=4)
+OVER_STATE = integer_expressions(("s", "r"), leaves=3)
+
+
+def _program(initial, updates, outputs, in_new_state):
+    new = dict(zip(("s", "r"), updates, strict=True))
+    said = tuple(ex.substitute(o, new) if there else o for o, there in outputs)
+    if in_new_state:
+        said = tuple(ex.substitute(o, new) for o, _ in outputs)
+    return Program(("x",), ("s", "r"), initial, updates, said, kind="text")
+
+
+def programs():
+    """Makers of programs with two numbers as state; outputs that read the new state are frequent."""
+    start = st.integers(-5, 5)
+    output = st.tuples(st.one_of(OVER_STATE, STATEFUL), st.booleans())
+    return st.builds(
+        functools.partial,
+        st.just(_program),
+        st.tuples(start, start),
+        st.tuples(STATEFUL, STATEFUL),
+        st.lists(output, min_size=1, max_size=2),
+        st.booleans(),
+    )
