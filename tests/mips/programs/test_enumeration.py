@@ -103,7 +103,9 @@ def test_operations_are_those_of_the_language(values, other):
     b = np.full_like(a, other)
     for name in (*SMALL.binary, "^"):
         got = _binary(name, a[:, None], b[None])[0, 0]
-        want = evaluate(ex.apply(name, ex.var("a"), ex.var("b")), {"a": a[0].astype(int), "b": b[0].astype(int)})
+        want = evaluate(
+            ex.apply(name, ex.var("a"), ex.var("b")), {"a": a[0].astype(int), "b": b[0].astype(int)}
+        )
         np.testing.assert_array_equal(got, want, err_msg=name)
 
 

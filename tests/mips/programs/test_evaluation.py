@@ -164,7 +164,9 @@ def test_operations_on_what_they_do_not_take_are_refused(text):
         ev.kind_of(expr, KINDS)
 
 
-@pytest.mark.parametrize("value", [True, 1.0, "a", None, 1 << 62, -(1 << 62), (1, "a"), ((1,), (2.0,))], ids=str)
+@pytest.mark.parametrize(
+    "value", [True, 1.0, "a", None, 1 << 62, -(1 << 62), (1, "a"), ((1,), (2.0,))], ids=str
+)
 def test_constants_are_integers_of_less_than_63_bits(value):
     with pytest.raises(ValueError, match="less than 63 bits"):
         ev.check_constant(value)

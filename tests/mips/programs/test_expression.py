@@ -84,8 +84,7 @@ def test_a_larger_scope_never_makes_an_expression_shorter(expr):
 def test_what_is_called_a_truth_value_is_zero_or_one_or_said_by_python_as_bool(expr):
     code = compile(str(expr), "<expression>", "eval")
     kinds = {
-        type(eval(code, {"x": int(x), "s": int(s), "h": h.tolist()}))
-        for x, s, h in zip(X, S, H, strict=True)
+        type(eval(code, {"x": int(x), "s": int(s), "h": h.tolist()})) for x, s, h in zip(X, S, H, strict=True)
     }
     # A program's text must write int(...) wherever Python could say True: never too rarely.
     assert ex.is_truth(expr) or bool not in kinds
@@ -190,7 +189,7 @@ REFUSED = [
 
 @pytest.mark.parametrize("text", REFUSED, ids=lambda text: text[:20])
 def test_text_outside_the_language_is_a_value_error(text):
-    with pytest.raises(ValueError, match="language|not an expression|deeply"):
+    with pytest.raises(ValueError, match=r"language|not an expression|deeply"):
         ex.parse(text)
 
 
@@ -205,7 +204,11 @@ def test_any_text_is_an_expression_or_a_value_error(text):
 
 JSON = st.recursive(
     st.one_of(
-        st.none(), st.booleans(), st.integers(), st.floats(), st.sampled_from([*ex.OPERATIONS, "var", "const"])
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.sampled_from([*ex.OPERATIONS, "var", "const"]),
     ),
     lambda inner: st.lists(inner, max_size=4),
     max_leaves=8,

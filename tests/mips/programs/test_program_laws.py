@@ -80,7 +80,9 @@ def test_tables_cost_their_entries(make):
     machine = make()
     program = table_program(machine)
     symbols, states = len(machine.alphabet), machine.states
-    formulas = sum(ex.bits(e, variables=len(program.inputs) + 3) for e in (*program.updates, *program.outputs))
+    formulas = sum(
+        ex.bits(e, variables=len(program.inputs) + 3) for e in (*program.updates, *program.outputs)
+    )
     ranges = [int(np.ptp(t)) + 1 for t in (machine.next, machine.output)]
     want = formulas + 1 + sum(states * symbols * math.log2(max(2, r)) for r in ranges)
     assert program.bits == pytest.approx(want)
@@ -100,9 +102,7 @@ def test_a_sequence_stays_failed_from_the_step_on_where_it_failed(xs):
 
 
 def test_a_state_that_fails_after_its_output_fails_from_the_next_step_on():
-    program = parse_program(
-        "def f(xs):\n    s = 1\n    for x in xs:\n        yield s\n        s = 6 // x\n"
-    )
+    program = parse_program("def f(xs):\n    s = 1\n    for x in xs:\n        yield s\n        s = 6 // x\n")
     _, codes = program.attempt(np.array([[[2], [0], [1]]]))
     assert codes.tolist() == [[0, 0, ev.DIVISION]]
 
@@ -172,7 +172,9 @@ STORED = parse_program(
     "def f(xs):\n    T = ((1, 2), (3, 4))\n    s = 0\n    h = []\n    for x, w in xs:\n"
     "        h = h + [x]\n        s = T[s % 2][w]\n        yield s, len(h)\n"
 ).to_json()
-ODD = st.sampled_from([None, True, 0, 1.5, "x", "", [], {}, [[]], ["x", "x"], [1, "a"], [None], [["var", "q"]]])
+ODD = st.sampled_from(
+    [None, True, 0, 1.5, "x", "", [], {}, [[]], ["x", "x"], [1, "a"], [None], [["var", "q"]]]
+)
 
 
 @given(st.sampled_from(sorted(STORED)), ODD)
@@ -211,7 +213,9 @@ def test_parts_that_come_again_get_a_name_that_is_free():
 
 
 def test_sympy_and_latex_name_the_new_state_and_the_outputs():
-    program = parse_program("def f(xs):\n    s = 4\n    for x in xs:\n        yield s, x * s\n        s = s + x\n")
+    program = parse_program(
+        "def f(xs):\n    s = 4\n    for x in xs:\n        yield s, x * s\n        s = s + x\n"
+    )
     assert {k: str(v) for k, v in program.sympy().items()} == {"s'": "s + x", "y1": "s", "y2": "s*x"}
     text = program.latex()
     assert text.startswith("\\begin{aligned}") and "s_0 = 4" in text and text.count("&=") == 3
