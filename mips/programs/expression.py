@@ -289,7 +289,7 @@ def parse(text: str) -> Expr:
         return from_ast(ast.parse(text, mode="eval").body)
     except SyntaxError as error:
         raise ValueError(f"not an expression: {text!r} ({error.msg})") from None
-    except RecursionError:
+    except (RecursionError, MemoryError):  # the parser's own limits come as either
         raise ValueError("the text is nested too deeply") from None
 
 

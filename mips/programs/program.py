@@ -323,7 +323,7 @@ def parse_program(text: str) -> Program:
         return _parse_module(ast.parse(text))
     except SyntaxError as error:
         raise ValueError(f"not Python: line {error.lineno}: {error.msg}") from None
-    except RecursionError:
+    except (RecursionError, MemoryError):  # the parser's own limits come as either
         raise ValueError("the text is nested too deeply") from None
 
 
