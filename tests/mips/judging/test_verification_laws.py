@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mips.judging import verification
@@ -30,6 +30,7 @@ def task_of(machine, length=4):
     return Task("t", machine.run, low, high, inputs=channels, outputs=machine.output.shape[2], length=length)
 
 
+@settings(max_examples=12)
 @given(machines(most_states=4), machines(most_states=4))
 def test_a_program_is_exact_for_its_own_machine_and_a_counterexample_is_one(one, two):
     one, two = one(), two()

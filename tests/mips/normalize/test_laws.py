@@ -63,6 +63,7 @@ def test_a_change_of_basis_moves_the_states_and_no_output(seed, sizes):
         np.testing.assert_allclose(effective_input(changed), t @ effective_input(network), atol=1e-9)
 
 
+@settings(max_examples=20)
 @given(SEEDS, SIZES)
 def test_changes_of_basis_compose_and_can_be_taken_back(seed, sizes):
     network, one, two = network_of(seed, sizes), coordinates(seed, sizes[0]), coordinates(seed + 1, sizes[0])
@@ -95,6 +96,7 @@ def test_effective_weights_are_what_a_small_push_does_where_all_units_work(seed,
         np.testing.assert_allclose(effective_input(network), pushes[:, n:], atol=1e-8)
 
 
+@settings(max_examples=20)
 @given(SEEDS, SIZES)
 def test_whitened_states_cannot_be_whitened_further(seed, sizes):
     network = network_of(seed, sizes)
@@ -184,6 +186,7 @@ def test_quantizing_moves_a_weight_to_a_whole_number_or_not_at_all(seed, eps):
     chex.assert_trees_all_equal(quantize(rounded, eps=eps), rounded)
 
 
+@settings(max_examples=20)
 @given(SEEDS, st.lists(st.integers(1, 3), min_size=1, max_size=3))
 def test_blocks_that_are_fed_become_shift_registers_fed_at_the_end(seed, sizes):
     rng = np.random.default_rng(seed)

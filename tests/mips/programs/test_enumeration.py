@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mips.programs import expression as ex
@@ -116,6 +116,7 @@ def test_unknown_operations_are_named():
         find({"x": np.arange(3)}, [np.array([7, 7, 9])], Grammar(unary=(), binary=("**",)))
 
 
+@settings(max_examples=15)
 @given(SEEDS, st.permutations(range(len(ROWS))))
 def test_the_order_of_rows_and_copies_of_them_change_nothing(seed, order):
     hidden = in_the_grammar(np.random.default_rng(seed), 3)
@@ -145,6 +146,7 @@ def test_a_conditional_is_found_where_no_plain_expression_does():
     np.testing.assert_array_equal(on(LEAVES, found), target)
 
 
+@settings(max_examples=15)
 @given(SEEDS, st.floats(0.01, 0.04))
 def test_what_is_tolerated_misses_no_more_rows_than_allowed(seed, share):
     rng = np.random.default_rng(seed)

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mips.programs import evaluation as ev
@@ -62,6 +62,7 @@ def test_outputs_are_causal_and_of_each_sequence_alone(make, length, order):
     np.testing.assert_array_equal(program.run(X[order], exact=True), whole[order])
 
 
+@settings(max_examples=20)
 @given(machines(outputs=2))
 def test_a_machines_tables_as_a_program_do_what_the_machine_does(make):
     machine = make()

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mips.networks.relu import Affine, ReluRNN
@@ -143,6 +143,7 @@ def test_realizations_repeat_the_response_and_none_is_smaller(seed, sizes):
         assert found.order >= np.linalg.matrix_rank(hankel.astype(float))
 
 
+@settings(max_examples=15)
 @given(SEEDS, SIZES)
 def test_programs_of_a_response_do_what_it_does(seed, sizes):
     parts = system(seed, *sizes, size=1)

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mips.reading import machine_extraction as fsm
@@ -126,6 +126,7 @@ def signature(machine, state, length):
     return tuple(said)
 
 
+@settings(max_examples=12)
 @given(machines(most_states=4))
 def test_votes_without_errors_give_the_machine_itself(make):
     machine = fsm.minimize(make())

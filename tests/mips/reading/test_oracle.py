@@ -73,15 +73,15 @@ def test_agreement_counts_outputs_and_sequences(make, share):
 
 def test_numeric_networks_answer_in_whole_numbers():
     config = ReluConfig(2, 2, 3, 2, 5, 2, 4)
-    network = config.init(KEY)
+    network = jax.jit(config.init)(KEY)
     asked = oracle.from_relu(config, network)
     x = np.random.default_rng(0).integers(-20, 21, (9, 4, 2))
-    hidden, rows = np.zeros((9, 3)), []
+    network, hidden, rows = jax.tree.map(np.asarray, network), np.zeros((9, 3)), []
 
     def mlp(layers, a):
         for layer in layers[:-1]:
-            a = np.maximum(a @ np.asarray(layer.weight).T + np.asarray(layer.bias), 0)
-        return a @ np.asarray(layers[-1].weight).T + np.asarray(layers[-1].bias)
+            a = np.maximum(a @ layer.weight.T + layer.bias, 0)
+        return a @ layers[-1].weight.T + layers[-1].bias
 
     for t in range(4):
         hidden = mlp(network.transition, np.concatenate([hidden, x[:, t]], axis=1))
@@ -95,12 +95,12 @@ def test_numeric_networks_answer_in_whole_numbers():
 @pytest.mark.parametrize("cell", ["gru", "affine"])
 def test_networks_over_symbols_answer_with_the_values_of_their_classes(cell):
     config = TokenConfig(9, 6, 5, cell)  # more symbols and classes than the task has
-    network = config.init(KEY)
+    network = jax.jit(config.init)(KEY)
     values = np.array([[7, -1], [0, 4], [5, 5]])
     asked = oracle.from_tokens(config, network, low=-1, high=2, inputs=2, values=values)
     x = np.random.default_rng(0).integers(-1, 2, (11, 6, 2))
     symbols = (x[..., 0] + 1) * 3 + x[..., 1] + 1
-    states = config.states_of(network, jnp.asarray(symbols.T))
+    states = jax.jit(config.states_of)(network, jnp.asarray(symbols.T))
     logits = np.asarray(states) @ np.asarray(network.readout) + np.asarray(network.readout_bias)
     best = logits[..., : len(values)].argmax(axis=2).T  # classes that were never seen are never said
     np.testing.assert_array_equal(asked.run(x), values[best])

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mips.judging.verification import verify
@@ -28,6 +28,7 @@ def test_labels_are_different_whole_numbers_and_no_vector_comes_twice(make):
     assert np.arange(machine.states).tobytes() in vectors  # there is always one at least
 
 
+@settings(max_examples=15)
 @given(machines(most_states=4))
 def test_programs_do_what_the_machine_does(make):
     machine = minimize(make())
@@ -86,6 +87,7 @@ def test_a_memoryless_rule_has_no_state_and_odd_sets_are_listed():
     ]
 
 
+@settings(max_examples=8)
 @given(st.integers(2, 5), st.integers(2, 4))
 def test_addition_in_any_base_of_two_channels_is_exact(base, other):
     machine = machine_of(

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mips.programs import expression as ex
@@ -29,6 +29,7 @@ PLAIN = {
 }
 
 
+@settings(max_examples=12)
 @given(SEEDS, st.integers(-3, 3), st.integers(1, 8))
 def test_features_keep_up_with_what_they_name(seed, low, width):
     found = windows.features(low, low + width, 1)
@@ -48,6 +49,7 @@ def test_features_keep_up_with_what_they_name(seed, low, width):
     assert (width <= 6) == ("winner" in names)
 
 
+@settings(max_examples=12)
 @given(SEEDS, st.integers(0, 2), st.integers(2, 5))
 def test_symmetric_features_do_not_know_the_order(seed, low, width):
     used = tuple(f for f in windows.features(low, low + width, 1) if f.symmetric)
@@ -169,6 +171,7 @@ def test_two_channels_are_shuffled_together():
     assert windows.order_matters(x, lambda v: v[..., :1] - v[..., 1:])
 
 
+@settings(max_examples=8)
 @given(SEEDS, st.integers(2, 4))
 def test_counted_rules_are_found_from_counts_alone(seed, symbols):
     rng = np.random.default_rng(seed)

@@ -8,7 +8,12 @@ from matplotlib.figure import Figure
 
 from mips.reading.machine_extraction import Machine
 from mips.report.figures import draw_machine, draw_weights, machine_on
-from tests.mips.machines import counter_mod, machine_of
+from tests.mips.machines import machine_of
+
+
+def ring(states):
+    """A machine with two moves from each state."""
+    return machine_of(lambda s, x: ((s + 1 + x) % states, x), 0)
 
 
 def shape_of(path):
@@ -21,7 +26,7 @@ def shape_of(path):
 def test_pictures_grow_with_the_machine_up_to_a_limit(tmp_path):
     sizes = []
     for states in (1, 3, 18):
-        draw_machine(counter_mod(states), tmp_path / "m.png", title="t")
+        draw_machine(ring(states), tmp_path / "m.png", title="t")
         sizes.append(shape_of(tmp_path / "m.png"))
     assert sizes == sorted(sizes) and sizes[0] == (440, 440) and sizes[-1] == (1320, 1320)
     assert [p.name for p in tmp_path.iterdir()] == ["m.png"]  # nothing half written is left
@@ -44,7 +49,7 @@ def test_moves_are_labeled_and_unknown_ones_are_not_drawn():
 def test_many_moves_between_two_states_are_counted_and_large_machines_cut():
     _, texts = drawn(machine_of(lambda s, x: (0, x), 0, high=9))
     assert "0/0\n1/1\n2/2\n+6" in texts
-    axes, texts = drawn(counter_mod(45))
+    axes, texts = drawn(ring(45))
     assert axes.get_title() == "mine (40 of 45 states)" and "39" in texts and "40" not in texts
 
 
