@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mips.paper import lattice as lat
@@ -38,6 +38,7 @@ def same_lattice(one, two):
 NS = st.integers(1, 4)
 
 
+@settings(max_examples=20)
 @given(SEEDS, NS)
 def test_reductions_span_the_same_lattice_by_shorter_vectors(seed, n):
     basis = basis_of(seed, n)
@@ -104,10 +105,10 @@ def test_the_origin_leaves_no_coordinate_below_zero_and_no_mean_residual(seed, n
     np.testing.assert_allclose((points - back @ basis - found.origin).mean(axis=0), 0, atol=1e-9)
 
 
-@pytest.mark.parametrize(("n", "least"), [(1, 25), (2, 22), (3, 17)])
+@pytest.mark.parametrize(("n", "least"), [(1, 15), (2, 13), (3, 10)])
 def test_euclid_on_determinants_finds_the_hidden_lattice(n, least):
     found = 0
-    for seed in range(25):
+    for seed in range(15):
         rng = np.random.default_rng(seed)
         basis = basis_of(seed, n)
         points = rng.integers(0, 5, (300, n)) @ basis + rng.normal(size=n)
@@ -168,6 +169,7 @@ def test_a_finer_vector_refines_the_generated_lattice(seed, n):
     assert same_lattice(lat._generated(coarse, coarse), coarse)
 
 
+@settings(max_examples=20)
 @given(SEEDS, st.integers(1, 3), st.booleans())
 def test_the_linear_finder_spans_the_states_that_inputs_build(seed, n, independent):
     """A shift register in other coordinates: its states are whole combinations of W_h^k W_x."""
@@ -182,11 +184,9 @@ def test_the_linear_finder_spans_the_states_that_inputs_build(seed, n, independe
     z = found.coordinates(moved @ mix)
     np.testing.assert_allclose(z, np.round(z), atol=1e-6)
     best, length, name = lat.find_lattice(registers @ mix, x, moved @ mix, independent=independent)
-    assert (
-        name in {"linear", "gcd"}
-        and length <= found.description_length(moved @ mix, eps=1e-2) + 1e6 * independent
-    )
-    assert best is not None
+    assert best is not None and name in {"linear", "gcd"}
+    eps = 1e-3 * float((moved @ mix).std()) if independent else 1e-2
+    assert length <= found.description_length(moved @ mix, eps=eps)
 
 
 def test_a_network_that_diverges_has_no_linear_lattice():

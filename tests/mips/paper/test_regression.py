@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mips.networks.relu import ReluConfig, published_architecture
@@ -17,6 +17,7 @@ from tests.mips.normalize.test_laws import network_of
 from tests.mips.strategies import SEEDS
 
 
+@settings(max_examples=15)
 @given(SEEDS, st.integers(1, 3), st.integers(1, 2))
 def test_whole_coefficients_are_found_behind_small_noise(seed, n, inputs):
     rng = np.random.default_rng(seed)
