@@ -51,6 +51,16 @@ def test_a_program_is_exact_for_its_own_machine_and_a_counterexample_is_one(one,
             np.testing.assert_array_equal(one.run(every), two.run(every))
 
 
+def test_a_failure_seen_late_is_sought_at_every_shorter_length(monkeypatch):
+    monkeypatch.setattr(verification, "_FRESH", 3)
+    monkeypatch.setattr(verification, "_LONG", 1)
+    task = Task("t", lambda x: x, 0, 8, length=4, most_listed=1)
+    wrong_at_five = parse_program("def f(xs):\n    for x in xs:\n        yield x + (x == 5)\n")
+    reports = [verify(wrong_at_five, task, seed=seed) for seed in range(12)]
+    found = [r.counterexample.x for r in reports if r.counterexample is not None]
+    assert len(found) > 6 and all(x == [[5]] for x in found)
+
+
 @given(programs(), SEEDS)
 def test_a_sequence_is_right_where_all_its_outputs_are(make, seed):
     program = make()

@@ -136,6 +136,16 @@ def test_targets_are_sought_one_by_one_and_come_in_their_order():
     assert [None if e is None else str(e) for e in found] == ["x + 1", None, "abs(x)", "3", None]
 
 
+@pytest.mark.parametrize(
+    "text", ["x - s * x", "s * x - x", "x < s * s", "s * s < x", "x // (s * s + 1)", "x * s - 3"]
+)
+def test_operations_are_tried_with_the_larger_part_on_either_side(text):
+    target = on(LEAVES, ex.parse(text))
+    (found,) = find(LEAVES, [target], dataclasses.replace(SMALL, largest=7, unary=()))
+    assert found is not None and ex.size(found) <= ex.size(ex.parse(text))
+    np.testing.assert_array_equal(on(LEAVES, found), target)
+
+
 def test_a_conditional_is_found_where_no_plain_expression_does():
     s, x = ROWS.T
     target = np.where(s < 0, x * x, s + 2)

@@ -90,6 +90,26 @@ def test_what_is_called_a_truth_value_is_zero_or_one_or_said_by_python_as_bool(e
     assert ex.is_truth(expr) or bool not in kinds
 
 
+@pytest.mark.parametrize(
+    ("text", "truth"),
+    [
+        ("x == s", True),
+        ("not x", True),
+        ("(x < s) & (s < x)", True),
+        ("(x < s) & s", False),
+        ("x and s < x", True),
+        ("x < s or s", True),
+        ("x < s if s else 3", True),
+        ("3 if s else x < s", True),
+        ("x if s < x else s", False),
+        ("(x < s) + 1", False),
+        ("min(x < s, 1)", False),
+    ],
+)
+def test_truth_values_are_known_by_their_form(text, truth):
+    assert ex.is_truth(ex.parse(text)) is truth
+
+
 @given(integer_expressions(leaves=4))
 def test_sympy_means_the_same(expr):
     symbolic = ex.to_sympy(expr)
