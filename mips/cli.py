@@ -303,11 +303,14 @@ def _progress(
 
 
 def _print_line(console: Console, data: dict[str, Any]) -> None:
+    from rich.text import Text
+
     from mips.report.table import said
 
     good, text = data["status"] == Status.FORMULA, said(data)
     seconds = sum(data["seconds"].values())
-    console.print(f"[{'green' if good else 'yellow'}]{data['task']:28s}[/] {text:26s} {seconds:6.1f} s")
+    name = (f"{data['task']:28s}", "green" if good else "yellow")  # no markup: a name may have brackets
+    console.print(Text.assemble(name, f" {text:26s} {seconds:6.1f} s"))
 
 
 def _print_result(console: Console, data: dict[str, Any]) -> None:
@@ -350,13 +353,14 @@ def _print_result(console: Console, data: dict[str, Any]) -> None:
 
 
 def _print_table(console: Console, results: dict[str, dict[str, Any]]) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from mips.report import table as report
 
     table = Table(*report.HEADINGS)
     for row in report.rows(results):
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print(table)
     total = report.counts(results)
     console.print(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import keyword
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
@@ -61,7 +62,9 @@ class Result:
 
 def identifier(name: str) -> str:
     """A Python name for a task."""
-    text = "".join(c if c.isalnum() else "_" for c in name).strip("_").lower()
+    # As Python reads names: compatible letters are one letter.
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).lower())
+    text = "".join(c if f"_{c}".isidentifier() else "_" for c in text).strip("_")
     taken = keyword.iskeyword(text) or keyword.issoftkeyword(text) or hasattr(builtins, text)
     return text if text.isidentifier() and not taken else f"task_{text}"
 

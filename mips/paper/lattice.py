@@ -86,11 +86,12 @@ def linear_lattice(
     recurrent = solution[:n].T
     sources = solution[n:-1] if independent else solution[n : n + 1]
     krylov = []
-    for source in sources:
-        vector = source
-        for _ in range(10):
-            krylov.append(vector)
-            vector = recurrent @ vector
+    with np.errstate(over="ignore", invalid="ignore"):  # of a network that diverges there is none, see below
+        for source in sources:
+            vector = source
+            for _ in range(10):
+                krylov.append(vector)
+                vector = recurrent @ vector
     vectors = np.array(krylov)
     if not np.isfinite(vectors).all():
         return None
@@ -107,7 +108,7 @@ def linear_lattice(
             return None
         basis = clean(vectors[np.argsort(-np.linalg.norm(vectors, axis=1), kind="stable")[:n]])
     # Relative to the vectors' lengths: states may be small in scale.
-    if abs(np.linalg.det(basis)) < 1e-6 * np.prod(np.linalg.norm(basis, axis=1)):
+    if abs(np.linalg.det(basis)) <= 1e-6 * np.prod(np.linalg.norm(basis, axis=1)):
         return None
     return _settle(after, basis)
 

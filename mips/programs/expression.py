@@ -286,10 +286,11 @@ def parse(text: str) -> Expr:
     Raises ValueError where the text is not an expression of the language.
     """
     try:
-        tree = ast.parse(text, mode="eval").body
+        return from_ast(ast.parse(text, mode="eval").body)
     except SyntaxError as error:
         raise ValueError(f"not an expression: {text!r} ({error.msg})") from None
-    return from_ast(tree)
+    except (RecursionError, MemoryError):  # the parser's own limits come as either
+        raise ValueError("the text is nested too deeply") from None
 
 
 def _refuse(node: ast.AST) -> ValueError:
@@ -331,6 +332,8 @@ def _parse_call(node: ast.Call) -> Expr:
         and isinstance(inner, ast.Call)
         and isinstance(inner.func, ast.Name)
         and inner.func.id == "set"
+        and len(args) == len(inner.args) == 1
+        and not inner.keywords
     ):
         return Expr("distinct", (from_ast(inner.args[0]),))
     if name in {"min", "max"} and len(args) >= 2:
@@ -454,7 +457,17 @@ def to_json(expr: Expr) -> Any:
 
 def from_json(data: Any) -> Expr:
     """Inverse of `to_json`. Raises ValueError for anything else."""
+    try:
+        return _from_json(data)
+    except RecursionError:
+        raise ValueError("not an expression: nested too deeply") from None
 
+
+def _is_constant(value: object) -> bool:
+    return type(value) is int or (isinstance(value, tuple) and all(map(_is_constant, value)))
+
+
+def _from_json(data: Any) -> Expr:
     def freeze(value: Any) -> Any:
         return tuple(map(freeze, value)) if isinstance(value, list) else value
 
@@ -465,10 +478,10 @@ def from_json(data: Any) -> Expr:
         return var(rest[0])
     if op == "const" and len(rest) == 1:
         value = freeze(rest[0])
-        if isinstance(value, int | tuple) and not isinstance(value, bool):
+        if _is_constant(value):
             return const(value)
         raise ValueError(f"not an expression: a constant is an integer or a table, not {rest[0]!r}")
     arity = OPERATIONS[op].arity if op in OPERATIONS else -1
     if arity is not None and arity != len(rest):
         raise ValueError(f"not an expression: {op!r} with {len(rest)} arguments")
-    return Expr(op, tuple(map(from_json, rest)))
+    return Expr(op, tuple(map(_from_json, rest)))

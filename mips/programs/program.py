@@ -65,6 +65,7 @@ class Program:
                 ev.check_constant(value)
         for name, table in self.tables:
             kinds[name] = f"table {_depth(table)}"
+            ev.check_constant(table)
         names = [*self.inputs, *self.state, *(name for name, _ in self.tables)]
         for name in names:
             if not (isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)):
@@ -322,7 +323,7 @@ def parse_program(text: str) -> Program:
         return _parse_module(ast.parse(text))
     except SyntaxError as error:
         raise ValueError(f"not Python: line {error.lineno}: {error.msg}") from None
-    except RecursionError:
+    except (RecursionError, MemoryError):  # the parser's own limits come as either
         raise ValueError("the text is nested too deeply") from None
 
 

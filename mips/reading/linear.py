@@ -23,6 +23,8 @@ from mips.reading.oracle import Oracle
 from mips.reading.symbolic_lifting import input_names
 from mips.tasks.task import Inputs, Outputs, Sequences
 
+_LARGEST = 2.0**52  # beyond, a double says nothing about its distance from an integer
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Response:
@@ -33,7 +35,8 @@ class Response:
     offset: Int[np.ndarray, "length outputs"]
     """o_t, the answer to zeros"""
     deviation: float
-    """largest distance of the network's entries from these integers"""
+    """largest distance of the network's entries from these integers; inf where the network grows beyond
+    2^52 or is not finite, and the integers are zeros"""
 
     def run(self, x: Inputs) -> Outputs:
         """Outputs by convolution, for sequences up to the response's length."""
@@ -59,23 +62,25 @@ def response_of_weights(network: ReluRNN, length: int) -> Response:
     reach, drift = into, bias
     state = np.zeros(n)
     impulse, offset = [], []
-    for _ in range(length):
-        impulse.append(read @ reach)
-        state = state + drift
-        offset.append(read_bias + read @ state)
-        reach, drift = recurrent @ reach, recurrent @ drift
+    with np.errstate(over="ignore", invalid="ignore"):  # a network that diverges says so by its deviation
+        for _ in range(length):
+            impulse.append(read @ reach)
+            state = state + drift
+            offset.append(read_bias + read @ state)
+            reach, drift = recurrent @ reach, recurrent @ drift
     return _rounded(np.array(impulse), np.array(offset))
 
 
 def _rounded(
     impulse: Float[np.ndarray, "length outputs inputs"], offset: Float[np.ndarray, "length outputs"]
 ) -> Response:
-    deviation = max(np.abs(impulse - np.round(impulse)).max(), np.abs(offset - np.round(offset)).max())
-    finite = np.isfinite(deviation)
+    entries = np.concatenate([impulse.ravel(), offset.ravel()])
+    if not (np.abs(entries) < _LARGEST).all():  # nor where one is not a number
+        return Response(np.zeros(impulse.shape, np.int64), np.zeros(offset.shape, np.int64), float("inf"))
     return Response(
-        np.round(np.nan_to_num(impulse)).astype(np.int64),
-        np.round(np.nan_to_num(offset)).astype(np.int64),
-        float(deviation) if finite else float("inf"),
+        np.round(impulse).astype(np.int64),
+        np.round(offset).astype(np.int64),
+        float(np.abs(entries - np.round(entries)).max()),
     )
 
 

@@ -67,8 +67,23 @@ class Machine:
     @classmethod
     def from_json(cls, data: Any) -> Machine:
         """Inverse of `to_json`. Raises KeyError, TypeError or ValueError for anything else."""
-        letters, following, output = (np.array(data[key], np.int64) for key in ("alphabet", "next", "output"))
-        return cls(letters, following, output, tuple(tuple(w) for w in data["access"]))
+        letters = _read_integers("alphabet", data["alphabet"], 2)
+        following = _read_integers("next", data["next"], 2)
+        output = _read_integers("output", data["output"], 3)
+        states, symbols = following.shape
+        if len(letters) != symbols or output.shape[:2] != (states, symbols):
+            raise ValueError(
+                f"alphabet of {len(letters)} symbols, next of shape {following.shape} and output of shape "
+                f"{output.shape} do not fit"
+            )
+        if following.min() < -1 or following.max() >= states:
+            raise ValueError(f"next names states from {following.min()} to {following.max()} of {states}")
+        access = tuple(tuple(word) for word in data["access"])
+        if len(access) not in (0, states) or not all(
+            type(s) is int and 0 <= s < symbols for word in access for s in word
+        ):
+            raise ValueError("access is not a word of symbols for each state")
+        return cls(letters, following, output, access)
 
     def to_automaton(self) -> DFA:
         """An automata-lib DFA that accepts the machine's own traces, words of (symbol, outputs...).
@@ -111,6 +126,17 @@ class Machine:
         for (state, after), labels in self.edges().items():
             lines.append(f'  {state} -> {after} [label="{_shorten(labels)}"];')
         return "\n".join([*lines, "}"]) + "\n"
+
+
+def _read_integers(key: str, data: Any, axes: int) -> Int[np.ndarray, "..."]:
+    """Stored integers as an array. Raises ValueError, naming the key, for anything else."""
+    try:
+        array = np.array(data)
+    except ValueError:
+        array = np.empty(0, object)  # ragged
+    if array.ndim != axes or not array.size or array.dtype != np.int64:
+        raise ValueError(f"{key} is not a table of integers with {axes} axes")
+    return array
 
 
 def _shorten(labels: list[str], most: int = 6) -> str:
@@ -303,7 +329,8 @@ def with_access(machine: Machine) -> Machine:
 def isomorphic(a: Machine, b: Machine) -> bool:
     """Whether two machines behave alike (both are minimized first)."""
     a, b = minimize(a), minimize(b)
-    return np.array_equal(a.next, b.next) and np.array_equal(a.output, b.output)
+    parts = ((a.alphabet, b.alphabet), (a.next, b.next), (a.output, b.output))
+    return all(np.array_equal(one, two) for one, two in parts)
 
 
 def extract_by_majority(

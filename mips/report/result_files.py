@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mips.files import write_text
-from mips.judging.verification import Report
+from mips.judging.verification import Counterexample
 from mips.programs.program import Program
 from mips.reading.machine_extraction import Machine
 from mips.synthesis import Result, identifier
 
 FORMAT = 1
-_REPORT = frozenset(f.name for f in dataclasses.fields(Report)) | {"exact"}
-
-
-# What every result has; `read` refuses others.
-_KEYS = (
-    *("format", "task", "origin", "made_with", "status", "provenance", "network", "accuracy", "agreement"),
-    *("seconds", "notes", "program", "source", "kind", "bits", "latex", "report", "machine", "dot"),
-    *("realization", "baseline", "baseline_source"),
-)
+# What every result has, and of what kind; `read` refuses others.
+_NUMBER, _NULL = (int, float), type(None)
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("task", "origin", "status", "provenance", "network", "source", "kind", "latex"), (str,)),
+    **dict.fromkeys(("dot", "baseline_source"), (str,)),
+    **dict.fromkeys(("seconds", "made_with"), (dict,)),
+    **dict.fromkeys(("program", "report", "machine", "realization", "baseline"), (dict, _NULL)),
+    **dict.fromkeys(("agreement", "bits"), (*_NUMBER, _NULL)),
+    "accuracy": _NUMBER,
+    "notes": (list,),
+}
+_REPORT_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("fresh", "fresh_count", "long_count", "long_length"), _NUMBER),
+    **dict.fromkeys(("long", "exhaustive"), (*_NUMBER, _NULL)),
+    "counterexample": (dict, _NULL),
+    "exact": (bool,),
+}
 
 
 def to_json(result: Result, *, origin: str = "", made_with: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -77,27 +86,41 @@ def write(folder: Path, data: dict[str, Any]) -> Path:
 def read(path: Path) -> dict[str, Any]:
     """A result as plain data. Raises ValueError, naming the file, for anything else."""
     try:
-        data = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a result of `mips solve` ({error})") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ValueError(f"{path}: not a result of `mips solve` of format {FORMAT}")
-    missing = [key for key in _KEYS if key not in data]
+    missing = [key for key in _KINDS if key not in data]
     if missing:
         raise ValueError(f"{path}: not a whole result of `mips solve`: no {', '.join(missing)}")
-    for key, kind in (("notes", list), ("seconds", dict), ("made_with", dict), ("source", str)):
-        if not isinstance(data[key], kind):
-            raise ValueError(f"{path}: {key} is {type(data[key]).__name__}, {kind.__name__} expected")
     try:
-        if data["program"] is not None:
-            Program.from_json(data["program"])
+        _check_kinds(data, _KINDS)
+        _check_kinds(data["seconds"], dict.fromkeys(data["seconds"], _NUMBER))
+        _check_kinds(dict(enumerate(data["notes"])), dict.fromkeys(range(len(data["notes"])), (str,)))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    try:
+        for key in ("program", "baseline"):
+            if data[key] is not None:
+                Program.from_json(data[key])
         if data["machine"] is not None:
             Machine.from_json(data["machine"])
-        if data["report"] is not None and not set(data["report"]) >= _REPORT:
-            raise KeyError(*(_REPORT - set(data["report"])))
+        if data["report"] is not None:
+            _check_kinds(data["report"], _REPORT_KINDS)
+            if data["report"]["counterexample"] is not None:
+                Counterexample(**data["report"]["counterexample"])
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise ValueError(f"{path}: damaged: {error}") from None
     return data
+
+
+def _check_kinds(data: dict[Any, Any], kinds: Mapping[Any, tuple[type, ...]]) -> None:
+    """Raises ValueError, naming the key, where a value is of another kind, KeyError where there is none."""
+    for key, allowed in kinds.items():
+        if not isinstance(data[key], allowed):
+            wanted = " or ".join("null" if kind is _NULL else kind.__name__ for kind in allowed)
+            raise ValueError(f"{key} is {type(data[key]).__name__}, {wanted} expected")
 
 
 def read_all(folder: Path) -> dict[str, dict[str, Any]]:
@@ -107,8 +130,8 @@ def read_all(folder: Path) -> dict[str, dict[str, Any]]:
     results = {}
     for path in sorted(folder.glob("*.json")):
         try:
-            foreign = "format" not in json.loads(path.read_text())
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, TypeError):
+            foreign = "format" not in json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError, TypeError):
             foreign = False  # `read` says what is wrong
         if not foreign:
             data = read(path)
@@ -131,7 +154,7 @@ def read_program(path: Path) -> Program:
             return Program.from_json(data["program"])
         from mips.programs.program import parse_program
 
-        return parse_program(path.read_text())
+        return parse_program(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         text = str(error)
         raise ValueError(text if text.startswith(str(path)) else f"{path}: {text}") from None

@@ -55,7 +55,7 @@ def _palindrome(x: Sequences) -> Sequences:
 def _planted_palindromes(rng: np.random.Generator, count: int, length: int) -> Channel:
     """Uniform bits whose first m (uniform in 2..length) form a palindrome."""
     x = rng.integers(0, 2, size=(count, length, 1))
-    m = rng.integers(2, length + 1, size=count)[:, None]
+    m = rng.integers(min(2, length), length + 1, size=count)[:, None]  # one bit is a palindrome
     t = np.arange(length)
     mirrored = np.where(t < m, np.minimum(t, m - 1 - t), t)
     return np.take_along_axis(x[..., 0], mirrored, axis=1)[..., None]

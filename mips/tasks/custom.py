@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Int
 
 from mips.tasks.task import Inputs, Outputs, Sequences, Task
 
@@ -110,7 +110,7 @@ def from_npz(path: str | Path) -> Task:
                 raise ValueError("damaged")
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # what damaged archives raise is no closed list: zlib's, RuntimeError, ...
         raise ValueError(f"{path}: not a readable .npz file ({error})") from None
     for key in ("x", "y"):
         if key not in arrays:
@@ -122,19 +122,22 @@ def from_npz(path: str | Path) -> Task:
     return _recorded(path, records, long)
 
 
-def _records(path: Path, arrays: dict[str, Shaped[np.ndarray, "..."]], ending: str) -> tuple[Inputs, Outputs]:
+def _records(path: Path, arrays: dict[str, object], ending: str) -> tuple[Inputs, Outputs]:
     x, y = (_integers(path, key + ending, arrays[key + ending]) for key in ("x", "y"))
     if x.shape[:2] != y.shape[:2]:
         raise ValueError(
             f"{path}: x{ending} holds {x.shape[0]} sequences of {x.shape[1]} steps and y{ending} "
             f"{y.shape[0]} of {y.shape[1]}; one output per step was expected"
         )
-    if not x.size:
-        raise ValueError(f"{path}: x{ending} is empty")
+    for key, values in (("x", x), ("y", y)):
+        if not values.size:
+            raise ValueError(f"{path}: {key}{ending} is empty")
     return x, y
 
 
-def _integers(path: Path, key: str, values: Shaped[np.ndarray, "..."]) -> Sequences:
+def _integers(path: Path, key: str, values: object) -> Sequences:
+    if not isinstance(values, np.ndarray):
+        raise ValueError(f"{path}: {key} is not an array")
     if values.ndim == 2:
         values = values[..., None]
     if values.ndim != 3:
@@ -170,12 +173,13 @@ def from_csv(path: str | Path) -> Task:
     path = Path(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, skipinitialspace=True))
+            reader = csv.DictReader(file, skipinitialspace=True)
+            rows = [(reader.line_num, row) for row in reader]  # empty lines give no row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: not a readable CSV file ({error})") from None
     if not rows:
         raise ValueError(f"{path}: no rows")
-    columns = [c for c in rows[0] if c]
+    columns = [c for c in rows[0][1] if c]
     left, right = _channels(columns, "x"), _channels(columns, "y")
     if "sequence" not in columns or not left or not right:
         raise ValueError(
@@ -183,7 +187,7 @@ def from_csv(path: str | Path) -> Task:
         )
     table: dict[str, list[list[int]]] = {}
     last = None
-    for line, row in enumerate(rows, start=2):
+    for line, row in rows:
         try:
             values = [_integer(row[c]) for c in (*left, *right)]
         except (TypeError, ValueError):
@@ -191,6 +195,8 @@ def from_csv(path: str | Path) -> Task:
                 f"{path}, line {line}: {[row[c] for c in (*left, *right)]} are not all integers"
             ) from None
         name = row["sequence"]
+        if name is None:
+            raise ValueError(f"{path}, line {line}: no sequence is named")
         if name in table and name != last:
             raise ValueError(f"{path}, line {line}: sequence {name!r} comes again after another one")
         table.setdefault(name, []).append(values)
@@ -209,7 +215,7 @@ def from_csv(path: str | Path) -> Task:
 
 def _channels(columns: list[str], letter: str) -> list[str]:
     """The columns x, x1, x2, ... by number."""
-    found = [c for c in columns if c[0] == letter and (c[1:].isdigit() or not c[1:])]
+    found = [c for c in columns if c[0] == letter and (c[1:].isdecimal() or not c[1:])]
     return sorted(found, key=lambda c: int(c[1:] or 0))
 
 

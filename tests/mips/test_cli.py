@@ -10,7 +10,21 @@ import time
 import numpy as np
 import pytest
 
+from mips import cli
+from mips.cli import main
+from mips.report import result_files as store
+from tests.mips.report.test_result_files import EMPTY, FULL, result
+
 COMMAND = [sys.executable, "-m", "mips.cli"]
+
+
+def status_of(arguments):
+    """The exit status of the command line, run in this process; 0 where it returns."""
+    try:
+        main(list(map(str, arguments)))
+    except SystemExit as done:
+        return done.code
+    return 0
 
 
 def mips(*arguments, env, cwd, status=0):
@@ -46,6 +60,120 @@ def test_solve_show_verify_report(subprocess_env, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("form", "wanted"),
+    [
+        ("python", ["shortest counterexample: x=[[1], [2]] expected [3]", "- another", "s = s + x"]),
+        ("latex", ["\\begin{aligned}", "s_0 = 0"]),
+        ("sympy", ["s' = s + x", "y = s + x"]),
+        ("dot", ["digraph machine {"]),
+        ("json", ['"task": "Mine <b>[/x]"']),
+    ],
+)
+def test_a_result_is_shown_in_every_form(form, wanted, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    path = store.write(tmp_path, FULL)
+    assert status_of(["show", path, "--form", form]) == 0
+    text = capsys.readouterr().out
+    for part in wanted:
+        assert part in text
+    if form == "json":
+        assert json.loads(text) == FULL
+
+
+def test_a_result_without_program_or_machine_says_so(capsys, tmp_path):
+    path = store.write(tmp_path, store.to_json(result(**EMPTY)))
+    for form, said in (("python", "no program"), ("latex", "no formula"), ("dot", "no machine")):
+        assert status_of(["show", path, "--form", form]) == 0
+        assert said in capsys.readouterr().out
+    for arguments, said in (
+        (["--form", "sympy"], "was not solved"),
+        (["--png", tmp_path / "m.png"], "none to draw"),
+    ):
+        assert status_of(["show", path, *arguments]) == 2
+        assert said in capsys.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "m.png").exists()
+
+
+def test_a_program_is_checked_on_recorded_sequences_and_the_status_says_how(capsys, tmp_path):
+    x = np.random.default_rng(0).integers(0, 4, (30, 5))
+    program = store.write(tmp_path, FULL).with_suffix(".py")
+    np.savez(
+        tmp_path / "right.npz",
+        x=x,
+        y=np.cumsum(x, axis=1),
+        x_long=np.ones((2, 9), int),
+        y_long=[range(1, 10)] * 2,
+    )
+    assert status_of(["verify", program, "--data", tmp_path / "right.npz"]) == 0
+    text = capsys.readouterr().out
+    assert "right on 100 % of 30 sequences of length 5" in text and "of 2 sequences of length 9" in text
+    np.savez(tmp_path / "wrong.npz", x=x, y=np.cumsum(x, axis=1) + (x == 3))
+    assert status_of(["verify", program, "--data", tmp_path / "wrong.npz"]) == 1
+    assert "shortest counterexample: x=" in capsys.readouterr().out
+    failing = tmp_path / "fails.py"
+    failing.write_text("def f(xs):\n    for x in xs:\n        yield 1 // (x - x)\n")
+    assert status_of(["verify", failing, "--data", tmp_path / "right.npz"]) == 1
+    assert "got an error" in capsys.readouterr().out
+
+
+def test_a_folder_is_reported_with_its_names_as_they_are(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    store.write(tmp_path, FULL)
+    store.write(tmp_path, store.to_json(result(**EMPTY | {"task": "Sum_All"}), origin="benchmark"))
+    assert status_of(["report", tmp_path]) == 0
+    text = capsys.readouterr().out
+    assert "Mine <b>[/x]" in text and text.index("Sum_All") < text.index("Mine")  # the paper's come first
+    assert "1 of 2 by formulas" in text and (tmp_path / "report.html").exists()
+
+
+def solve(folder, **changes):
+    return cli.Solve("Sum_All", out=folder, **changes)
+
+
+def test_results_in_the_folder_are_kept_where_they_are_finished_and_made_alike(tmp_path):
+    ours = solve(tmp_path / "o", resume=True)
+    assert cli._kept(solve(None), {}) == {} == cli._kept(ours, {"Sum_All": "Sum_All"})
+    made = cli._made_with(ours.config, 0)
+    data = store.to_json(result(task="Sum_All"), origin="benchmark", made_with=made)
+    store.write(tmp_path / "o", data)
+    names = {"Sum_All": "Sum_All"}
+    assert cli._kept(ours, names) == {"Sum_All": data}
+    assert cli._kept(ours, {"Div_3": "Div_3"}) == {} == cli._kept(solve(tmp_path / "o"), names)
+    with pytest.raises(ValueError, match=r"made with seed=0 \(now 7\); take another --out"):
+        cli._kept(solve(tmp_path / "o", resume=True, seed=7), names)
+    with pytest.raises(ValueError, match="another task"):
+        cli._kept(ours, {"sum_all": "sum_all"})
+    assert cli._finished_before(tmp_path / "o", "Sum_All")
+    store.write(tmp_path / "o", data | {"status": "unfinished"})
+    assert cli._kept(ours, names) == {} and not cli._finished_before(tmp_path / "o", "Sum_All")
+    assert not cli._finished_before(tmp_path / "o", "Div_3")
+
+
+def test_files_are_told_from_names_by_their_form(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [cli._is_file(w) for w in ("Div_3", "a.npz", "a.csv", "./a", "a.json")] == [
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert cli._origin("Div_3") == "benchmark" and cli._origin("a.csv") == str(tmp_path.resolve() / "a.csv")
+
+
+def test_a_task_is_solved_from_data_in_this_process(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).integers(0, 4, (200, 5))
+    np.savez("[b]odd.npz", x=x, y=x + 2)  # a name that would be markup
+    arguments = ["solve", "[b]odd.npz", "--route", "data", "--out", "o", "--no-cache"]
+    assert status_of(arguments) == 0
+    text = capsys.readouterr().out
+    assert "x + 2" in text and "[b]odd" in text and "formula from data" in text
+    assert status_of([*arguments, "--resume"]) == 0
+    assert "1 of 1 tasks are done already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
     ("arguments", "error"),
     [
         (["solve", "Div3"], "did you mean Div_3"),
@@ -54,14 +182,29 @@ def test_solve_show_verify_report(subprocess_env, tmp_path):
         (["solve", "Div_3", "--workers", "0"], "at least 1"),
         (["solve", "Abs_Current", "--route", "automaton", "--no-baseline"], "200 symbols"),
         (["solve", "Div_3", "--route", "data", "--steps", "0"], "steps=0"),
+        (["solve", "Div_3", "--seed", "-1"], "--seed -1: must be from 0 to 2^32 - 1"),
+        (["solve", "Div_3", "--seed", "4294967296"], "--seed 4294967296"),
+        (["solve", "Div_3", "--budget-minutes", "0"], "--budget-minutes 0.0: must be positive"),
+        (["solve", "Div_3", "--budget-minutes", "nan"], "--budget-minutes nan: must be positive"),
+        (["solve", "a/b", "--workers", "2"], "a/b: no such file"),
         (["verify", "absent.py", "--task", "Div_3"], "absent.py: no such file"),
+        (["verify", "absent.py"], "give either --data FILE or --task NAME"),
+        (["verify", "absent.py", "--task", "Div_3", "--data", "x.npz"], "give either --data"),
+        (["report", "."], "no results of `mips solve --out` there"),
+        (["show", "absent.json", "--png", "no/such/x.png"], "no/such/x.png: there is no folder"),
+        (["normalize", "Div_3", "--png", "no/such/x.png"], "no/such/x.png: there is no folder"),
         (["report", "absent"], "no such folder"),
         (["show", "absent.json"], "not a result"),
     ],
 )
-def test_bad_input_is_named_before_any_work(arguments, error, subprocess_env, tmp_path):
-    text = mips(*arguments, env=subprocess_env, cwd=tmp_path, status=2)
-    assert error in text and "Traceback" not in text
+def test_bad_input_is_named_before_any_work(arguments, error, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # In this process: the compilation cache of whoever runs the tests is not theirs.
+    assert status_of([*arguments, *(["--no-cache"] if arguments[0] == "solve" else [])]) == 2
+    said = capsys.readouterr()
+    assert error in said.err and "Traceback" not in said.out + said.err
+    if "Value error" not in said.err:  # settings, which the parser of the command line shows in its own way
+        assert said.err.startswith("mips: ") and said.err.count("\n") == 1
 
 
 def test_listing_is_complete_and_light(subprocess_env, tmp_path):

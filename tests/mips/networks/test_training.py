@@ -14,6 +14,7 @@ from mips.tasks import get_task
 
 KEY = jax.random.key(0)
 LINEAR = ReluConfig(1, 1, 2, loss="squared", orthogonal=True, input_scale=99.0, output_scale=40.0)
+SHORT = TrainConfig(steps=100, batch=64, seeds=2, chunk=50)  # one, so that it compiles once
 FIT = TrainConfig(steps=600, batch=256, learning_rate=1e-2, schedule="cosine", clip=1.0, seeds=4, chunk=100)
 
 
@@ -103,8 +104,7 @@ def test_symbol_networks_learn_with_a_growing_prefix(cell):
 
 def test_equal_keys_give_equal_networks_and_seeds_do_not_mix():
     data = numbers("Sum_Last2")
-    short = TrainConfig(steps=100, batch=64, seeds=2, chunk=50)
-    runs = [list(train(LINEAR, data, short, key=KEY))[-1][0] for _ in range(2)]
+    runs = [list(train(LINEAR, data, SHORT, key=KEY))[-1][0] for _ in range(2)]
     for a, b in zip(*map(jax.tree.leaves, (r.network for r in runs)), strict=True):
         np.testing.assert_array_equal(a, b)
     wide = init_run(LINEAR, TrainConfig(seeds=5), length=10, key=KEY).network
@@ -115,8 +115,7 @@ def test_equal_keys_give_equal_networks_and_seeds_do_not_mix():
 def test_frozen_weights_stay():
     start = LINEAR.init(KEY)
     trainable = jax.tree.map(jnp.zeros_like, start)
-    short = TrainConfig(steps=20, batch=64, seeds=1, chunk=20)
-    ((run, _),) = train(LINEAR, numbers("Sum_Last2"), short, key=KEY, start=start, trainable=trainable)
+    *_, (run, _) = train(LINEAR, numbers("Sum_Last2"), SHORT, key=KEY, start=start, trainable=trainable)
     for a, b in zip(jax.tree.leaves(network_of(run, 0)), jax.tree.leaves(start), strict=True):
         np.testing.assert_array_equal(a, b)
 

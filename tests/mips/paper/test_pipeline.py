@@ -15,7 +15,7 @@ from mips.paper.pipeline import programs, transitions
 from mips.paper.regression import initial_states, symbolic_regression
 from mips.paper.repairs import Mending
 from mips.tasks import get_task
-from tests.mips.test_linear import SYSTEMS
+from tests.mips.reading.test_linear import SYSTEMS
 
 rng = np.random.default_rng(0)
 

@@ -1,0 +1,159 @@
+"""Trials, findings and log: what is judged on, what is kept, and where the time went."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mips.config import SynthesisConfig
+from mips.judging.candidates import BudgetExhaustedError, Examination, Findings, Log, Trials
+from mips.programs.program import parse_program
+from mips.tasks import Task, get_task
+
+
+def program(text):
+    return parse_program(
+        f"def f(xs):\n    s = 0\n    for x in xs:\n        s = s + x\n        yield {text}\n"
+    )
+
+
+RIGHT = program("s")
+LONGER = program("s + 0 * x")
+WRONG = program("s + 1")
+TABLE = parse_program(
+    "def f(xs):\n    T = (0, 1)\n    s = 0\n    for x in xs:\n        s = s + T[x]\n        yield s\n"
+)
+TASK = Task("sum", lambda x: np.cumsum(x, axis=1), 0, 2, length=6)
+
+
+@pytest.fixture(scope="module")
+def trials():
+    return Trials.of(TASK, seed=3)
+
+
+def test_trials_are_fresh_fixed_and_of_both_lengths(trials):
+    assert trials.short[0].shape == (2000, 6, 1) and trials.long[0].shape == (300, 24, 1)
+    again, other = Trials.of(TASK, seed=3), Trials.of(TASK, seed=4)
+    np.testing.assert_array_equal(again.short[0], trials.short[0])
+    assert not np.array_equal(other.short[0], trials.short[0])
+    x, _ = trials.training_data(SynthesisConfig(sequences=2000, tests=10), seed=3)
+    assert not np.array_equal(x, trials.short[0])
+
+
+@given(st.floats(0, 1), st.booleans())
+def test_shares_and_exactness_agree(trials, share, late):
+    x, _ = trials.short
+    bad = np.random.default_rng(0).random(len(x)) < share
+    if late:
+        bad[:200] = False  # what the first look does not see
+
+    def run(given_x):
+        rows = bad[: len(given_x)]
+        return np.cumsum(given_x, axis=1) + (rows[:, None, None] & (np.arange(6) == 5)[:, None])
+
+    assert trials.share_short(run) == pytest.approx(1 - bad.mean())
+    assert trials.exact_short(run) == (not bad.any())
+
+
+def test_longer_sequences_count_where_there_are_any(trials):
+    def until_ten(x):
+        return np.minimum(np.cumsum(x, axis=1), 10)
+
+    assert trials.exact_short(until_ten) and not trials.exact_long(until_ten)
+    assert dataclasses.replace(trials, long=None).exact_long(until_ten)
+    capped = parse_program(
+        "def f(xs):\n    s = 0\n    for x in xs:\n        s = min(s + x, 10)\n        yield s\n"
+    )
+    assert not trials.passed_by(capped)
+    assert dataclasses.replace(trials, long=None).passed_by(capped)
+    assert trials.passed_by(RIGHT) and not trials.passed_by(WRONG)
+
+
+def test_the_last_fifth_of_recorded_sequences_is_not_trained_on():
+    x = np.arange(300).reshape(50, 6, 1)
+    task = Task("r", None, 0, 300, length=6, records=(x, x + 1))
+    trials = Trials.of(task)
+    np.testing.assert_array_equal(trials.short[0], x[40:])
+    config = SynthesisConfig(sequences=400, tests=30)
+    got, y = trials.training_data(config, seed=0)
+    np.testing.assert_array_equal(y, got + 1)
+    assert got.shape == (430, 6, 1)
+    # The first are for judging: those held back; the others are for training.
+    assert set(got[:30, 0, 0]) <= set(x[40:, 0, 0]) and set(got[30:, 0, 0]) == set(x[:40, 0, 0])
+
+
+@pytest.mark.parametrize("count", [1, 5, 23])
+def test_too_few_recorded_sequences_are_said_in_numbers(count):
+    x = np.zeros((count, 6, 1), int)
+    trials = Trials.of(Task("few", None, 0, 2, length=6, records=(x, x)))
+    with pytest.raises(ValueError, match=f"{count} recorded sequences are too few"):
+        trials.training_data(SynthesisConfig(), seed=0)
+
+
+def test_numbers_beyond_32_bits_are_not_trained_on():
+    task = Task("big", lambda x: x * 2**31, 0, 3)
+    with pytest.raises(ValueError, match=r"outputs from 0 to 4294967296; networks take 32 bits"):
+        Trials.of(task).training_data(SynthesisConfig(sequences=50, tests=5), seed=0)
+
+
+@settings(max_examples=12)
+@given(st.permutations([RIGHT, LONGER, WRONG, TABLE]))
+def test_the_shortest_program_that_passes_is_kept_in_any_order(order):
+    trials, found = Trials.of(TASK), Findings()
+    trials = dataclasses.replace(trials, short=(trials.short[0][:50], trials.short[1][:50]), long=None)
+    assert found.offer(order, trials) is True
+    assert found.formula is RIGHT
+    # A table is kept beside, unless a shorter formula was there already.
+    assert found.table in (None, TABLE)
+    assert found.offer([], trials) and not Findings().offer([WRONG, TABLE], trials)
+
+
+def test_programs_no_shorter_than_what_is_there_are_not_even_run(trials):
+    class Refusing(Trials):
+        def passed_by(self, _program):
+            raise AssertionError("run in vain")
+
+    found = Findings(formula=RIGHT)
+    assert found.offer([LONGER, RIGHT], Refusing(trials.task, trials.short, None))
+
+
+def test_notes_come_once_and_in_their_order():
+    log = Log()
+    for text in ("b", "a", "b", "c", "a"):
+        log.note(text)
+    assert log.notes == ["b", "a", "c"]
+
+
+def test_stages_are_announced_and_their_time_adds_up(monkeypatch):
+    heard, clock = [], iter([0.0, 1.5, 2.0, 2.25, 10.0, 11.0])
+    monkeypatch.setattr("mips.judging.candidates.time.perf_counter", lambda: next(clock))
+    log = Log(lambda *stage: heard.append(stage))
+    with log.stage("one", "first"):
+        pass
+    with log.stage("one"):
+        pass
+    with pytest.raises(KeyError), log.stage("two"):
+        raise KeyError
+    assert log.seconds == {"one": 1.75, "two": 1.0}
+    assert heard == [("one", "first"), ("one", ""), ("two", "")]
+
+
+def test_a_listener_can_stop_before_the_stage_begins():
+    def stop(_stage, _detail):
+        raise BudgetExhaustedError
+
+    exam = Examination.of(get_task("Bitwise_Not"), on_stage=stop)
+    with pytest.raises(BudgetExhaustedError), exam.stage("training"):
+        raise AssertionError("it began")
+    assert exam.log.seconds == {}
+
+
+def test_findings_apart_do_not_count_for_the_examination():
+    exam = Examination.of(TASK)
+    apart = exam.apart()
+    assert apart.trials is exam.trials and apart.task is TASK
+    assert apart.offer([RIGHT])
+    apart.note("seen")
+    assert exam.found.formula is None and exam.log.notes == []
