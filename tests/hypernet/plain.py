@@ -1,5 +1,7 @@
 """Networks, activations and inputs in plain NumPy, double precision: what the package is measured against."""
 
+import itertools
+
 import numpy as np
 from hypothesis import strategies as st
 from scipy import special
@@ -34,7 +36,7 @@ def random_network(seed, sizes, *, outputs=None, batch=(), activation="swish", s
 
     last = (sizes[-1],) if outputs is None else (sizes[-1], outputs)
     return MLP(
-        tuple(normal(a, b) for a, b in zip(sizes, sizes[1:], strict=False)),
+        tuple(normal(a, b) for a, b in itertools.pairwise(sizes)),
         tuple(normal(b) for b in sizes[1:]),
         normal(*last),
         np.asarray(normal(*last[1:])),

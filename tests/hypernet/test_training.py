@@ -288,7 +288,7 @@ def test_the_price_rises_with_the_warmup():
     [
         ({"steps": 0}, "steps=0"),
         ({"sizes": (2, 2)}, "different numbers"),
-        ({"sizes": (0, 2)}, "n=0"),
+        ({"sizes": (0, 2)}, "sizes=0: must be at least 1"),
         ({"generator": GeneratorConfig(outputs=3)}, "they must agree"),
         (
             {"sizes": (16,), "generator": GeneratorConfig(assignment=Assignment((3, 3), "tree", 2))},
