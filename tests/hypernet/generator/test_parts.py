@@ -115,7 +115,8 @@ def test_perceptrons_are_their_formula_whole_and_in_parts():
         made(jnp.asarray(x)), by_hand.perceptron(made, x.astype(float)), rtol=1e-4, atol=1e-5
     )
     a, b, c = made.parts(1, 2, 3)
-    whole = x[:, :1] @ a + x[:, 1:3] @ b + x[:, 3:] @ c + made.first.bias
+    a, b, c = map(np.asarray, (a, b, c))
+    whole = x[:, :1] @ a + x[:, 1:3] @ b + x[:, 3:] @ c + np.asarray(made.first.bias)
     np.testing.assert_allclose(whole, made.first(jnp.asarray(x)), rtol=1e-4, atol=1e-5)
     for sizes in ((1, 2), (1, 2, 4), ()):
         with pytest.raises(ValueError, match="of a layer with 6 inputs"):
