@@ -39,7 +39,7 @@ def test_every_target_of_the_library_has_a_name_and_the_modular_ones_are_made_on
     assert all(get_target(name).name == name for name in TARGETS)
 
 
-@pytest.mark.parametrize("modulus", [2, 3, 5, 7])
+@pytest.mark.parametrize("modulus", [2, 5])
 def test_modular_sums_are_those_of_whole_numbers(modulus):
     target = hypernet.modular_addition(modulus)
     middle, std = (modulus - 1) / 2, np.std(np.arange(modulus))

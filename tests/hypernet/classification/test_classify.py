@@ -70,7 +70,7 @@ def test_many_networks_are_labeled_as_one_by_one():
 
 def test_the_key_decides_the_points_and_their_number_the_precision():
     mlp = hypernet.double_sided(4, k=3.0)
-    errors = [hypernet.classify(mlp, points=200, key=jax.random.key(k)).nmse for k in (0, 0, 1, 2, 3, 4, 5)]
+    errors = [hypernet.classify(mlp, points=512, key=jax.random.key(k)).nmse for k in (0, 0, 1, 2, 3, 4, 5)]
     assert errors[0] == errors[1] != errors[2]
     exact = hypernet.classify(mlp, points=20_000).nmse
     assert np.mean(errors[1:]) == pytest.approx(exact, rel=0.1)

@@ -63,7 +63,7 @@ def test_bits_are_nats_over_ln_2_for_numbers_and_arrays():
         np.testing.assert_allclose(bits(nats), 3 / np.log(2), rtol=1e-6)
 
 
-@pytest.mark.parametrize("columns", [1, 2, 5, 16])
+@pytest.mark.parametrize("columns", [1, 6, 16])
 @pytest.mark.parametrize("relation", ["columns", "tree"])
 def test_relations_are_symmetric_and_every_real_pair_has_one(columns, relation):
     assignment = Assignment(relation=relation).serving(16)
@@ -138,9 +138,8 @@ def test_fresh_weights_are_normal_with_the_stated_spread():
     assert not np.asarray(layer.bias).any()
 
 
-@pytest.mark.parametrize("slots", [(3,), (3, 2)])
-def test_noise_is_standard_normal_and_depends_on_the_key_alone(slots):
-    config = GeneratorConfig(assignment=Assignment(slots))
+def test_noise_is_standard_normal_and_depends_on_the_key_alone():
+    config = GeneratorConfig(assignment=Assignment((3, 2)))
     first, again, other = (draw_noise(jax.random.key(k), config, 7) for k in (0, 0, 1))
     numbers = np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(first)])
     assert stats.kstest(numbers, "norm").pvalue > 1e-3
@@ -198,6 +197,7 @@ def test_the_first_two_modes_know_inputs_in_their_first_slot_only():
     config = GeneratorConfig(modes=3)
     c, n = jnp.array([0.3, -0.5, 0.1]), jnp.float32(4)
 
+    @jax.jit
     def edges_of(mode):
         def make(draws):
             return init_branch(draws, config, init_decoder(draws, config), mode)
@@ -227,7 +227,7 @@ def test_the_price_of_a_network_is_the_sum_over_its_edges_and_units():
             total += by_hand.kl(np.asarray(q.mean[at], float), np.asarray(q.log_scale[at], float))
     for q in units:
         total += 3 * by_hand.kl(np.asarray(q.mean, float), np.asarray(q.log_scale, float))
-    found = description_length(edges, units, assignment.pairs(jnp.arange(4) < 3), jnp.float32(3))
+    found = jax.jit(description_length)(edges, units, assignment.pairs(jnp.arange(4) < 3), jnp.float32(3))
     assert float(found) == pytest.approx(total, rel=1e-4)
 
 
