@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Real, Shaped
 
 from hypernet.arrays import AnyArray
@@ -98,7 +99,7 @@ class MLP(eqx.Module):
         """One network (or some) of those with leading axes."""
         if not self.batch:
             raise IndexError("this is one network; there is nothing to index")
-        if any(isinstance(part, jax.core.Tracer) for part in jax.tree.leaves(index)):
+        if any(isinstance(part, Tracer) for part in jax.tree.leaves(index)):
             return jax.tree.map(lambda leaf: leaf[index], self)
         if isinstance(index, (int, np.integer)) and not -self.batch[0] <= index < self.batch[0]:
             raise IndexError(f"network {index} of {self.batch[0]}")

@@ -182,7 +182,8 @@ def _nnx(network: object) -> tuple[_Weights, None] | None:
 
 def _checked(W: object, b: object, v: object, c: object, activation: str) -> MLP:
     try:
-        given = [np.asarray(a) for a in (W, np.zeros(np.shape(W)[-1:]) if b is None else b, v, c)]
+        W = np.asarray(W)
+        given = [W, *(np.asarray(a) for a in (np.zeros(W.shape[-1:]) if b is None else b, v, c))]
         if any(np.iscomplexobj(a) for a in given):
             raise TypeError("complex numbers")
         W, b, v, c = (np.asarray(a, np.float64) for a in given)
