@@ -25,7 +25,7 @@ def test_the_error_is_the_mean_square_over_the_variance(outputs):
 def test_servers_are_the_units_with_a_spike_strongest_first_and_seas_the_rest_that_matter():
     W = np.array([[3.0, -5, 0.1, 1, 0, 0.001], [0.2, 0.1, 4, 1, 0, 0.001], [0, 0, 0, 1, 0, 0.001]])
     v = np.array([1.0, 0.1, 0.5, 0.3, 1.0, 1e-4])
-    found = hypernet.classify((W, np.zeros(6), v, 0.0), activation="relu", points=100)
+    found = hypernet.classify((W, np.zeros(6), v, 0.0), activation="relu", points=512)
     assert [(s.unit, s.sign) for s in found.servers[0]] == [(0, 1), (1, -1)]
     assert [(s.unit, s.sign) for s in found.servers[1]] == [(2, 1)]
     # with ReLU and no bias a unit bends by one: its pull is v |w_i|
@@ -46,8 +46,8 @@ def test_servers_are_the_units_with_a_spike_strongest_first_and_seas_the_rest_th
 
 
 def test_evidence_is_cut_where_there_are_many_units_and_says_where_there_are_none():
-    mlp = hypernet.convexity(4, 40, key=jax.random.key(0), law="sign")
-    text = hypernet.classify(mlp, points=100).evidence()
+    mlp = hypernet.convexity(4, 40, key=jax.random.key(0), law="sign", alpha=1.0, c=0.0)
+    text = hypernet.classify(mlp, points=512).evidence()
     assert "x1: no spike" in text
     assert "sea: 40 units (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ...)" in text
 
@@ -104,7 +104,7 @@ def test_what_cannot_be_classified_is_named(call, message):
 def test_pairs_of_a_tournament_follow_the_inputs():
     mlp, order = hypernet.tournament(4), [2, 0, 3, 1]
     moved = MLP((mlp.W[order], mlp.weights[1]), mlp.biases, mlp.v, mlp.c, mlp.activation)
-    found = hypernet.classify_rounds(moved, points=400)
+    found = hypernet.classify_rounds(moved, points=512)
     # inputs 1 and 3 stand where 0 and 1 stood, 0 and 2 where 2 and 3 did
     assert found.label == "tournament"
     assert found.pairs == ((0, 2), (1, 3))
@@ -113,7 +113,7 @@ def test_pairs_of_a_tournament_follow_the_inputs():
 
 
 def test_a_random_deep_network_is_no_tournament():
-    assert hypernet.classify_rounds(plain.random_network(1, (4, 12, 6)), points=400).label in (
+    assert hypernet.classify_rounds(plain.random_network(1, (4, 12, 6)), points=512).label in (
         "none",
         "other",
     )

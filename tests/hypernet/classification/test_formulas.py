@@ -36,8 +36,8 @@ def test_the_share_that_is_missed_is_that_of_the_expression(name):
 
 def test_a_formula_of_a_classification_is_that_of_its_network():
     mlp = NETWORKS["double_sided"]
-    assert hypernet.formula(hypernet.classify(mlp, points=500), points=500) == hypernet.formula(
-        mlp, points=500
+    assert hypernet.formula(hypernet.classify(mlp, points=2000), points=2000) == hypernet.formula(
+        mlp, points=2000
     )
 
 
