@@ -26,9 +26,13 @@ def whole(name: str, value: object, least: int = 1) -> int:
 
 def positive(name: str, value: object) -> float:
     """The value, which must be a positive, finite number."""
-    if not isinstance(value, SupportsFloat) or not 0 < float(value) < math.inf:
+    try:
+        found = float(value) if isinstance(value, SupportsFloat) else math.nan
+    except (TypeError, ValueError, OverflowError):  # several numbers, too large a one, a signaling NaN
+        found = math.nan
+    if not 0 < found < math.inf:
         raise ValueError(f"{name}={value!r}: must be positive and finite")
-    return float(value)
+    return found
 
 
 def as_tuple(name: str, value: object) -> tuple[object, ...]:

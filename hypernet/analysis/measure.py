@@ -132,6 +132,8 @@ def measure(
     check_betas(config, betas.tolist())
     if modes is not None and not np.all((np.asarray(modes) >= 0) & (np.asarray(modes) < config.modes)):
         raise ValueError(f"modes={np.asarray(modes)}: this generator holds modes 0 to {config.modes - 1}")
+    if modes is not None and len(modes) != networks:
+        raise ValueError(f"{len(modes)} modes for {networks} networks: expected one for each")
     target.check_size(n)
     if generators.seeds is None:
         generators = jax.tree.map(lambda leaf: leaf[None], generators)

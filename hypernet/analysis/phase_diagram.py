@@ -23,6 +23,10 @@ from hypernet.validation import whole
 LOG10_BETAS = (-6.0, -5.0, -4.0, -3.5, -3.0, -2.5, -2.0, -1.0, 0.0)
 
 
+# of a diagram, that a look holds: its fields behind n, steps and log10_betas
+_COLUMNS = ("label", "nmse", "nats", "loss", "L", "A", "S")
+
+
 class GroundState(NamedTuple):
     """The branch of least loss at one beta."""
 
@@ -168,8 +172,7 @@ def phase_diagram(
     trained = train(config, key, out=out, resume=resume, on_chunk=look)
     for at in times:
         if at not in found and folder is not None:  # looked at before the run was interrupted
-            with np.load(folder / f"{at}.npz", allow_pickle=False) as archive:
-                found[at] = {name: archive[name] for name in archive.files}
+            found[at] = _read(folder / f"{at}.npz")
     columns = {name: np.stack([found[at][name] for at in times]) for name in found[times[0]]}
     diagram = PhaseDiagram(n, np.asarray(times), np.asarray(log10_betas, float), **columns)
     return diagram, trained
@@ -179,7 +182,14 @@ def _check_looks(folder: Path, wanted: dict[str, object]) -> None:
     """Notes how a folder's looks are made; ValueError if they were made otherwise."""
     about = folder / "looks.json"
     if about.is_file():
-        found = json.loads(about.read_text())
+        try:
+            found = json.loads(about.read_text())
+            if not isinstance(found, dict):
+                raise TypeError("expected an object")
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{about} is damaged ({error}): remove {folder}, or use another folder"
+            ) from error
         if differing := [
             f"{k}: {found.get(k)} there, {v} here" for k, v in wanted.items() if found.get(k) != v
         ]:
@@ -187,6 +197,17 @@ def _check_looks(folder: Path, wanted: dict[str, object]) -> None:
                 f"{folder.parent} holds other looks ({'; '.join(differing)}): use those, or another folder"
             )
     write_json(about, wanted)
+
+
+def _read(path: Path) -> dict[str, Real[np.ndarray, "seeds betas networks"]]:
+    """A look of an interrupted run. Raises: ValueError if it is missing or damaged."""
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: the run was trained without this look; use another folder")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in _COLUMNS}
+    except Exception as error:  # zipfile, zlib and NumPy's parser of headers raise what they like
+        raise ValueError(f"{path} is damaged ({error}): use another folder") from error
 
 
 def _write(path: Path, arrays: dict[str, Real[np.ndarray, "seeds betas networks"]]) -> None:

@@ -136,5 +136,5 @@ def classify_many(
 
     y = target.value(x)[(None,) * len(mlps.batch)]
     error = np.asarray(evaluate(jax.tree.map(jax.numpy.asarray, mlps), x) - y)
-    nmse = np.mean(error.astype(np.float64) ** 2, axis=-1) / target.variance_of(mlps.inputs)
+    nmse = np.asarray(np.mean(error.astype(np.float64) ** 2, axis=-1) / target.variance_of(mlps.inputs))
     return labels_of(order, nmse), order, nmse

@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float, Real, Shaped
 
 from hypernet.arrays import AnyArray
-from hypernet.networks.mlp import activation_named
+from hypernet.networks.mlp import Activation, activation_named
 
 _NODES = 61
 
@@ -56,8 +56,13 @@ def _slope(activation: str, u: Float[np.ndarray, "*units"]) -> Float[np.ndarray,
         p = 1 / (1 + np.exp(-np.clip(u, -500, 500)))
         return p * (1 + u * (1 - p))
     with jax.enable_x64(True):
-        derivative = jax.jit(jax.vmap(jax.grad(activation_named(activation))))
-        return np.asarray(derivative(jnp.asarray(u.reshape(-1), jnp.float64))).reshape(u.shape)
+        return np.asarray(_derivative(activation)(jnp.asarray(u.reshape(-1), jnp.float64))).reshape(u.shape)
+
+
+@functools.lru_cache(maxsize=16)
+def _derivative(activation: str) -> Activation:
+    """Phi' of many numbers; one function per name, so that it is compiled once per shape."""
+    return jax.jit(jax.vmap(jax.grad(activation_named(activation))))
 
 
 def bends_and_slopes(

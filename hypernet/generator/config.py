@@ -52,6 +52,8 @@ class GeneratorConfig:
             raise ValueError(f"log10_beta={self.log10_beta}: expected an increasing pair within -20 .. 5")
         for name in ("latent", "modes", "directions"):
             whole(name, getattr(self, name))
+        if not isinstance(self.power_law, bool):
+            raise ValueError(f"power_law={self.power_law!r}: expected True or False")
         if not 0 <= self.size_exponent <= 2:
             raise ValueError(f"size_exponent={self.size_exponent}: expected 0 to 2")
         if self.outputs is not None and self.outputs != "inputs":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from types import EllipsisType
 from typing import TypeAlias
@@ -11,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Real, Shaped
 
 from hypernet.arrays import AnyArray
@@ -97,9 +99,15 @@ class MLP(eqx.Module):
         """One network (or some) of those with leading axes."""
         if not self.batch:
             raise IndexError("this is one network; there is nothing to index")
-        if isinstance(index, int) and not -self.batch[0] <= index < self.batch[0]:
-            raise IndexError(f"network {index} of {self.batch[0]}")  # jax would clamp
-        return jax.tree.map(lambda leaf: leaf[index], self)
+        if any(isinstance(part, Tracer) for part in jax.tree.leaves(index)):
+            return jax.tree.map(lambda leaf: leaf[index], self)
+        if isinstance(index, (int, np.integer)) and not -self.batch[0] <= index < self.batch[0]:
+            raise IndexError(f"network {index} of {self.batch[0]}")
+        # NumPy decides which networks are meant: jax would clamp an index that is out of bounds, and an
+        # ellipsis or one index too many would reach into the weights' own axes
+        chosen = np.arange(math.prod(self.batch)).reshape(self.batch)[index]
+        axes = len(self.batch)
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[axes:])[chosen], self)
 
     def __len__(self) -> int:
         if not self.batch:

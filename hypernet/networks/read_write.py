@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -22,7 +22,7 @@ FORMS = (
 _SYNONYMS = {"silu": "swish"}
 
 _Weights: TypeAlias = tuple[object, object, object, object]
-"""W, b, v and c as somebody gives them, not yet checked"""
+"""W, b (None: zero), v and c as somebody gives them, not yet checked"""
 
 
 @runtime_checkable
@@ -38,14 +38,15 @@ def activation_name(activation: object) -> str:
     Raises: ValueError for one that is not known, TypeError for what is neither.
     """
     name = activation if isinstance(activation, str) else None
-    if name is None and getattr(activation, "__name__", "") == "gelu":
-        name = "gelu-tanh"  # jax's default form
     if name is None:
+        settings = activation.keywords if isinstance(activation, functools.partial) else {}
         function = getattr(activation, "func", getattr(activation, "fn", activation))
         function = getattr(function, "__wrapped__", function)
         name = getattr(function, "__name__", None)
         if name is None:
             raise TypeError(f"activation={activation!r}: expected a name or a named function")
+        if name == "gelu" and settings.get("approximate", True):
+            name = "gelu-tanh"  # jax's default form
     name = _SYNONYMS.get(name, name)
     if name not in ACTIVATIONS:
         raise ValueError(
@@ -105,9 +106,7 @@ def _mapping(network: Mapping[object, Any]) -> tuple[_Weights, object]:
     if "W" in tree and "v" in tree:
         if unknown := sorted(set(map(str, tree)) - {"W", "v", "b", "c", "activation"}):
             raise ValueError(f"a mapping with W and v holds {unknown} too; expected W, v, b, c, activation")
-        W = np.asarray(tree["W"])
-        b = tree["b"] if "b" in tree else np.zeros(W.shape[-1:])
-        return (W, b, tree["v"], tree.get("c", 0.0)), _text(tree.get("activation"))
+        return (tree["W"], tree.get("b"), tree["v"], tree.get("c", 0.0)), _text(tree.get("activation"))
     layers = [layer for layer in tree.values() if isinstance(layer, Mapping) and "kernel" in layer]
     if len(layers) == len(tree) == 2:
         # the readout maps to one number, from as many as the other layer gives
@@ -183,11 +182,12 @@ def _nnx(network: object) -> tuple[_Weights, None] | None:
 
 def _checked(W: object, b: object, v: object, c: object, activation: str) -> MLP:
     try:
-        given = [np.asarray(a) for a in (W, b, v, c)]
+        W = np.asarray(W)
+        given = [W, *(np.asarray(a) for a in (np.zeros(W.shape[-1:]) if b is None else b, v, c))]
         if any(np.iscomplexobj(a) for a in given):
             raise TypeError("complex numbers")
         W, b, v, c = (np.asarray(a, np.float64) for a in given)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(f"weights must be arrays of numbers ({error}); supported: {FORMS}") from error
     if W.ndim != 2 or W.shape[0] == 0:
         raise ValueError(f"W has shape {W.shape}: expected (inputs, hidden)")
@@ -221,7 +221,7 @@ def read_file(path: Path, *, activation: str | Activation | None = None) -> MLP:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except Exception as error:  # zipfile, zlib and NumPy's parser of headers raise what they like
         raise ValueError(
             f"{path} is no .npz file of arrays ({error}); expected W, v, b, c, activation"
         ) from error

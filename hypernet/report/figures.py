@@ -77,13 +77,13 @@ def strengths(mlp: MLP) -> list[Float[np.ndarray, "_units _units_above"]]:
     """
     if mlp.batch:
         raise ValueError(f"this MLP holds networks of shape {mlp.batch}; index one")
-    out = np.asarray(mlp.v, float).reshape(len(np.asarray(mlp.v)), -1)
+    out = np.asarray(mlp.v, float) if mlp.vector else np.asarray(mlp.v, float)[:, None]
     passed = np.linalg.norm(out, axis=1)
     edges = [out]
     for weight in (np.asarray(w, float) for w in reversed(mlp.weights)):
         edges.insert(0, weight * passed)
         passed = np.abs(weight) @ passed
-    return [e / max(np.abs(e).max(), 1e-12) for e in edges]
+    return [e / max(np.abs(e).max(initial=0), 1e-12) for e in edges]
 
 
 def network_on(axes: Axes, mlp: MLP, *, title: str = "", seed: int = 0) -> None:
@@ -124,7 +124,7 @@ def network_on(axes: Axes, mlp: MLP, *, title: str = "", seed: int = 0) -> None:
     colors = np.zeros((len(order), 4))
     colors[:, :3] = np.where(strength[order][:, None] > 0, (0.82, 0.16, 0.13), (0.13, 0.30, 0.75))
     colors[:, 3] = np.clip(0.12 + 0.8 * size, 0, 0.95)
-    segments = at[np.asarray(ends)[order]]
+    segments = at[np.asarray(ends, int).reshape(-1, 2)[order]]
     axes.add_collection(LineCollection(list(segments), colors=colors, linewidths=0.25 + 2.6 * size, zorder=1))
     kinds = [
         (0, counts[0], "#3aa655", 46),
@@ -260,7 +260,8 @@ def front_on(axes: Axes, front: Front, *, title: str = "") -> None:
     axes.set_xlabel("description length, bits")
     axes.set_ylabel("NMSE")
     axes.set_title(title, fontsize=10)
-    axes.legend(fontsize=8)
+    if front.points:
+        axes.legend(fontsize=8)
 
 
 def draw_history(history: Info, path: str | Path) -> Path:

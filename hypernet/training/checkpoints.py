@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from hypernet.files import write_json
+from hypernet.files import plain, write_json
 from hypernet.generator.assignment import Assignment
 from hypernet.generator.config import GeneratorConfig
 from hypernet.generator.generate import Generator
@@ -32,7 +32,7 @@ def identity(config: TrainConfig, key: PRNGKeyArray) -> dict[str, Any]:
     settings["target"] = config.target.name
     settings.pop("chunk")  # how often the host looks changes nothing
     settings["key"] = np.asarray(jax.random.key_data(key)).tolist()
-    return json.loads(json.dumps(settings))
+    return json.loads(json.dumps(plain(settings)))
 
 
 def _manager(folder: Path) -> ocp.CheckpointManager:
@@ -85,11 +85,11 @@ def read_about(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads(about.read_text())
         if not isinstance(found, dict) or not isinstance(found.get("generator"), dict):
-            raise TypeError("expected an object with the settings of a training")
+            raise TypeError("expected an object with the settings of a training and its generator")
         wanted = {f.name for f in dataclasses.fields(TrainConfig)} - {"chunk"} | {"key"}
         if missing := wanted - set(found):
             raise KeyError(*sorted(missing))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{about} is damaged: {error!r}") from error
     return found
 
@@ -142,9 +142,13 @@ def load_config(folder: str | Path, *, target: Target | None = None) -> TrainCon
 
     Raises: ValueError if the folder holds none, or its target is neither given nor in the library.
     """
+    about = Path(folder) / _ABOUT
     found = read_about(Path(folder))
     if target is None:
-        target = get_target(found["target"])
+        try:
+            target = get_target(found["target"])
+        except (ValueError, TypeError) as error:  # TypeError: the name is no text
+            raise ValueError(f"{about}: {error}; a target of one's own must be given") from error
     elif target.name != found["target"]:
         raise ValueError(f"{folder} was trained for target {found['target']!r}, not {target.name!r}")
     found.pop("key")
@@ -155,8 +159,8 @@ def load_config(folder: str | Path, *, target: Target | None = None) -> TrainCon
         built = GeneratorConfig(assignment=Assignment(**assignment), **generator)
         settings: dict[str, Any] = found | {"generator": built}
         return TrainConfig(**settings)
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"{Path(folder) / _ABOUT} is damaged or of another version: {error}") from error
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
+        raise ValueError(f"{about} is damaged or of another version: {error}") from error
 
 
 def load(folder: str | Path, *, seed: int | None = None, target: Target | None = None) -> Generator:

@@ -5,6 +5,7 @@ import itertools
 import math
 import warnings
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +17,7 @@ from hypernet.generator.assignment import Assignment
 from hypernet.generator.config import GeneratorConfig
 from hypernet.generator.gaussians import Gaussian, kl_between, kl_to_standard
 from hypernet.generator.generate import draw_noise, init_generator
+from tests.hypernet.generator import by_hand
 
 draw = jax.jit(generators.draw)
 
@@ -98,6 +100,20 @@ def test_padding_changes_nothing_and_permuting_the_noise_permutes_the_network(na
     p = np.array([1, 0, 3, 2, 4]) if name == "tree" else np.array([3, 0, 4, 1, 2])
     again = draw(generator, jax.tree.map(lambda leaf: on_columns(leaf, n, p), noise), n, -3.0)
     np.testing.assert_allclose(again.mlp(x[:, p]), exact.mlp(x), rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", ["default", "tree", "vectors", "transformer"])
+def test_networks_are_those_of_a_plain_reading(name):
+    """Both backends' formulas edge by edge in NumPy; the program is that of the test above."""
+    config, n = CONFIGS[name], 5
+    generator = init_generator(jax.random.key(0), config)
+    read = by_hand.transformer if name == "transformer" else by_hand.tables
+    for log10_beta in (-5.5, -1.0):
+        noise = draw_noise(config, jax.random.key(6), n)
+        found = draw(generator, noise, n, log10_beta)
+        mlp, nats = read(generator, noise, n, log10_beta)
+        chex.assert_trees_all_close(found.mlp, mlp, rtol=2e-3, atol=2e-4)
+        assert float(found.nats) == pytest.approx(nats, rel=1e-4)
 
 
 def test_generating_is_a_pure_function():

@@ -20,7 +20,7 @@ from hypernet.generator.assignment import Assignment
 from hypernet.generator.config import GeneratorConfig
 from hypernet.training import checkpoints
 from hypernet.training.step import Info, TrainConfig, init, paddings, run_chunk, seed_keys
-from hypernet.training.train import SeedStatus, Trained, collapsed, train
+from hypernet.training.train import SeedStatus, Trained, collapsed, spread, train
 
 SMALL = TrainConfig(sizes=(2, 4), steps=30, chunk=10, seeds=2, points=32, networks=4)
 
@@ -88,8 +88,24 @@ def test_the_phases_have_a_front(trained, tmp_path):
     assert (tmp_path / "front.png").stat().st_size > 10_000
 
 
-def test_a_seed_does_not_depend_on_its_neighbors():
-    both = train(SMALL, jax.random.key(0))
+@pytest.fixture(scope="module")
+def small():
+    return train(SMALL, jax.random.key(0))
+
+
+def test_every_step_reports_the_loss_of_its_error_and_price(small):
+    found = small.history
+    assert set(np.unique(found.n)) == set(SMALL.sizes)
+    assert ((found.log10_beta >= -6) & (found.log10_beta <= 0)).all()
+    # sizes are shared by seeds, betas are each seed's own
+    assert len(np.unique(found.log10_beta)) == found.log10_beta.size
+    expected = (found.mse + 10.0**found.log10_beta * found.nats) / found.n[:, None]
+    np.testing.assert_allclose(found.loss, expected, rtol=1e-5)
+    assert small.statuses == (SeedStatus.FINISHED, SeedStatus.FINISHED)
+
+
+def test_a_seed_does_not_depend_on_its_neighbors(small):
+    both = small
     alone = train(dataclasses.replace(SMALL, seeds=1), jax.random.key(0))
     for a, b in zip(
         jax.tree.leaves(both.generators.member(0)), jax.tree.leaves(alone.generator), strict=True
@@ -278,9 +294,12 @@ def test_padded_sizes_waste_at_most_half_of_a_side():
 
 
 def test_the_price_rises_with_the_warmup():
-    config = dataclasses.replace(SMALL, kl_warmup=1000, seeds=1)
+    config = dataclasses.replace(SMALL, kl_warmup=1000, seeds=1, sizes=(2,))
     first = train(dataclasses.replace(config, steps=10), jax.random.key(0)).history
     np.testing.assert_allclose(first.loss[0] * first.n[0], first.mse[0], rtol=1e-4)
+    price = np.arange(10)[:, None] / 1000 * 10.0**first.log10_beta
+    expected = (first.mse + price * first.nats) / first.n[:, None]
+    np.testing.assert_allclose(first.loss, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +307,7 @@ def test_the_price_rises_with_the_warmup():
     [
         ({"steps": 0}, "steps=0"),
         ({"sizes": (2, 2)}, "different numbers"),
-        ({"sizes": (0, 2)}, "n=0"),
+        ({"sizes": (0, 2)}, "sizes=0: must be at least 1"),
         ({"generator": GeneratorConfig(outputs=3)}, "they must agree"),
         (
             {"sizes": (16,), "generator": GeneratorConfig(assignment=Assignment((3, 3), "tree", 2))},
@@ -316,13 +335,14 @@ def test_what_a_generator_leaves_open_comes_from_target_and_sizes():
 
 def test_a_seed_that_is_not_finite_does_not_end_the_others():
     """One seed's weights are made so large that its loss overflows; its neighbor trains as if alone."""
-    config = dataclasses.replace(SMALL, seeds=2, steps=12)
+    config = SMALL  # and chunks as above: one program, laid out alike
     keys = seed_keys(jax.random.key(0), 2)
-    run = init(config, keys)
+    run, keys = spread(init(config, keys), keys, jax.devices()[:1])
     huge = jax.tree.map(lambda a: a.at[1].multiply(1e30), run.generators)
     huge_before = jax.tree.map(np.asarray, huge)  # the state is donated
-    broken, info = run_chunk(run._replace(generators=huge), keys, config=config, steps=12)
-    alone, _ = run_chunk(init(config, keys), keys, config=config, steps=12)
+    healthy = jax.tree.map(jnp.copy, run)
+    broken, info = run_chunk(run._replace(generators=huge), keys, config=config, steps=10)
+    alone, _ = run_chunk(healthy, keys, config=config, steps=10)
     assert np.isfinite(info.loss[:, 0]).all() and not np.isfinite(info.loss[:, 1]).any()
     first = lambda tree: jax.tree.map(lambda a: np.asarray(a[0]), tree)  # noqa: E731
     chex.assert_trees_all_equal(first(broken.generators), first(alone.generators))
@@ -335,7 +355,9 @@ def test_a_seed_that_is_not_finite_does_not_end_the_others():
 def test_training_ends_when_no_seed_is_finite(monkeypatch):
     target = hypernet.Target("huge", lambda x: x.sum(-1) * 1e30)
     with pytest.raises(FloatingPointError, match="all 1 seeds are not finite"):
-        hypernet.train(dataclasses.replace(SMALL, target=target, seeds=1, steps=20), jax.random.key(0))
+        hypernet.train(
+            dataclasses.replace(SMALL, target=target, seeds=1, steps=20, sizes=(2,)), jax.random.key(0)
+        )
 
 
 def test_direct_training_is_the_unreadable_baseline():
