@@ -121,7 +121,7 @@ def test_the_task_of_a_network_is_what_it_says():
     assert (task.name, task.low, task.high, task.length, task.outputs) == ("mine", 0, 4, 5, 1)
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(machines(most_states=3))
 def test_any_machine_given_as_a_network_comes_back_as_a_program_that_is_exact(make):
     machine = make()

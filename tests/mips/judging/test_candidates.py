@@ -98,7 +98,7 @@ def test_numbers_beyond_32_bits_are_not_trained_on():
         Trials.of(task).training_data(SynthesisConfig(sequences=50, tests=5), seed=0)
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(st.permutations([RIGHT, LONGER, WRONG, TABLE]))
 def test_the_shortest_program_that_passes_is_kept_in_any_order(order):
     trials, found = Trials.of(TASK), Findings()

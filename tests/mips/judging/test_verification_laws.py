@@ -61,6 +61,7 @@ def test_a_failure_seen_late_is_sought_at_every_shorter_length(monkeypatch):
     assert len(found) > 6 and all(x == [[5]] for x in found)
 
 
+@settings(max_examples=20)
 @given(programs(), SEEDS)
 def test_a_sequence_is_right_where_all_its_outputs_are(make, seed):
     program = make()

@@ -75,10 +75,10 @@ def test_a_chunk_is_adam_with_clipping_a_half_cosine_and_a_growing_prefix():
     trainable = jax.tree.map(lambda a: np.ones(a.shape, np.float32), shape)
     trainable.transition[0].weight[0, 1] = 0
     run = init_run(FAMILY, CONFIG, length=LENGTH, key=KEY, trainable=trainable)
-    starts = [network_of(run, seed) for seed in range(2)]
+    starts = {1: network_of(run, 1)}  # not the first: seeds do not mix
     run, (loss, elements, sequences) = run_chunk(run, data, family=FAMILY, config=CONFIG)
     swapped = [np.swapaxes(a[3:], 0, 1) for a in (x, y)]
-    for seed, start in enumerate(starts):
+    for seed, start in starts.items():
         network, mean, prefix, average = by_hand(start, trainable, *swapped)
         for ours, want in zip(jax.tree.leaves(network_of(run, seed)), jax.tree.leaves(network), strict=True):
             np.testing.assert_allclose(ours, want, rtol=1e-3, atol=1e-5)

@@ -49,6 +49,7 @@ def coordinates(seed, n):
     return np.random.default_rng(seed).normal(size=(n, n)) * 0.4 + np.eye(n)
 
 
+@settings(max_examples=25)
 @given(SEEDS, SIZES)
 def test_a_change_of_basis_moves_the_states_and_no_output(seed, sizes):
     network, t = network_of(seed, sizes), coordinates(seed, sizes[0])
@@ -227,7 +228,7 @@ def test_complex_pairs_and_blocks_without_input_are_left_alone():
         chex.assert_trees_all_equal(toeplitz(network), network)
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(SEEDS, SIZES, st.sampled_from([None, 0.0, 1e-6, 10.0]))
 def test_the_pipeline_keeps_what_it_says_it_keeps(seed, sizes, tolerance):
     network = network_of(seed, sizes)

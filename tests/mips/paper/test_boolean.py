@@ -49,7 +49,7 @@ def test_functions_that_are_not_symmetric_have_no_test_of_the_sum():
     assert boolean._by_sum(np.array([[0, 1], [0, 1]]), [ex.var("a"), ex.var("b")]) is None
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(SEEDS, st.integers(1, 2), st.integers(1, 2))
 def test_programs_follow_their_clusters(seed, bits, channels):
     rng = np.random.default_rng(seed)
@@ -73,7 +73,7 @@ def test_programs_follow_their_clusters(seed, bits, channels):
     assert program.kind == "boolean" and len(program.state) == bits
 
 
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(SEEDS)
 def test_the_numbering_of_clusters_does_not_change_how_short_the_program_is(seed):
     rng = np.random.default_rng(seed)

@@ -169,7 +169,7 @@ def test_a_finer_vector_refines_the_generated_lattice(seed, n):
     assert same_lattice(lat._generated(coarse, coarse), coarse)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(SEEDS, st.integers(1, 3), st.booleans())
 def test_the_linear_finder_spans_the_states_that_inputs_build(seed, n, independent):
     """A shift register in other coordinates: its states are whole combinations of W_h^k W_x."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mips.programs import evaluation as ev
@@ -26,6 +26,7 @@ def test_rows_fail_where_python_fails_and_with_the_same_error(xs, table):
             assert (code, value) == (ev.OK, want)
 
 
+@settings(max_examples=25)
 @given(expressions(), st.permutations(range(8)))
 def test_rows_do_not_know_of_each_other(expr, order):
     rng = np.random.default_rng(0)

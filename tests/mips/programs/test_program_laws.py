@@ -36,6 +36,7 @@ def test_the_text_does_what_the_program_does(make):
     assert all(type(v) is int for row in rows for step in row for v in step)
 
 
+@settings(max_examples=25)
 @given(programs())
 def test_text_is_read_back_as_a_program_that_does_the_same(make):
     program = make()
@@ -46,6 +47,7 @@ def test_text_is_read_back_as_a_program_that_does_the_same(make):
     assert parse_program(again.source()) == again
 
 
+@settings(max_examples=20)
 @given(programs())
 def test_json_gives_the_program_back(make):
     program = make()
@@ -53,6 +55,7 @@ def test_json_gives_the_program_back(make):
     assert again == program and again.bits == program.bits and again.source() == program.source()
 
 
+@settings(max_examples=20)
 @given(programs(), st.integers(1, 4), st.permutations(range(6)))
 def test_outputs_are_causal_and_of_each_sequence_alone(make, length, order):
     program = make()
@@ -62,7 +65,7 @@ def test_outputs_are_causal_and_of_each_sequence_alone(make, length, order):
     np.testing.assert_array_equal(program.run(X[order], exact=True), whole[order])
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(machines(outputs=2))
 def test_a_machines_tables_as_a_program_do_what_the_machine_does(make):
     machine = make()

@@ -121,6 +121,7 @@ def markov(parts, length):
     return response, np.diff(response.offset, axis=0, prepend=0 * response.offset[:1])
 
 
+@settings(max_examples=20)
 @given(SEEDS, SIZES)
 def test_realizations_repeat_the_response_and_none_is_smaller(seed, sizes):
     parts = system(seed, *sizes, size=1)
@@ -143,7 +144,7 @@ def test_realizations_repeat_the_response_and_none_is_smaller(seed, sizes):
         assert found.order >= np.linalg.matrix_rank(hankel.astype(float))
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(SEEDS, SIZES)
 def test_programs_of_a_response_do_what_it_does(seed, sizes):
     parts = system(seed, *sizes, size=1)

@@ -32,6 +32,7 @@ def renumbered(machine, order):
     return Machine(machine.alphabet, number[machine.next[order]], machine.output[order])
 
 
+@settings(max_examples=25)
 @given(machines(most_states=8))
 def test_the_smallest_machine_has_a_state_for_every_behavior(make):
     machine = make()
@@ -104,6 +105,7 @@ def test_the_automaton_accepts_the_machines_own_traces_alone(make):
         assert not automaton.accepts_input(wrong)
 
 
+@settings(max_examples=25)
 @given(machines(most_states=5), st.integers(1, 3))
 def test_what_short_suffixes_tell_apart_is_found_and_nothing_else(make, suffix):
     machine = fsm.minimize(make())

@@ -92,9 +92,8 @@ def test_numeric_networks_answer_in_whole_numbers():
     assert asked.description == config.describe() and (asked.inputs, asked.outputs) == (2, 2)
 
 
-@pytest.mark.parametrize("cell", ["gru", "affine"])
-def test_networks_over_symbols_answer_with_the_values_of_their_classes(cell):
-    config = TokenConfig(9, 6, 5, cell)  # more symbols and classes than the task has
+def test_networks_over_symbols_answer_with_the_values_of_their_classes():
+    config = TokenConfig(9, 6, 5, "affine")  # more symbols and classes than the task has
     network = jax.jit(config.init)(KEY)
     values = np.array([[7, -1], [0, 4], [5, 5]])
     asked = oracle.from_tokens(config, network, low=-1, high=2, inputs=2, values=values)

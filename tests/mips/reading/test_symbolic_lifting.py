@@ -28,7 +28,7 @@ def test_labels_are_different_whole_numbers_and_no_vector_comes_twice(make):
     assert np.arange(machine.states).tobytes() in vectors  # there is always one at least
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(machines(most_states=4))
 def test_programs_do_what_the_machine_does(make):
     machine = minimize(make())
@@ -87,7 +87,7 @@ def test_a_memoryless_rule_has_no_state_and_odd_sets_are_listed():
     ]
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(st.integers(2, 5), st.integers(2, 4))
 def test_addition_in_any_base_of_two_channels_is_exact(base, other):
     machine = machine_of(

@@ -29,7 +29,7 @@ PLAIN = {
 }
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(SEEDS, st.integers(-3, 3), st.integers(1, 8))
 def test_features_keep_up_with_what_they_name(seed, low, width):
     found = windows.features(low, low + width, 1)
@@ -49,7 +49,7 @@ def test_features_keep_up_with_what_they_name(seed, low, width):
     assert (width <= 6) == ("winner" in names)
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(SEEDS, st.integers(0, 2), st.integers(2, 5))
 def test_symmetric_features_do_not_know_the_order(seed, low, width):
     used = tuple(f for f in windows.features(low, low + width, 1) if f.symmetric)

@@ -6,7 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mips.tasks import from_callable, from_csv, from_file, from_npz
@@ -37,6 +37,7 @@ def test_npz_files_give_back_what_was_written(tmp_path_factory, seed, shape, dty
     assert (task.length, task.inputs, task.outputs, task.name) == (*shape[1:], "written")
 
 
+@settings(max_examples=20)
 @given(SEEDS, SHAPES)
 def test_csv_and_npz_files_of_the_same_sequences_are_the_same_task(tmp_path_factory, seed, shape):
     folder = tmp_path_factory.getbasetemp()
