@@ -6,7 +6,7 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import features
@@ -54,6 +54,7 @@ def writer(x, labels, period, variant, k):
     return mean, plane
 
 
+@settings(max_examples=20)
 @given(SEEDS, st.sampled_from(["centered", "paper", "code", "evr"]), st.sampled_from([2, 5]))
 def test_writers_are_those_of_the_formulas(seed, variant, k):
     x = np.random.default_rng(seed).normal(size=(21, 6)) + 0.5
@@ -64,6 +65,7 @@ def test_writers_are_those_of_the_formulas(seed, variant, k):
     np.testing.assert_allclose(found.plane, plane, atol=2e-3 * scale)
 
 
+@settings(max_examples=15)
 @given(SEEDS)
 def test_the_consistent_writer_writes_what_its_probe_reads(seed):
     """Read back by the probe, x* is the point that was written."""
@@ -194,7 +196,7 @@ def test_a_null_relabels_every_circle_but_the_true_one(untrained, monkeypatch):
     assert null.p_value == pytest.approx((1 + (null.null <= null.value).sum()) / 301)
 
 
-@given(SEEDS, st.integers(1, 30))
+@given(SEEDS, st.sampled_from([1, 7, 24]))
 def test_points_off_the_circle_are_read_by_their_sector(untrained, seed, angles):
     """Agreement, margins and expectations from the logits that the grid of points was given."""
     rng = np.random.default_rng(seed)

@@ -54,10 +54,10 @@ class Memory:
 
 def numbered(config):
     """A model whose every weight is another number."""
-    leaves, kind = jax.tree.flatten(init(config, key=jax.random.key(0)))
+    leaves, kind = jax.tree.flatten(jax.eval_shape(lambda: init(config, key=jax.random.key(0))))
     ends = np.cumsum([leaf.size for leaf in leaves])
     filled = [
-        jnp.asarray(np.arange(end - leaf.size, end).reshape(leaf.shape), jnp.float32)
+        jnp.asarray(np.arange(end - leaf.size, end, dtype=np.float32).reshape(leaf.shape))
         for leaf, end in zip(leaves, ends, strict=True)
     ]
     return jax.tree.unflatten(kind, filled)
@@ -133,7 +133,7 @@ def test_every_number_comes_to_its_place(layout):
     assert set(source.reads) == source.names()
     assert max(source.reads.count(name) for name in source.names()) == once
     half = assemble(source, model.config, dtype=jnp.bfloat16)
-    chex.assert_trees_all_equal(half, jax.tree.map(lambda a: a.astype(jnp.bfloat16), model))
+    chex.assert_trees_all_equal(half, jax.tree.map(lambda a: np.asarray(a).astype(jnp.bfloat16), model))
 
 
 @pytest.mark.parametrize("layout", sorted(CONFIGS))

@@ -104,6 +104,7 @@ def test_a_step_counts_who_fired_and_keeps_rows_at_norm_one():
     assert float(info.dead) == 0 and config.dead_after == 3
 
 
+@pytest.mark.slow
 def test_adams_first_step_is_the_sign_of_the_gradient():
     config, before, after, _ = first_step(unit_norm=False, learning_rate=1e-3, decay=0.0)
     value = lambda sae: loss(sae, X, before.quiet, before.step, config)[0]  # noqa: E731
