@@ -77,7 +77,7 @@ def test_the_consistent_writer_writes_what_its_probe_reads(seed):
     np.testing.assert_allclose(read, target, atol=5e-3)
 
 
-@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("layer", [pytest.param(0, marks=pytest.mark.slow), 1])
 @pytest.mark.parametrize("method", METHODS)
 def test_values_that_are_written(untrained, method, layer):
     e, pairs = untrained.encoded, all_pairs(untrained)
@@ -225,6 +225,7 @@ def test_points_off_the_circle_are_read_by_their_sector(untrained, seed, angles)
 WRITER = circle_writer(np.random.default_rng(0).normal(size=(21, 8)), LABELS, 7, k=2)
 
 
+@pytest.mark.slow
 def test_a_sweep_at_the_circle_is_the_intervention(untrained):
     """Radius one and the seven angles write what `circle` writes; radius nought writes the mean."""
     found = features.polar_sweep(untrained, 1, prompts=[3], radii=[0, 1], angles=7, k=4)

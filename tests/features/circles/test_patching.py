@@ -62,9 +62,8 @@ def recovered(decoder, e, pairs, site, layer, position, head=None):
 no_edit = features.lm.decoder.no_edit
 
 
-@pytest.mark.parametrize(
-    "site", ["resid", *(pytest.param(site, marks=pytest.mark.slow) for site in ("attn", "mlp"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("site", ["resid", "attn", "mlp"])
 def test_blocks_recover_what_a_whole_forward_does(untrained, right, site):
     e, pairs = right
     seen = []

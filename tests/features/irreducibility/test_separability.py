@@ -138,7 +138,12 @@ def cloud(seed):
 
 
 @pytest.mark.parametrize(
-    ("protocol", "corrected"), [("X", False), ("X", True), ("B", False), ("P", False), ("A", True)]
+    ("protocol", "corrected"),
+    [
+        ("X", True),
+        ("A", False),
+        *(pytest.param(*more, marks=pytest.mark.slow) for more in (("X", False), ("B", False), ("P", True))),
+    ],
 )
 def test_curves_are_those_of_the_formulas(protocol, corrected):
     for seed in range(1 if protocol in "PA" else 6):

@@ -136,7 +136,10 @@ def test_every_number_comes_to_its_place(layout):
     chex.assert_trees_all_equal(half, jax.tree.map(lambda a: np.asarray(a).astype(jnp.bfloat16), model))
 
 
-@pytest.mark.parametrize("layout", sorted(CONFIGS))
+@pytest.mark.parametrize(
+    "layout",
+    ["hf-llama", "gguf-gpt2", *(pytest.param(n, marks=pytest.mark.slow) for n in ("gguf-llama", "hf-gpt2"))],
+)
 def test_whatever_is_missing_or_misshapen_is_named_before_anything_is_read(layout):
     model = numbered(CONFIGS[layout])
     whole = stored(model, layout)

@@ -358,7 +358,10 @@ def plain_logits(model, tokens):
             {"rope_scaling": RopeScaling(4.0, 1.0, 3.0, 12), "rope_base": 30.0, "bias": True},
             marks=pytest.mark.slow,
         ),
-        {"norm": "layer", "activation": "gelu", "positions": "learned", "bias": True, "num_kv_heads": 4},
+        pytest.param(
+            {"norm": "layer", "activation": "gelu", "positions": "learned", "bias": True, "num_kv_heads": 4},
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             {"norm": "none", "activation": "relu", "positions": "learned", "num_kv_heads": 1},
             marks=pytest.mark.slow,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import features
-from features.sae.config import ACTIVATIONS, SAEConfig
+from features.sae.config import SAEConfig
 from features.sae.metrics import Recovered
 from features.sae.model import SAE
 
@@ -19,7 +19,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 @settings(max_examples=16)
-@given(SEEDS, st.sampled_from([0.0, 300.0]), st.sampled_from(ACTIVATIONS))
+@given(SEEDS, st.sampled_from([0.0, 300.0]), st.sampled_from(["topk", "jumprelu"]))
 def test_quality_is_that_of_double_precision(seed, offset, activation):
     sae = example(3, activation, "constant_norm_rescale")
     x = (np.random.default_rng(seed).normal(size=(50, D_IN)) + offset).astype(np.float32)

@@ -26,7 +26,8 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=16)
+@pytest.mark.slow
+@settings(max_examples=40)
 @given(
     SEEDS, st.sampled_from(ACTIVATIONS), st.sampled_from(NORMALIZATIONS), st.booleans(), st.text(max_size=9)
 )
