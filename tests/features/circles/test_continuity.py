@@ -15,6 +15,7 @@ def states(model, texts, layer):
     )
 
 
+@pytest.mark.slow
 def test_shifts_are_turns_in_steps_of_the_cycle(tiny_model):
     names = CONCEPTS["seasons"].members
     qualifiers = ("very early on", "morning on")

@@ -6,7 +6,7 @@ import chex
 import jax
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import features
@@ -111,6 +111,7 @@ def plain_fit(x, labels, period, k, frequency, centered):
     return float((1 - left).mean()), predicted
 
 
+@settings(max_examples=20)
 @given(SEEDS, st.sampled_from([1, 2, 5]), st.sampled_from([1, 2, 3]), st.booleans())
 def test_a_probe_is_least_squares_on_principal_coordinates(seed, k, frequency, centered):
     x = cloud(seed) + 1
@@ -122,6 +123,7 @@ def test_a_probe_is_least_squares_on_principal_coordinates(seed, k, frequency, c
     np.testing.assert_allclose(probe.W @ probe.W.T, np.eye(k), atol=1e-5)
 
 
+@settings(max_examples=20)
 @given(SEEDS, st.integers(-60, 60), st.integers(0, 6), st.booleans())
 def test_a_fit_depends_neither_on_coordinates_nor_on_where_the_cycle_begins(seed, power, shift, mirrored):
     x, rng = cloud(seed), np.random.default_rng(seed)

@@ -6,7 +6,7 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import features
@@ -54,6 +54,7 @@ def writer(x, labels, period, variant, k):
     return mean, plane
 
 
+@settings(max_examples=20)
 @given(SEEDS, st.sampled_from(["centered", "paper", "code", "evr"]), st.sampled_from([2, 5]))
 def test_writers_are_those_of_the_formulas(seed, variant, k):
     x = np.random.default_rng(seed).normal(size=(21, 6)) + 0.5
@@ -64,6 +65,7 @@ def test_writers_are_those_of_the_formulas(seed, variant, k):
     np.testing.assert_allclose(found.plane, plane, atol=2e-3 * scale)
 
 
+@settings(max_examples=15)
 @given(SEEDS)
 def test_the_consistent_writer_writes_what_its_probe_reads(seed):
     """Read back by the probe, x* is the point that was written."""
@@ -75,7 +77,7 @@ def test_the_consistent_writer_writes_what_its_probe_reads(seed):
     np.testing.assert_allclose(read, target, atol=5e-3)
 
 
-@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("layer", [pytest.param(0, marks=pytest.mark.slow), 1])
 @pytest.mark.parametrize("method", METHODS)
 def test_values_that_are_written(untrained, method, layer):
     e, pairs = untrained.encoded, all_pairs(untrained)
@@ -194,7 +196,7 @@ def test_a_null_relabels_every_circle_but_the_true_one(untrained, monkeypatch):
     assert null.p_value == pytest.approx((1 + (null.null <= null.value).sum()) / 301)
 
 
-@given(SEEDS, st.integers(1, 30))
+@given(SEEDS, st.sampled_from([1, 7, 24]))
 def test_points_off_the_circle_are_read_by_their_sector(untrained, seed, angles):
     """Agreement, margins and expectations from the logits that the grid of points was given."""
     rng = np.random.default_rng(seed)
@@ -223,6 +225,7 @@ def test_points_off_the_circle_are_read_by_their_sector(untrained, seed, angles)
 WRITER = circle_writer(np.random.default_rng(0).normal(size=(21, 8)), LABELS, 7, k=2)
 
 
+@pytest.mark.slow
 def test_a_sweep_at_the_circle_is_the_intervention(untrained):
     """Radius one and the seven angles write what `circle` writes; radius nought writes the mean."""
     found = features.polar_sweep(untrained, 1, prompts=[3], radii=[0, 1], angles=7, k=4)

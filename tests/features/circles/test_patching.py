@@ -62,6 +62,7 @@ def recovered(decoder, e, pairs, site, layer, position, head=None):
 no_edit = features.lm.decoder.no_edit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("site", ["resid", "attn", "mlp"])
 def test_blocks_recover_what_a_whole_forward_does(untrained, right, site):
     e, pairs = right
@@ -75,6 +76,7 @@ def test_blocks_recover_what_a_whole_forward_does(untrained, right, site):
         assert table[row, column] == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_heads_recover_what_a_whole_forward_does(untrained, right):
     e, pairs = right
     table = features.patch_heads(untrained.decoder, e, pairs)

@@ -69,6 +69,7 @@ def test_one_run_keeps_the_states_and_answers_of_a_plain_one(tiny_model, asked):
     np.testing.assert_array_equal(asked.correct, np.asarray(logits)[:, e.answers].argmax(1) == e.gamma)
 
 
+@pytest.mark.slow
 def test_padding_does_not_change_a_run(tiny_model, asked):
     e = asked.encoded
     tokens = np.concatenate([np.full((6, 2), 5, np.int32), e.tokens], 1)
@@ -80,15 +81,23 @@ def test_padding_does_not_change_a_run(tiny_model, asked):
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_a_patch_with_its_own_state_changes_nothing_and_batches_do_not_matter(asked):
-    rows = np.array([5, 0, 3, 3, 1])
+def test_a_patch_with_its_own_state_changes_nothing_and_batches_do_not_matter(untrained):
+    rng = np.random.default_rng(0)
+    rows = rng.permutation(49)
     for layer in (0, 1):
-        own = asked.alpha_states(layer)[rows]
-        np.testing.assert_allclose(patched_logits(asked, layer, rows, own), asked.logits[rows], atol=1e-5)
-    values = jnp.asarray(np.random.default_rng(0).normal(size=(5, 16)), jnp.float32)
-    whole = patched_logits(asked, 1, rows, values)
-    np.testing.assert_allclose(patched_logits(asked, 1, rows, values, batch=2), whole, atol=1e-5)
-    order = np.array([4, 2, 0, 1, 3])
-    np.testing.assert_allclose(patched_logits(asked, 1, rows[order], values[order]), whole[order], atol=1e-5)
+        own = untrained.alpha_states(layer)[rows]
+        np.testing.assert_allclose(
+            patched_logits(untrained, layer, rows, own), untrained.logits[rows], atol=1e-5
+        )
+    values = jnp.asarray(rng.normal(size=(49, 8)), jnp.float32)
+    whole = patched_logits(untrained, 1, rows, values)
+    # Nine go in two batches, the second of which is filled up.
+    np.testing.assert_allclose(
+        patched_logits(untrained, 1, rows[:9], values[:9], batch=7), whole[:9], atol=1e-5
+    )
+    order = rng.permutation(49)
+    np.testing.assert_allclose(
+        patched_logits(untrained, 1, rows[order], values[order]), whole[order], atol=1e-5
+    )
     with pytest.raises(ValueError, match="layer=-1: expected 0 to 1"):
-        patched_logits(asked, -1, rows, values)
+        patched_logits(untrained, -1, rows, values)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.discovery.clusters import cluster, frequencies, spectral
@@ -16,7 +16,7 @@ def example(seed, latents=14, tokens=60):
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(latents, 4)).astype(np.float32)
     rows[7:] = rows[:7] + 0.3 * rng.normal(size=(7, 4)).astype(np.float32)
-    token, latent = np.nonzero(rng.random((tokens, latents)) < rng.uniform(0, 0.6, latents))
+    token, latent = np.nonzero(rng.random((tokens, latents)) < rng.uniform(0.1, 0.6, latents))
     return rng, rows, Firing(np.ones(len(token), np.float32), latent, token)
 
 
@@ -24,6 +24,7 @@ def as_sets(groups):
     return {frozenset(group.tolist()) for group in groups}
 
 
+@settings(max_examples=15)
 @given(SEEDS, st.sampled_from([None, 0.3]))
 def test_new_names_of_latents_are_new_names_in_the_groups(seed, jaccard):
     rng, rows, firing = example(seed)
@@ -36,13 +37,14 @@ def test_new_names_of_latents_are_new_names_in_the_groups(seed, jaccard):
     assert as_sets(found) == {frozenset(name[list(group)].tolist()) for group in as_sets(given_)}
 
 
+@settings(max_examples=8)  # each number of latents that are left is a program of its own
 @given(SEEDS, st.floats(0, 0.3), st.floats(0.4, 1), st.integers(1, 3), st.integers(2, 14))
 def test_groups_keep_to_their_settings(seed, least, most, least_size, most_size):
     _, rows, firing = example(seed)
     config = ClusterConfig(
         least_frequency=least, most_frequency=most, least_size=least_size, most_size=most_size
     )
-    share = np.array([(firing.latent == j).mean() * len(firing.latent) / 60 for j in range(14)])
+    share = np.array([(firing.latent == j).sum() / 60 for j in range(14)])
     np.testing.assert_allclose(frequencies(firing, 14, 60), share)
     kept = np.flatnonzero((share >= least) & (share <= most) & (share > 0))
     if len(kept) <= 2:
@@ -58,6 +60,7 @@ def test_groups_keep_to_their_settings(seed, least, most, least_size, most_size)
         assert set(members) == set(kept.tolist())
 
 
+@settings(max_examples=15)
 @given(SEEDS)
 def test_edges_of_coactivation_only_join(seed):
     _, rows, firing = example(seed)
@@ -66,6 +69,7 @@ def test_edges_of_coactivation_only_join(seed):
     assert all(any(small <= large for large in as_sets(joined)) for small in as_sets(plain))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("affinity", ["cosine", "angular"])
 def test_spectral_groups_are_the_pairs_that_lie_together(affinity):
     rng = np.random.default_rng(0)

@@ -3,7 +3,7 @@
 import chex
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
@@ -21,6 +21,7 @@ def cosines(rows):
     return found
 
 
+@settings(max_examples=16)
 @given(
     SEEDS,
     st.sampled_from([(12, 1), (12, 4), (12, 11)]),

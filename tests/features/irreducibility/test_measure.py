@@ -213,6 +213,7 @@ def test_the_score_rises_with_s_and_falls_with_m(s, m):
     assert found._replace(separability=s + 1).score >= found.score >= found._replace(mixture=1.0).score == 0
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_expected_index():
     """Of 60 draws of one cloud, nearly all intervals hold the mean estimate; nominally 95 %."""
     rng = np.random.default_rng(10)

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.irreducibility import mixture
@@ -112,6 +112,7 @@ def plain_counts(x, epsilon=0.1):
     return (gap < -1e-5).sum(-1), (gap < 1e-5).sum(-1)
 
 
+@settings(max_examples=20)
 @given(SEEDS, st.sampled_from([0.1, 0.3]))
 def test_the_sweep_counts_what_lies_in_each_band(seed, epsilon):
     x = cloud(seed)
@@ -121,6 +122,7 @@ def test_the_sweep_counts_what_lies_in_each_band(seed, epsilon):
     assert share * N == pytest.approx(round(share * N), abs=1e-3)
 
 
+@settings(max_examples=20)
 @given(SEEDS)
 def test_bands_depend_on_the_cloud_alone(seed):
     """Not on the order of points, padding, a power of two of scale."""
@@ -137,6 +139,7 @@ def test_bands_depend_on_the_cloud_alone(seed):
     assert one == other and one * 60 == pytest.approx(round(one * 60), abs=1e-3)
 
 
+@settings(max_examples=20)
 @given(SEEDS)
 def test_the_quick_sweep_is_never_above_what_a_band_can_hold(seed):
     x = cloud(seed)

@@ -54,9 +54,9 @@ def test_the_least_information_is_found_whatever_the_rotation():
     rng = np.random.default_rng(1)
     independent = rng.uniform(-1, 1, (500, 3)) ** 3
     turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
-    straight, turned = (least_information(x, rotations=2) for x in (independent, independent @ turn))
+    straight, turned = (least_information(x, rotations=1) for x in (independent, independent @ turn))
     assert 0 <= straight < 0.1 and 0 <= turned < 0.1
     assert information((independent @ turn)[:, :1], (independent @ turn)[:, 1:]) > 0.2
-    assert least_information(independent, rotations=2) == straight  # the seed decides
-    few = least_information(np.tile(independent, (3, 1)), rotations=2, most=300, seed=3)
+    assert least_information(independent, rotations=1) == straight  # the seed decides
+    few = least_information(np.tile(independent, (3, 1)), rotations=1, most=300, seed=3)
     assert few < 0.2

@@ -354,9 +354,18 @@ def plain_logits(model, tokens):
     "change",
     [
         {"rope_layout": "interleaved", "rope_base": 50.0, "window": 3, "tied": False},
-        {"rope_scaling": RopeScaling(4.0, 1.0, 3.0, 12), "rope_base": 30.0, "bias": True},
-        {"norm": "layer", "activation": "gelu", "positions": "learned", "bias": True, "num_kv_heads": 4},
-        {"norm": "none", "activation": "relu", "positions": "learned", "num_kv_heads": 1},
+        pytest.param(
+            {"rope_scaling": RopeScaling(4.0, 1.0, 3.0, 12), "rope_base": 30.0, "bias": True},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"norm": "layer", "activation": "gelu", "positions": "learned", "bias": True, "num_kv_heads": 4},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"norm": "none", "activation": "relu", "positions": "learned", "num_kv_heads": 1},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=str,
 )  # fmt: skip
@@ -402,6 +411,7 @@ def test_frequencies_are_the_published_ones(base, scaling):
     assert (np.diff(found) < 0).all() and float(found[0]) == 1
 
 
+@pytest.mark.slow
 def test_new_weights_have_the_spread_of_their_inputs():
     config = dataclasses.replace(
         SMALL, width=64, mlp_width=128, head_size=16, vocab_size=200, tied=False, bias=True

@@ -286,7 +286,7 @@ def read_all(path):
     return config, words
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(st.sampled_from(["cut", "head", "anywhere", "swapped"]), st.integers(0, 2**32 - 1))
 def test_damaged_gguf_files_are_read_or_named(tiny_bytes, tmp_path_factory, how, seed):
     """Valid settings, words and floats, or a ValueError that names the file."""

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.sae.activations import ActivationSource, CachedActivations, FreshSamples, StreamedActivations
@@ -60,6 +60,7 @@ def stream(n, length, seed=0, **how):
     return tokens, source
 
 
+@settings(max_examples=15)
 @given(SEEDS, st.integers(1, 7), st.integers(2, 4), st.integers(1, 9), st.integers(1, 5), st.integers(0, 1))
 def test_a_buffer_holds_its_sequences_and_nothing_else(seed, n, length, buffer, run_batch, skip):
     tokens, source = stream(n, length, seed, buffer=buffer, run_batch=run_batch, skip=skip)

@@ -33,6 +33,7 @@ def history(seed, steps):
     return Info(*(rng.random(steps).astype(np.float32) for _ in Info._fields))
 
 
+@pytest.mark.slow
 def test_the_latest_state_and_all_of_the_history_come_back(tmp_path):
     folder = tmp_path / "c"
     assert not checkpoints.exists(folder)

@@ -83,6 +83,7 @@ def first_step(kind="relu", **change):
     return config, run, *eqx.filter_jit(step)(run, jnp.asarray(X), config)
 
 
+@pytest.mark.slow
 def test_small_parts_of_a_batch_give_the_step_of_the_whole():
     _, _, whole, info = first_step(microbatch=32)
     _, _, parts, parted = first_step(microbatch=8)
@@ -104,6 +105,7 @@ def test_a_step_counts_who_fired_and_keeps_rows_at_norm_one():
     assert float(info.dead) == 0 and config.dead_after == 3
 
 
+@pytest.mark.slow
 def test_adams_first_step_is_the_sign_of_the_gradient():
     config, before, after, _ = first_step(unit_norm=False, learning_rate=1e-3, decay=0.0)
     value = lambda sae: loss(sae, X, before.quiet, before.step, config)[0]  # noqa: E731
@@ -193,6 +195,7 @@ def test_the_largest_are_encoded_in_order(seed):
     np.testing.assert_allclose(values, np.take_along_axis(pre, np.asarray(indices), 1), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_is_not_trained_stays():
     """The scale of inputs is a property of the data; thresholds of jumprelu do not go below nothing."""
     config = TrainConfig(steps=10, warmup=0, learning_rate=1.0, decay=0.0)

@@ -26,6 +26,8 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
+@settings(max_examples=40)
 @given(
     SEEDS, st.sampled_from(ACTIVATIONS), st.sampled_from(NORMALIZATIONS), st.booleans(), st.text(max_size=9)
 )
@@ -111,7 +113,7 @@ KEYS = ["architecture", "d_in", "d_sae", "k", "activation_fn", "activation_fn_st
         "rescale_acts_by_decoder_norm", "num_latents", "signed", "activation"]  # fmt: skip
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(
     st.dictionaries(st.sampled_from(KEYS), JSON, min_size=1, max_size=3),
     st.sampled_from(["topk", "jumprelu", "eleuther"]),
@@ -160,7 +162,7 @@ def damaged(data, how, seed):
     return bytes(changed)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.sampled_from(["cut", "changed", "start", "moved"]), SEEDS, st.booleans())
 def test_a_damaged_npz_is_read_or_named(tmp_path_factory, how, seed, compressed):
     file = tmp_path_factory.mktemp("npz") / "params.npz"
@@ -171,7 +173,7 @@ def test_a_damaged_npz_is_read_or_named(tmp_path_factory, how, seed, compressed)
         read_or_named(file)
 
 
-@settings(max_examples=120)
+@settings(max_examples=80)
 @given(
     st.sampled_from(["cut", "changed", "start", "moved"]),
     SEEDS,

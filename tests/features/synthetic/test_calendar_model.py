@@ -56,6 +56,7 @@ def test_targets_are_circles_around_the_answer(kappa):
         np.testing.assert_allclose(q[row], expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names_only", [True, False])
 def test_the_first_loss_is_the_cross_entropy_of_new_weights(names_only):
     import dataclasses
@@ -80,6 +81,7 @@ def test_the_first_loss_is_the_cross_entropy_of_new_weights(names_only):
     assert not np.array_equal(after.decoder.embedding, state.decoder.embedding)
 
 
+@pytest.mark.slow
 def test_chunks_do_not_show_in_a_training():
     seen = []
     parts = features.train_calendar(
