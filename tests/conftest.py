@@ -52,19 +52,22 @@ SHARED = Path(__file__).parents[2] / "shared" / "golden" / "compressarc"
 # Files of more than twenty seconds, longest first.
 LONG = (
     "compressarc/test_batch.py",
-    "compressarc/test_golden.py",
     "test_readme.py",
-    "compressarc/test_oracle.py",
-    "compressarc/test_batch_command.py",
+    "compressarc/test_golden.py",
     "compressarc/test_cli.py",
-    "features/test_cli.py",
-    "features/test_calendar.py",
     "hypernet/test_training.py",
+    "compressarc/test_batch_command.py",
+    "compressarc/test_solver.py",
+    "features/test_cli.py",
     "hypernet/test_cli.py",
+    "lodo/test_contract.py",
     "hypernet/test_generator.py",
-    "mips/test_synthesize.py",
-    "features/test_sae.py",
     "lodo/test_optax_common.py",
+    "mips/test_cli.py",
+    "mips/test_synthesize.py",
+    "features/test_calendar.py",
+    "compressarc/test_oracle.py",
+    "features/test_sae.py",
 )
 
 MARKED_BY_FIXTURE = {"two_processes": "multiprocess", "eight_devices": "multiprocess", "smollm2": "lm"}

@@ -5,12 +5,7 @@ import pytest
 
 
 def _as_users_do(request) -> bool:
-    """The slow tier compiles like everybody; the fast one spends little on it (a third), and steps slowly.
-
-    A module with long runs, or with recorded numbers, asks for it by COMPILED_AS_USERS_DO.
-    """
-    if request.scope == "module" and getattr(request.module, "COMPILED_AS_USERS_DO", False):
-        return True
+    """The slow tier compiles like everybody; the fast one spends little on it (a third), and steps slowly."""
     return "slow" in request.config.option.markexpr and "not slow" not in request.config.option.markexpr
 
 

@@ -47,6 +47,7 @@ def histories_equal(a: RunFolder, b: RunFolder) -> None:
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_run_in_a_batch_is_the_single_run(whole, seed):
     """To rounding, which training then blows up; the noise and the initial weights are the same."""
@@ -141,6 +142,7 @@ def test_more_steps_and_seeds_may_be_asked_for_and_nothing_else(whole, tmp_path)
     assert not RunFolder(copy).ended("same", 0) and RunFolder(copy).settings == more
 
 
+@pytest.mark.slow
 def test_settled_runs_stop_early_and_their_lanes_go_on(whole, tmp_path, monkeypatch):
     """What a lane's former run did while it settled must not become its next run's.
 

@@ -209,6 +209,7 @@ def test_a_batch_is_not_overwritten_by_a_run(tmp_path, capsys):
     assert "holds a batch" in capsys.readouterr().err and (tmp_path / "checkpoints" / "kept").exists()
 
 
+@pytest.mark.slow
 def test_a_run_outlives_its_output(subprocess_env, whole, tmp_path):
     """Nobody reads it any more, or the disk that it is written to is full: the run itself is kept."""
     folder = tmp_path / "closed"

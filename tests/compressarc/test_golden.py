@@ -6,8 +6,6 @@ import pytest
 from benchmarks import compressarc_parity as parity
 from tests.conftest import DATA, SHARED
 
-COMPILED_AS_USERS_DO = True
-
 
 def beyond(checks):
     return [check for check in checks if not check.ok]
@@ -98,6 +96,7 @@ def test_step_zero_with_the_recorded_noise(bits, single, double):
     assert not beyond(checks)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.exists(), reason="the full golden files are not here")
 def test_recorded_run_in_single_precision(single):
     golden, compiled = parity.load(SHARED / "f9012d9b.npz"), single[-1]

@@ -32,9 +32,8 @@ def full_names(weights, shape):
     return {n: jnp.asarray(a) for n, a in out.items() if "direction_share" not in n or n[-3] != "/"}
 
 
-@pytest.mark.parametrize(
-    "puzzle", [zoo.VARYING, pytest.param(zoo.UNKNOWN, marks=pytest.mark.slow)], ids=lambda p: p.name
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("puzzle", [zoo.VARYING, zoo.UNKNOWN], ids=lambda p: p.name)
 def test_forward_and_loss(puzzle, x64):
     canvas = puzzle.canvas
     static, data = signature(canvas), grids(canvas, jnp.float64)

@@ -63,6 +63,7 @@ def test_help_is_light():
         assert name in done.stdout
 
 
+@pytest.mark.slow
 def test_demo(run, monkeypatch, tmp_path):
     """Files and figures; a short training serves, what a whole one reaches is tested in test_calendar."""
     from features.synthetic import calendar_model

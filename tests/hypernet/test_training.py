@@ -182,6 +182,7 @@ def test_killed_and_resumed_on_the_command_line(tmp_path, subprocess_env):
     assert (tmp_path / "run" / "history.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_eight_devices_train_as_one(eight_devices):
     printed = eight_devices(
         "import jax, numpy as np, re\n"
