@@ -58,6 +58,7 @@ def asked(tiny_model):
     return features.run_task(tiny_model, ASKED)
 
 
+@pytest.mark.slow
 def test_one_run_keeps_the_states_and_answers_of_a_plain_one(tiny_model, asked):
     e = asked.encoded
     states = features.residuals(tiny_model.decoder, e.tokens)

@@ -37,6 +37,7 @@ def test_new_names_of_latents_are_new_names_in_the_groups(seed, jaccard):
     assert as_sets(found) == {frozenset(name[list(group)].tolist()) for group in as_sets(given_)}
 
 
+@pytest.mark.slow
 @settings(max_examples=8)  # each number of latents that are left is a program of its own
 @given(SEEDS, st.floats(0, 0.3), st.floats(0.4, 1), st.integers(1, 3), st.integers(2, 14))
 def test_groups_keep_to_their_settings(seed, least, most, least_size, most_size):

@@ -350,22 +350,14 @@ def plain_logits(model, tokens):
     return np.array(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
         {"rope_layout": "interleaved", "rope_base": 50.0, "window": 3, "tied": False},
-        pytest.param(
-            {"rope_scaling": RopeScaling(4.0, 1.0, 3.0, 12), "rope_base": 30.0, "bias": True},
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            {"norm": "layer", "activation": "gelu", "positions": "learned", "bias": True, "num_kv_heads": 4},
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            {"norm": "none", "activation": "relu", "positions": "learned", "num_kv_heads": 1},
-            marks=pytest.mark.slow,
-        ),
+        {"rope_scaling": RopeScaling(4.0, 1.0, 3.0, 12), "rope_base": 30.0, "bias": True},
+        {"norm": "layer", "activation": "gelu", "positions": "learned", "bias": True, "num_kv_heads": 4},
+        {"norm": "none", "activation": "relu", "positions": "learned", "num_kv_heads": 1},
     ],
     ids=str,
 )  # fmt: skip
@@ -380,6 +372,7 @@ def test_logits_are_those_of_a_plain_transformer(change):
     np.testing.assert_allclose(forward(model, tokens), plain_logits(model, tokens), atol=2e-4)
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, 10**6), st.sampled_from(["half", "interleaved"]), st.integers(0, 50), st.integers(-20, 20)
 )

@@ -83,6 +83,7 @@ def test_ablation_puts_the_mean_into_a_subspace_once_and_for_all(seed, columns, 
     np.testing.assert_array_equal(edit("resid", jnp.asarray(0), jnp.asarray(x)), x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.bfloat16])
 def test_the_type_of_the_stream_is_kept(dtype):
     x = jnp.asarray(stream(0, WIDTH), dtype)

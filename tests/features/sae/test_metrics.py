@@ -18,6 +18,7 @@ from .test_model import D_IN, D_SAE, example, plain
 SEEDS = st.integers(0, 2**32 - 1)
 
 
+@pytest.mark.slow
 @settings(max_examples=16)
 @given(SEEDS, st.sampled_from([0.0, 300.0]), st.sampled_from(["topk", "jumprelu"]))
 def test_quality_is_that_of_double_precision(seed, offset, activation):

@@ -90,6 +90,7 @@ def test_small_parts_of_a_batch_give_the_step_of_the_whole():
     chex.assert_trees_all_close((whole, info), (parts, parted), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_step_counts_who_fired_and_keeps_rows_at_norm_one():
     config, before, after, info = first_step("topk")
     W_enc, b_enc, W_dec, b_dec = map(np.asarray, jax.tree.leaves(before.sae))
