@@ -266,7 +266,7 @@ def damaged(data, path=()):
 @pytest.mark.parametrize(
     "file",
     [
-        "results/small.json",
+        pytest.param("results/small.json", marks=pytest.mark.slow),
         pytest.param("settings.json", marks=pytest.mark.slow),
         pytest.param("puzzles.json", marks=pytest.mark.slow),
         "plan.json",

@@ -155,7 +155,8 @@ def test_kill_and_resume_give_the_uninterrupted_result(subprocess_env, whole, tm
     assert result["seconds_of_all_processes"] > result["seconds"] and result["steps_of_this_process"] < 60
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_while_stepping_and_resumed(subprocess_env, whole, tmp_path, number):
     cut = tmp_path / "cut"
     with stepping(subprocess_env, SOLVE, cut) as process:
