@@ -111,7 +111,7 @@ def plain_fit(x, labels, period, k, frequency, centered):
     return float((1 - left).mean()), predicted
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(SEEDS, st.sampled_from([1, 2, 5]), st.sampled_from([1, 2, 3]), st.booleans())
 def test_a_probe_is_least_squares_on_principal_coordinates(seed, k, frequency, centered):
     x = cloud(seed) + 1

@@ -54,7 +54,7 @@ def writer(x, labels, period, variant, k):
     return mean, plane
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(SEEDS, st.sampled_from(["centered", "paper", "code", "evr"]), st.sampled_from([2, 5]))
 def test_writers_are_those_of_the_formulas(seed, variant, k):
     x = np.random.default_rng(seed).normal(size=(21, 6)) + 0.5

@@ -24,7 +24,7 @@ def cosines(rows):
 @settings(max_examples=16)
 @given(
     SEEDS,
-    st.sampled_from([(12, 1), (12, 4), (12, 11)]),
+    st.sampled_from([(12, 2), (12, 11)]),
     st.sampled_from([(1024, 8192), (5, 4)]),
     st.booleans(),
 )

@@ -112,7 +112,7 @@ def plain_counts(x, epsilon=0.1):
     return (gap < -1e-5).sum(-1), (gap < 1e-5).sum(-1)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(SEEDS, st.sampled_from([0.1, 0.3]))
 def test_the_sweep_counts_what_lies_in_each_band(seed, epsilon):
     x = cloud(seed)
@@ -122,7 +122,7 @@ def test_the_sweep_counts_what_lies_in_each_band(seed, epsilon):
     assert share * N == pytest.approx(round(share * N), abs=1e-3)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(SEEDS)
 def test_bands_depend_on_the_cloud_alone(seed):
     """Not on the order of points, padding, a power of two of scale."""
@@ -139,7 +139,7 @@ def test_bands_depend_on_the_cloud_alone(seed):
     assert one == other and one * 60 == pytest.approx(round(one * 60), abs=1e-3)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(SEEDS)
 def test_the_quick_sweep_is_never_above_what_a_band_can_hold(seed):
     x = cloud(seed)
@@ -175,6 +175,7 @@ def plain_ascent(x, start, protocol, steps, rate=0.1, epsilon=0.1):
     return (np.abs(z) < epsilon).mean(), v, c
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["B", "P"])
 def test_ascents_follow_the_published_gradient(protocol):
     """A few steps: later ones of P are chaotic."""

@@ -36,7 +36,7 @@ def folders(tmp_path_factory):
     return {f: write_model(tmp_path_factory.mktemp(f), config) for f, config in FAMILIES.items()}
 
 
-@settings(max_examples=120)
+@settings(max_examples=80)
 @given(st.data(), st.sampled_from(sorted(FAMILIES)))
 def test_settings_of_any_kind_are_read_or_named(folders, data, family):
     """A valid config, or a ValueError that names the file."""

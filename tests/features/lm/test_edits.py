@@ -21,7 +21,7 @@ def at(columns):
     return np.broadcast_to(np.asarray(columns), BATCH)
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(SEEDS, COLUMNS, st.sampled_from(["resid", "attn", "mlp", "heads", "one head"]))
 def test_a_patch_writes_one_token_of_each_row(seed, columns, where):
     site = "heads" if where == "one head" else where
@@ -43,7 +43,7 @@ def test_a_patch_writes_one_token_of_each_row(seed, columns, where):
     np.testing.assert_array_equal(edit(other, jnp.asarray(2), jnp.asarray(x)), x)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(SEEDS, COLUMNS | st.none())
 def test_steering_adds_and_steering_back_undoes_it(seed, columns):
     x = stream(seed, WIDTH)
@@ -60,7 +60,7 @@ def test_steering_adds_and_steering_back_undoes_it(seed, columns):
         np.testing.assert_array_equal(there(site, jnp.asarray(layer), jnp.asarray(x)), x)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(SEEDS, COLUMNS | st.none(), st.integers(0, WIDTH))
 def test_ablation_puts_the_mean_into_a_subspace_once_and_for_all(seed, columns, k):
     rng = np.random.default_rng(seed)

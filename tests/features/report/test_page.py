@@ -71,6 +71,7 @@ def test_a_page_says_what_was_found(tmp_path, without_library):
     assert [counts[w] for w in listed] == sorted(counts.values(), reverse=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(word=st.text(st.sampled_from("<>&'\"/script()"), min_size=1, max_size=12))
 def test_no_word_becomes_markup(tmp_path_factory, word):

@@ -37,6 +37,7 @@ def test_quality_is_that_of_double_precision(seed, offset, activation):
     assert found.dead == (found.frequency == 0).mean()
 
 
+@pytest.mark.slow
 def test_quality_depends_neither_on_batches_nor_on_the_order_of_tokens():
     sae = example(1, "topk")
     x = np.random.default_rng(0).normal(size=(90, D_IN)).astype(np.float32)

@@ -113,7 +113,7 @@ KEYS = ["architecture", "d_in", "d_sae", "k", "activation_fn", "activation_fn_st
         "rescale_acts_by_decoder_norm", "num_latents", "signed", "activation"]  # fmt: skip
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(
     st.dictionaries(st.sampled_from(KEYS), JSON, min_size=1, max_size=3),
     st.sampled_from(["topk", "jumprelu", "eleuther"]),
