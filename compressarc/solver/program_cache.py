@@ -100,8 +100,9 @@ def _mended(cache: Path, since: float) -> None:
     for path in cache.glob("*-cache"):
         with contextlib.suppress(OSError):
             if path.stat().st_mtime >= since - 1:
+                content = path.read_bytes()  # what can't be read may be whole
                 try:
-                    compilation_cache.decompress_executable(path.read_bytes())
+                    compilation_cache.decompress_executable(content)
                 except Exception:  # whatever the compression library raises
                     path.unlink()
 
