@@ -63,10 +63,10 @@ def test_planted_features_are_the_sum_of_their_parts(seed):
     np.testing.assert_array_equal(planted.draw(np.random.default_rng(seed), 300), x)
     of_planes = np.einsum("npk,pkd->nd", coordinates, planted.planes)
     left = x - of_planes
-    # What remains is in the lines' span, noise of a hundredth apart.
+    # What remains is in the lines' span, but for noise of a hundredth: 11 of its 16 directions are left.
     basis = np.linalg.qr(planted.lines.T)[0]
     noise = left - left @ basis @ basis.T
-    assert np.abs(noise).max() < 0.08 and noise.std() == pytest.approx(0.01, rel=0.2)
+    assert np.abs(noise).max() < 0.08 and noise.std() == pytest.approx(0.01 * np.sqrt(11 / 16), rel=0.1)
     radius = np.linalg.norm(coordinates, axis=2)
     round_ones = radius[:, :3][radius[:, :3] > 0]
     assert ((round_ones >= 0.8) & (round_ones <= 1.2)).all()
