@@ -43,6 +43,10 @@ hypothesis.settings.register_profile(
     max_examples=40,
     phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate, hypothesis.Phase.shrink),
 )
+# Other cases every night: `pytest --hypothesis-profile=fresh`.
+hypothesis.settings.register_profile(
+    "fresh", hypothesis.settings.get_profile("quintet"), derandomize=False, print_blob=True
+)
 hypothesis.settings.load_profile("quintet")
 
 DATA = Path(__file__).parent / "data"
