@@ -55,23 +55,27 @@ SHARED = Path(__file__).parents[2] / "shared" / "golden" / "compressarc"
 
 # Files of more than twenty seconds, longest first.
 LONG = (
+    "compressarc/test_solver.py",  # first: others share its program
     "compressarc/test_batch.py",
     "test_readme.py",
-    "compressarc/test_golden.py",
-    "compressarc/test_cli.py",
     "hypernet/test_training.py",
-    "compressarc/test_batch_command.py",
-    "compressarc/test_solver.py",
-    "features/test_cli.py",
-    "hypernet/test_cli.py",
-    "lodo/test_contract.py",
-    "hypernet/test_generator.py",
-    "lodo/test_optax_common.py",
-    "mips/test_cli.py",
     "mips/test_synthesize.py",
+    "mips/test_cli.py",
+    "features/test_cli.py",
+    "lodo/test_contract.py",
+    "lodo/test_transform.py",
+    "compressarc/test_cli.py",
+    "mips/networks/test_training.py",
     "features/test_calendar.py",
-    "compressarc/test_oracle.py",
     "features/test_sae.py",
+    "compressarc/test_page.py",
+    "compressarc/test_golden.py",
+    "hypernet/test_generator.py",
+    "hypernet/test_cli.py",
+    "features/discovery/test_discover.py",
+    "features/lm/test_decoder.py",
+    "compressarc/test_plan.py",
+    "lodo/test_tasks.py",
 )
 
 MARKED_BY_FIXTURE = {"two_processes": "multiprocess", "eight_devices": "multiprocess", "smollm2": "lm"}
@@ -125,10 +129,36 @@ def _few_compiled_programs():
         gc.collect()
 
 
-@pytest.fixture(scope="session")
-def subprocess_env(compilation_cache) -> dict[str, str]:
-    """Environment in which the command line finds the tests' compilation cache."""
-    return os.environ | {"XDG_CACHE_HOME": str(compilation_cache.parents[1]), "COLUMNS": "160"}
+COMPILED_QUICKLY = ("compressarc", "lodo", "hypernet")
+"""Folders whose tests compile more than they run: a third of the time, for steps five times as slow.
+
+Files that take many steps set `MANY_STEPS`, and the slow tier compiles as users do.
+"""
+
+
+@pytest.fixture(scope="module")
+def compiled_quickly(request) -> bool:
+    """Whether this file's programs are compiled with few optimizations."""
+    slow = "slow" in request.config.option.markexpr and "not slow" not in request.config.option.markexpr
+    folder = request.path.relative_to(Path(__file__).parent).parts[0]
+    return folder in COMPILED_QUICKLY and not slow and not getattr(request.module, "MANY_STEPS", False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_optimizations(compiled_quickly):
+    jax.config.update("jax_disable_most_optimizations", compiled_quickly)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+QUICK_TO_COMPILE = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+
+
+@pytest.fixture(scope="module")
+def subprocess_env(compilation_cache, compiled_quickly) -> dict[str, str]:
+    """Environment in which the command line finds the tests' compilation cache, and compiles as the file does."""
+    environment = os.environ | {"XDG_CACHE_HOME": str(compilation_cache.parents[1]), "COLUMNS": "160"}
+    return environment | (QUICK_TO_COMPILE if compiled_quickly else {})
 
 
 @pytest.fixture

@@ -95,6 +95,10 @@ class Formula(NamedTuple):
         return total
 
 
+_ROUNDING = 1e-12
+"""Share of the variance that terms which explain nothing more may still seem to explain."""
+
+
 def formula(
     network: object,
     *,
@@ -146,7 +150,7 @@ def formula(
             left, amplitudes, constant = 0.0, [], float(f.mean())
             break
         left, amplitudes, constant = _fit(columns, names, f)
-        if left - full <= least_share:
+        if left - full <= max(least_share, _ROUNDING):
             break
     slope_of = {"spikes+": slopes[0], "spikes-": slopes[1]}
     terms = tuple(

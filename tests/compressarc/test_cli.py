@@ -17,8 +17,10 @@ import pytest
 
 from compressarc.cli.main import main
 
+MANY_STEPS = True
 PUZZLE = "6f8cd79b"
-SOLVE = ["solve", PUZZLE, "--steps", "60", "--chunk", "5", "--checkpoint-every", "1", "--out"]
+# In the default chunks of 25 steps: with the program of test_solver.
+SOLVE = ["solve", PUZZLE, "--steps", "150", "--checkpoint-every", "1", "--out"]
 
 
 def command(*arguments):
@@ -104,7 +106,7 @@ def checkpoint_steps(folder):
 
 
 @contextlib.contextmanager
-def stepping(env, arguments, folder, least=10):
+def stepping(env, arguments, folder, least=25):
     """A run that has taken at least so many steps, and goes on."""
     with subprocess.Popen(
         command(*arguments, folder), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -149,10 +151,10 @@ def test_kill_and_resume_give_the_uninterrupted_result(subprocess_env, whole, tm
     resumed = run(subprocess_env, *SOLVE, cut, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert "resuming after step" in resumed.stdout
-    assert re.search(r"steps in .* by this process, 60 in .* in all", resumed.stdout)
+    assert re.search(r"steps in .* by this process, 150 in .* in all", resumed.stdout)
     same_result(whole, cut)
     result = json.loads((cut / "result.json").read_text())
-    assert result["seconds_of_all_processes"] > result["seconds"] and result["steps_of_this_process"] < 60
+    assert result["seconds_of_all_processes"] > result["seconds"] and result["steps_of_this_process"] < 150
 
 
 @pytest.mark.slow
@@ -164,7 +166,7 @@ def test_stopped_while_stepping_and_resumed(subprocess_env, whole, tmp_path, num
         out, error = process.communicate(timeout=60)
     assert process.returncode == 3 and not error, error
     assert "stopping after this chunk of steps; again to stop at once" in out
-    assert "of 60 steps: go on with --resume" in out and "guess 1" in out
+    assert "of 150 steps: go on with --resume" in out and "guess 1" in out
     result = json.loads((cut / "result.json").read_text())
     assert result["status"] == "interrupted" and result["steps"] in checkpoint_steps(cut)
     assert run(subprocess_env, *SOLVE, cut, "--resume").returncode == 0
@@ -174,11 +176,11 @@ def test_stopped_while_stepping_and_resumed(subprocess_env, whole, tmp_path, num
 def test_a_finished_run_is_shown_again_and_not_begun_anew(subprocess_env, whole):
     before = {p: p.read_bytes() for p in (whole / "checkpoints").rglob("*") if p.is_file()}
     again = run(subprocess_env, *SOLVE, whole)
-    assert again.returncode == 0 and "holds this run already, all 60 steps" in again.stdout
+    assert again.returncode == 0 and "holds this run already, all 150 steps" in again.stdout
     assert "compiling" not in again.stdout and "guess 1" in again.stdout
     assert {p: p.read_bytes() for p in (whole / "checkpoints").rglob("*") if p.is_file()} == before
     result = json.loads((whole / "result.json").read_text())
-    assert result["status"] == "finished" and result["steps"] == 60
+    assert result["status"] == "finished" and result["steps"] == 150
 
 
 @pytest.mark.slow
@@ -248,22 +250,25 @@ def test_what_a_folder_holds_is_refused_by_the_name_of_the_setting(subprocess_en
     cases = [
         (("--resume", "--seed", "1"), "another key: seed 0, asked for seed 1"),
         (("--seed", "1"), "another key: seed 0, asked for seed 1"),
-        (("--steps", "40"), "holds the result of this run with 60 steps, more than the --steps 40 asked for"),
-        (("--resume", "--steps", "40"), "60 steps, more than the --steps 40 asked for"),
+        (
+            ("--steps", "100"),
+            "holds the result of this run with 150 steps, more than the --steps 100 asked for",
+        ),
+        (("--resume", "--steps", "100"), "150 steps, more than the --steps 100 asked for"),
         (("--resume", "--b1", "0.9"), "another b1: 0.5, asked for 0.9"),
-        (("--steps", "80"), "holds this run after 60 steps; go on with --resume"),
+        (("--steps", "175"), "holds this run after 150 steps; go on with --resume"),
     ]
     before = {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
     for options, message in cases:
         refused = run(subprocess_env, *SOLVE, whole, *options)
         assert refused.returncode == 2 and message in refused.stderr, (options, refused.stderr)
         assert len(refused.stderr.splitlines()) == 1
-    another = run(subprocess_env, "solve", "3618c87e", "--chunk", "5", "--out", whole, "--resume")
+    another = run(subprocess_env, "solve", "3618c87e", "--out", whole, "--resume")
     assert another.returncode == 2 and "another puzzle: 6f8cd79b, asked for 3618c87e" in another.stderr
     assert {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()} == before
     copy = tmp_path / "copy"
     shutil.copytree(whole, copy)
-    done = run(subprocess_env, "solve", PUZZLE, "--steps", "10", "--chunk", "5", "--out", copy, "--overwrite")
+    done = run(subprocess_env, "solve", PUZZLE, "--steps", "10", "--out", copy, "--overwrite")
     assert done.returncode == 0 and json.loads((copy / "result.json").read_text())["steps"] == 10
 
 
@@ -290,21 +295,21 @@ def test_a_damaged_checkpoint_is_named_and_an_older_one_used(subprocess_env, who
 def test_a_full_disk_is_one_line_and_the_guesses(subprocess_env, whole, tmp_path):
     """`ulimit -f`: checkpoints of 660 kB don't fit; nothing that was there is damaged."""
     folder = tmp_path / "run"
-    begin = ["solve", PUZZLE, "--chunk", "5", "--checkpoint-every", "1", "--out", folder]
-    first = run(subprocess_env, *begin, "--steps", "10")
+    begin = ["solve", PUZZLE, "--checkpoint-every", "1", "--out", folder]
+    first = run(subprocess_env, *begin, "--steps", "25")
     assert first.returncode == 0, first.stderr
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    limited = " ".join(command(*begin, "--steps", "60", "--resume"))
+    limited = " ".join(command(*begin, "--steps", "150", "--resume"))
     full = subprocess.run(
         ["bash", "-c", f"ulimit -f 300; exec {limited}"], env=subprocess_env, capture_output=True, text=True
     )
     assert full.returncode == 2 and len(full.stderr.splitlines()) == 1, full.stderr
     assert re.search(
-        r"checkpoints/15: larger than this process may write \(ulimit -f; .* free of", full.stderr
+        r"checkpoints/50: larger than this process may write \(ulimit -f; .* free of", full.stderr
     )
-    assert "guesses after 15 steps" in full.stdout and "guess 1" in full.stdout
+    assert "guesses after 50 steps" in full.stdout and "guess 1" in full.stdout
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
-    assert run(subprocess_env, *begin, "--steps", "60", "--resume").returncode == 0
+    assert run(subprocess_env, *begin, "--steps", "150", "--resume").returncode == 0
     same_result(whole, folder)
 
 

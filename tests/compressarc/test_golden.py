@@ -68,6 +68,7 @@ def test_76140_weights_have_a_path_to_the_loss(double):
     assert without == 7_488
 
 
+@pytest.mark.slow
 def test_step_zero_in_single_precision(single):
     import jax.numpy as jnp
 
@@ -83,7 +84,7 @@ def test_step_zero_in_single_precision(single):
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the full golden files are not here")
-@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("bits", [pytest.param(32, marks=pytest.mark.slow), 64])
 def test_step_zero_with_the_recorded_noise(bits, single, double):
     import jax
     import jax.numpy as jnp

@@ -47,14 +47,11 @@ def fake_history(puzzle, rng, right_from):
     )
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A made-up run of the whole evaluation split: every fifth puzzle solved, at known steps."""
-    puzzles = load_splits("arcagi")["evaluation"]
+def made_up_run(folder, puzzles):
+    """Every fifth puzzle solved, at known steps."""
     statics = {n: signature(p.canvas) for n, p in puzzles.items()}
     plan = make_plan(statics, device_model("cpu"), programs=3, lanes=1)
     settings = BatchSettings(SolveConfig(steps=STEPS))
-    folder = tmp_path_factory.mktemp("page") / "run"
     run = RunFolder.create(folder, puzzles, settings, plan, dataset="arcagi", split="evaluation")
     rng = np.random.default_rng(0)
     for i, (name, puzzle) in enumerate(puzzles.items()):
@@ -63,6 +60,19 @@ def run(tmp_path_factory):
         components = {"10010": rng.uniform(-1, 1, (shape.examples, shape.x))}
         run.save_record(name, 0, Record(history, RunStatus.FINISHED, 1.0 + i, components))
     return run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of the whole evaluation split."""
+    return made_up_run(tmp_path_factory.mktemp("page") / "run", load_splits("arcagi")["evaluation"])
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """A run of twenty puzzles, for what doesn't depend on how many there are."""
+    puzzles = list(load_splits("arcagi")["evaluation"].items())[:20]
+    return made_up_run(tmp_path_factory.mktemp("few") / "run", dict(puzzles))
 
 
 def browser():
@@ -124,9 +134,9 @@ def test_the_summary_and_the_submission(run):
     assert attempts[run.names[0]][0]["attempt_1"] == first.solution[0].tolist()
 
 
-def test_counting_votes_anew(run, tmp_path):
+def test_counting_votes_anew(few, tmp_path):
     copy = tmp_path / "copy"
-    shutil.copytree(run.folder, copy)
+    shutil.copytree(few.folder, copy)
     other = RunFolder(copy)
     other.recount("decay-100")
     assert RunFolder(copy).settings.vote == "decay-100"
@@ -179,9 +189,9 @@ def framed(page, width, link):
 
 
 @pytest.mark.parametrize("width", [1280, 420])
-def test_no_number_wraps_and_nothing_is_cut_off(run, tmp_path, width):
-    name = run.names[1]
-    outer = framed(write_page(run, tmp_path / "report.html"), width, f"q={name}&open={name}")
+def test_no_number_wraps_and_nothing_is_cut_off(few, tmp_path, width):
+    name = few.names[1]
+    outer = framed(write_page(few, tmp_path / "report.html"), width, f"q={name}&open={name}")
     page = opened(outer, tmp_path, "", "--dump-dom", "--allow-file-access-from-files")
     found = json.loads(html.unescape(re.search(r'data-found="([^"]*)"', page).group(1)))
     assert found["width"] == width and found["cells"] == 6 * 5
@@ -209,9 +219,9 @@ def contents(folder):
     return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != "report.html"}
 
 
-def test_a_report_changes_nothing_but_its_page(run, tmp_path, capsys):
+def test_a_report_changes_nothing_but_its_page(few, tmp_path, capsys):
     copy = tmp_path / "copy"
-    shutil.copytree(run.folder, copy)
+    shutil.copytree(few.folder, copy)
     before = contents(copy)
     assert cli.main(["report", str(copy)]) == 0
     assert (copy / "report.html").exists() and contents(copy) == before

@@ -16,6 +16,7 @@ from compressarc.solver.history import History
 from compressarc.solver.voting import VOTES, count_votes
 from tests.compressarc import made_up, zoo
 
+MANY_STEPS = True
 CONFIG = compressarc.SolveConfig(steps=200)
 
 

@@ -151,6 +151,7 @@ def bad_width(run, folder):
     return run("sae", "discover", "whole", "--activations", "narrow.npy", status=2)
 
 
+@pytest.mark.slow
 def test_circles_and_interventions_of_the_real_model(run, given, tmp_path):
     text = run("circles", "--concept", "days", "--permutations", "20", "--out", "c")
     rows = json.loads((tmp_path / "c" / "result.json").read_text())["layers"]

@@ -31,7 +31,7 @@ def rosenbrock(dtype=jnp.float32):
 
 
 def run(optimizer, loss, params, steps, state=None):
-    """Parameters, state and losses after `steps` updates in one scan."""
+    """Parameters, state and losses after `steps` updates in one scan; one program."""
 
     def body(carry, _):
         params, state = carry
@@ -39,6 +39,10 @@ def run(optimizer, loss, params, steps, state=None):
         updates, state = optimizer.update(gradient, state, params)
         return (optax.apply_updates(params, updates), state), value
 
-    state = optimizer.init(params) if state is None else state
-    (params, state), losses = jax.lax.scan(body, (params, state), None, length=steps)
-    return params, state, losses
+    @jax.jit
+    def whole(params, state):
+        state = optimizer.init(params) if state is None else state
+        (params, state), losses = jax.lax.scan(body, (params, state), None, length=steps)
+        return params, state, losses
+
+    return whole(params, state)

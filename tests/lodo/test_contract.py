@@ -43,7 +43,7 @@ def test_row_1_second_call_compiles_nothing():
 QUADRATICS = [problems.parabola, problems.matrix_parabola, problems.mixed]
 
 
-@pytest.mark.parametrize("num_layers", [4, 16])
+@pytest.mark.parametrize("num_layers", [4, pytest.param(16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("problem", [*QUADRATICS, problems.rosenbrock])
 def test_row_2_converges(problem, num_layers):
     start, goal, loss = problem()
@@ -65,7 +65,7 @@ def test_row_3_dtypes_are_kept(dtype):
     with jax.enable_x64(dtype == jnp.float64):
         params, _, loss = problems.parabola(dtype)
         optimizer = small(0.05)
-        state = optimizer.init(params)
+        state = jax.jit(optimizer.init)(params)
         assert state.theta[0].dtype == (jnp.float64 if dtype == jnp.float64 else jnp.float32)
         shapes = jax.tree.map(lambda a: (a.shape, a.dtype), state)
 
@@ -89,7 +89,7 @@ def test_row_3_mixed_dtypes():
             "c": jnp.ones(2, jnp.bfloat16),
         }
         optimizer = small(0.05)
-        state = optimizer.init(params)
+        state = jax.jit(optimizer.init)(params)
         assert state.theta[0].dtype == jnp.float64
         updates, _ = jax.jit(optimizer.update)(params, state, params)
         assert jax.tree.map(lambda a: a.dtype, updates) == jax.tree.map(lambda a: a.dtype, params)
@@ -99,7 +99,7 @@ def test_row_3_mixed_dtypes():
 def test_row_4_multi_steps(dtype):
     params = jnp.array([1.0, 2.0], dtype)
     optimizer = optax.MultiSteps(small(0.1), 4)
-    state = optimizer.init(params)
+    state = jax.jit(optimizer.init)(params)
     updates, state = jax.jit(optimizer.update)(params, state, params)
     np.testing.assert_array_equal(updates, 0)
     assert updates.dtype == dtype
@@ -144,7 +144,7 @@ def test_bad_structure(arguments):
 def test_row_7_map_params():
     params, _ = params_and_gradients()
     optimizer = small(0.1)
-    state = optimizer.init(params)
+    state = jax.jit(optimizer.init)(params)
     marked = optax.tree.map_params(
         optimizer, lambda m, p: m + p, state, params, transform_non_params=lambda a: a
     )
@@ -198,7 +198,7 @@ class Point(eqx.Module):
 )
 def test_row_10_trees(params):
     optimizer = small(0.1)
-    state = optimizer.init(params)
+    state = jax.jit(optimizer.init)(params)
     for _ in range(2):
         updates, state = jax.jit(optimizer.update)(params, state, params)
     assert jax.tree.structure(updates) == jax.tree.structure(params)
@@ -207,7 +207,7 @@ def test_row_10_trees(params):
 def test_row_11_missing_and_mismatched_gradients():
     params, gradients = params_and_gradients()
     optimizer = small(0.1)
-    state = optimizer.init(params)
+    state = jax.jit(optimizer.init)(params)
     with pytest.raises(ValueError, match=r"no gradient for params\['b'\]"):
         optimizer.update({"w": gradients["w"], "b": None}, state, params)
     with pytest.raises(ValueError, match=r"params\['b'\] has shape \(4,\).*\(3,\)"):
@@ -265,7 +265,7 @@ def test_row_17_orbax_restores_a_run(tmp_path):
     params, gradients = params_and_gradients()
     optimizer = small(0.1)
     update = jax.jit(optimizer.update)
-    state = optimizer.init(params)
+    state = jax.jit(optimizer.init)(params)
     for _ in range(5):
         _, state = update(gradients, state, params)
     with ocp.StandardCheckpointer() as saver:
@@ -359,6 +359,7 @@ print("ok")
 """
 
 
+@pytest.mark.slow
 def test_rows_15_and_16_meshes(eight_devices):
     assert eight_devices(EXPLICIT).endswith("ok")
 
@@ -433,7 +434,7 @@ def test_nonfinite_gradients_change_nothing():
     for options in ({}, {"meta_optimizer": optax.adam(1e-3)}):
         optimizer = small(0.1, **options)
         update = jax.jit(optimizer.update)
-        state = optimizer.init(params)
+        state = jax.jit(optimizer.init)(params)
         for _ in range(3):
             _, state = update(gradients, state, params)
         for poison in (jnp.nan, jnp.inf):

@@ -67,7 +67,7 @@ def test_diagnose(run):
     np.testing.assert_allclose(info.gradient_norm, np.linalg.norm(g), rtol=1e-4)
     np.testing.assert_allclose(info.update_norm, 0.05 * info.gain * np.linalg.norm(m), rtol=1e-4)
     np.testing.assert_allclose(info.alignment, -g @ u / np.linalg.norm(g) / np.linalg.norm(u), rtol=1e-3)
-    fresh = optimizer.init(params)
+    fresh = jax.jit(optimizer.init)(params)
     norm = lodo.diagnose(fresh, gradient, update).theta_norm
     np.testing.assert_allclose(norm, np.sqrt(4 * fresh.theta[0].shape[-1] * 4), rtol=1e-4)
 

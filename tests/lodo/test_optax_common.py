@@ -4,6 +4,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 RUNNER = r"""
 import re, sys
 from pathlib import Path
@@ -25,6 +27,7 @@ exec(compile(source, "_common_test.py", "exec"), globals())
 """
 
 
+@pytest.mark.slow
 def test_optax_common_tests(subprocess_env):
     done = subprocess.run(
         [sys.executable, "-c", RUNNER], capture_output=True, text=True, env=subprocess_env, timeout=500

@@ -63,25 +63,26 @@ def test_rosenbrock():
 
 
 def test_digits_network():
-    network = digits.init(key=jax.random.key(0))
+    network = jax.jit(digits.init)(key=jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(network)) == 94_696
     pictures = jnp.asarray(np.random.default_rng(0).integers(0, 256, (3, 14, 14)), jnp.uint8)
     row, column = jnp.array([0, 5, 13]), jnp.array([0, 7, 13])
-    seen = digits.features(pictures, row, column)
+    seen = jax.jit(digits.features)(pictures, row, column)
     assert seen.shape == (3, 14, 14, 5)
     assert np.all(np.asarray(seen[0, ..., 0]) == 0)
     np.testing.assert_allclose(seen[1, 4, :, 0], pictures[1, 4] / 256)
     np.testing.assert_allclose(seen[1, 5, 7:, 0], 0)
     assert seen[1, 5, 6, 2] == 1 and seen[1, 5, 7, 2] == -1 and seen[1, 0, 7, 1] == 1
-    base = digits.logits(network, pictures, row, column)
+    logits = jax.jit(digits.logits)
+    base = logits(network, pictures, row, column)
     assert base.shape == (3, 256)
     # What comes after the asked pixel, and the pixel itself, are not seen.
     hidden = pictures.at[1, 5, 7:].set(0).at[1, 6:].set(0)
-    np.testing.assert_array_equal(digits.logits(network, hidden, row, column), base)
+    np.testing.assert_array_equal(logits(network, hidden, row, column), base)
 
 
 def test_depthwise_equals_a_grouped_convolution():
-    network = digits.init(key=jax.random.key(0))
+    network = jax.jit(digits.init)(key=jax.random.key(0))
     layer = jax.tree.map(lambda a: a[0, 0], network.blocks.depthwise)
     x = jax.random.normal(jax.random.key(1), (2, 6, 6, 40))
     kernel = layer.weight.reshape(3, 3, 1, 120)
@@ -103,7 +104,7 @@ def test_digits_can_be_trained_and_evaluated():
     optimizer = lodo.lodo(
         0.08, 1e-4, 0.9, architecture=lodo.BlockNetwork(num_layers=2, permutation="shuffle")
     )
-    network = digits.init(key=jax.random.key(0))
+    network = jax.jit(digits.init)(key=jax.random.key(0))
     state = digits.TrainState(network, optimizer.init(network))
     train = jax.jit(
         lambda s: digits.train_steps(s, pictures, optimizer, 8, jnp.int32(0), 40, key=jax.random.key(1))
@@ -114,9 +115,11 @@ def test_digits_can_be_trained_and_evaluated():
 
 
 def test_cnn_learns_gratings():
-    network = cnn.init(key=jax.random.key(0))
+    network = jax.jit(cnn.init)(key=jax.random.key(0))
     assert 50_000 < sum(leaf.size for leaf in jax.tree.leaves(network)) < 200_000
-    start = cnn.loss(network, *cnn.synthetic_batch(64, key=jax.random.key(0)))
+    start = jax.jit(lambda network, key: cnn.loss(network, *cnn.synthetic_batch(64, key=key)))(
+        network, jax.random.key(0)
+    )
     assert float(start) == pytest.approx(np.log(10), rel=0.5)
 
 

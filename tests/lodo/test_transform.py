@@ -64,10 +64,14 @@ def test_hypergradient_equals_automatic_differentiation(architecture, n, x64):
     theta, wiring = architecture.init(n, jax.random.key(n), jnp.float64)
     theta = jax.tree.map(lambda w: w + 0.3 * jnp.sin(jnp.arange(w.size).reshape(w.shape)), theta)
     a, b = jax.random.normal(jax.random.key(5), (2, n))
-    product = lambda theta: architecture.apply(theta, wiring, b)[0]  # noqa: E731
-    (expected,) = jax.vjp(product, theta)[1](a)
-    traces = [architecture.apply(theta, wiring, v)[1] for v in (a, b)]
-    ours = architecture.gradient(theta, wiring, *traces)
+
+    @jax.jit
+    def both(theta):
+        (expected,) = jax.vjp(lambda theta: architecture.apply(theta, wiring, b)[0], theta)[1](a)
+        traces = [architecture.apply(theta, wiring, v)[1] for v in (a, b)]
+        return architecture.gradient(theta, wiring, *traces), expected
+
+    ours, expected = both(theta)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-14), ours, expected)
 
 
@@ -75,7 +79,7 @@ def test_hypergradient_equals_automatic_differentiation(architecture, n, x64):
 def test_starts_as_the_identity_and_stays_symmetric(architecture):
     optimizer = lodo.lodo(0.1, 1e-2, architecture=architecture)
     start, _, loss = problems.mixed()
-    state = optimizer.init(start)
+    state = jax.jit(optimizer.init)(start)
     dense = lodo.dense_preconditioner(state, learning_rate=0.1, architecture=architecture)
     np.testing.assert_allclose(dense, 0.1 * np.eye(7), atol=1e-6)
     _, state, _ = problems.run(optimizer, loss, start, 200)
@@ -173,9 +177,10 @@ def test_normalized_and_clipped_hypergradients_under_sgd():
 
     def change(**options):
         optimizer = lodo.lodo(1e-3, **sgd, **options)
-        state = optimizer.init(start)
-        _, state = optimizer.update(gradient, state)
-        _, after = optimizer.update(gradient, state)
+        state = jax.jit(optimizer.init)(start)
+        update = jax.jit(optimizer.update)
+        _, state = update(gradient, state)
+        _, after = update(gradient, state)
         return jax.tree.map(jnp.subtract, after.theta, state.theta)
 
     plain, clipped, normalized = (

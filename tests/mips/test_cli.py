@@ -238,6 +238,7 @@ def test_a_budget_that_runs_out_is_said(subprocess_env, tmp_path):
     assert "formula" in mips("solve", "Div_3", "--out", "o", "--resume", env=subprocess_env, cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_results(subprocess_env, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     code = (

@@ -19,7 +19,14 @@ KEY = jax.random.key(0)
 QUICK = SynthesisConfig(baseline=False)
 
 
-@pytest.mark.parametrize("name", ["Add_Mod_5", "Parity_Last3", "Newton_Gravity", "Abs_Diff", "Majority_0_2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Newton_Gravity",
+        "Parity_Last3",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("Add_Mod_5", "Abs_Diff", "Majority_0_2")),
+    ],
+)
 def test_a_formula_is_read_from_a_network(name):
     result = mips.synthesize(mips.get_task(name), QUICK, key=KEY)
     assert (result.status, result.provenance) == ("formula", "network")

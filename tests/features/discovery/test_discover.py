@@ -58,6 +58,7 @@ def test_nearest_is_the_brute_force_answer(block, tile):
     np.testing.assert_allclose(found.cosine, np.take_along_axis(cosine, order, 1), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_nearest_of_65_thousand_within_two_gigabytes():
     """The peak is read in a process of its own; all cosines would be 17 GB."""
     import subprocess

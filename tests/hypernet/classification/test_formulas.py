@@ -41,16 +41,26 @@ def test_a_formula_of_a_classification_is_that_of_its_network():
     )
 
 
-def test_more_terms_are_taken_where_fewer_miss_too_much():
-    """A double-sided network with a sea beside it: the shorter form is taken only where misses are allowed."""
+@pytest.mark.parametrize(
+    ("against", "shares", "wanted"),
+    [
+        # spikes of one length: their difference is the sea, which explains nothing more
+        (5.0, (0.0, 0.9), [["spikes+", "spikes-"]] * 2),
+        # no algorithm of the three: the sea alone misses a third
+        (1.5, (0.0, 0.2, 0.9), [["radial", "sea"], ["radial", "sea"], ["sea"]]),
+    ],
+)
+def test_more_terms_are_taken_where_fewer_miss_too_much(against, shares, wanted):
+    """Spikes and a sea beside them: the shorter form is taken where it misses little, or misses are allowed."""
     mlp = hypernet.double_sided(4, k=5.0)
-    W = np.hstack([mlp.W, np.full((4, 1), 1.0)])
+    W = np.where(mlp.W < 0, -against, mlp.W)
+    W = np.hstack([W, np.full((4, 1), 1.0)])
     leaning = (W, np.append(mlp.b, 40.0), np.append(mlp.v, 0.2), -8.0)
     names = [
         [t.name for t in hypernet.formula(leaning, activation="swish", points=2000, least_share=share).terms]
-        for share in (0.0, 0.9)
+        for share in shares
     ]
-    assert names == [["spikes+", "spikes-", "sea"], ["spikes+", "spikes-"]]
+    assert names == wanted
 
 
 def test_a_fit_is_least_squares_and_leaves_out_what_is_nearly_dependent():
