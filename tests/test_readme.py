@@ -15,7 +15,7 @@ DOCS = sorted((README.parent / "docs").glob("*.md"))
 
 
 # Examples that compile longer than they run. Those of this puzzle share their program with its tests.
-COMPILED_QUICKLY = re.compile("import (compressarc|lodo|hypernet)\\b(?!.*6f8cd79b)", re.DOTALL)
+COMPILED_QUICKLY = re.compile("import (compressarc|lodo)\\b(?!.*6f8cd79b)", re.DOTALL)
 
 
 def blocks(path, language):
@@ -30,7 +30,11 @@ def run_python(*arguments, **where):
 
 @pytest.mark.parametrize(
     ("path", "code"),
-    [(p.name, b) for p in [README, *DOCS] for b in blocks(p, "python")],
+    [
+        pytest.param(p.name, b, marks=[] if p == README else pytest.mark.slow)
+        for p in [README, *DOCS]
+        for b in blocks(p, "python")
+    ],
     ids=lambda v: v[:20],
 )
 def test_python_examples(path, code, subprocess_env, tmp_path):

@@ -109,6 +109,7 @@ def test_seeds_add_their_score_tables(whole):
         assert entry.score == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_to_the_same_result(whole, tmp_path):
     run = batches.make(tmp_path / "run")
     chunks = []

@@ -106,6 +106,7 @@ def shown(page):
     return [re.search(r'data-id="(\w+)"', c).group(1) for c in cards if " hidden" not in c]
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_the_results(run):
     data = page_data(run)
     results = run.results()
@@ -121,6 +122,7 @@ def test_the_numbers_are_those_of_the_results(run):
     assert (round(found.own.low, 4), round(found.own.high, 4)) == (0.1619, 0.2426)
 
 
+@pytest.mark.slow
 def test_the_summary_and_the_submission(run):
     from rich.console import Console
 
@@ -145,6 +147,7 @@ def test_counting_votes_anew(few, tmp_path):
         other.recount("decay-10")
 
 
+@pytest.mark.slow
 def test_the_page_in_a_browser(run, tmp_path):
     path = write_page(run, tmp_path / "report.html")
     text = path.read_text()
@@ -198,11 +201,11 @@ def test_no_number_wraps_and_nothing_is_cut_off(few, tmp_path, width):
     assert found["scrolls"] <= width and not found["wrapped"] and not found["over"], found
 
 
-def test_wrong_cells_are_marked_and_types_have_names(run, tmp_path):
+def test_wrong_cells_are_marked_and_types_have_names(few, tmp_path):
     """The first guess of an unsolved puzzle: each cell that differs from the truth is counted."""
-    name = next(n for n in run.names[1:] if not run.results()[n]["solved"]["pass@2"])
-    page = opened(write_page(run, tmp_path / "r.html"), tmp_path, f"q={name}&open={name}", "--dump-dom")
-    truth, result = run.puzzles[name].solution, run.results()[name]
+    name = next(n for n in few.names[1:] if not few.results()[n]["solved"]["pass@2"])
+    page = opened(write_page(few, tmp_path / "r.html"), tmp_path, f"q={name}&open={name}", "--dump-dom")
+    truth, result = few.puzzles[name].solution, few.results()[name]
     marked = re.findall(r'<canvas title="(guess \d: \w+)"[^>]* data-wrong="(\d+)"', page)
     expected = [
         (f"guess {k + 1}: wrong", str(int((np.array(answer["grids"][i]) != truth[i]).sum())))
@@ -235,8 +238,8 @@ def test_a_report_changes_nothing_but_its_page(few, tmp_path, capsys):
     capsys.readouterr()
 
 
-def test_a_picture_of_the_page(run, tmp_path):
-    path = write_page(run, tmp_path / "report.html")
+def test_a_picture_of_the_page(few, tmp_path):
+    path = write_page(few, tmp_path / "report.html")
     picture = tmp_path / "page.png"
-    opened(path, tmp_path, f"open={run.names[0]}", f"--screenshot={picture}", "--window-size=1200,1600")
+    opened(path, tmp_path, f"open={few.names[0]}", f"--screenshot={picture}", "--window-size=1200,1600")
     assert picture.stat().st_size > 30_000

@@ -15,7 +15,7 @@ from compressarc.network.inputs import signature
 from tests.compressarc import zoo
 
 
-@pytest.fixture(scope="module", params=["training", "evaluation"])
+@pytest.fixture(scope="module", params=[pytest.param("training", marks=pytest.mark.slow), "evaluation"])
 def statics(request):
     return {n: signature(p.canvas) for n, p in load_splits("arcagi")[request.param].items()}
 

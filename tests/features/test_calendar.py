@@ -191,6 +191,7 @@ def test_patching_blocks_and_heads(months):
         features.draw_pairs(e._replace(beta=0 * e.beta))
 
 
+@pytest.mark.slow
 def test_hard_labels_memorize():
     """The contrast: one-hot targets, nothing held out is right beyond chance."""
     config = CalendarConfig(kappa=None, weight_decay=1.0, steps=1000, names_only=False)

@@ -112,6 +112,7 @@ def circles_of(n):
     return toy_circles(np.random.default_rng(0), n)
 
 
+@pytest.mark.slow
 def test_sae_train_survives_a_kill_and_discovers(run, subprocess_env, tmp_path):
     """kill -9 in the middle, --resume, and the same weights as without."""
     np.save(tmp_path / "x.npy", circles_of(4000))

@@ -34,6 +34,7 @@ def trained():
     return train(TrainConfig(seeds=2, steps=2000, chunk=500), jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_low_beta_gives_structure_and_high_beta_convexity(trained):
     found = hypernet.measure(
         trained.generators, hypernet.get_target("l1"), jax.random.key(1), 16, [-5, -1], networks=16
@@ -51,6 +52,7 @@ def test_low_beta_gives_structure_and_high_beta_convexity(trained):
     assert not collapsed(trained.history).any()
 
 
+@pytest.mark.slow
 def test_sizes_never_trained(trained):
     target = hypernet.get_target("l1")
     error = {
@@ -64,6 +66,7 @@ def test_sizes_never_trained(trained):
     assert (error[24] < 0.1).all()
 
 
+@pytest.mark.slow
 def test_formulas_and_simplification_of_generated_networks(trained):
     generator = trained.generators.member(0)
     mlp = hypernet.generate(generator, jax.random.key(5), 7, 1e-5)
@@ -75,6 +78,7 @@ def test_formulas_and_simplification_of_generated_networks(trained):
     assert simple.change < 1e-9
 
 
+@pytest.mark.slow
 def test_the_phases_have_a_front(trained, tmp_path):
     front = hypernet.pareto_front(trained.generators, jax.random.key(0), 8, [-5, -3, -1], networks=8)
     best = front.front()
@@ -230,7 +234,10 @@ def test_two_processes_train_as_one(two_processes, tmp_path):
         SMALL,
         dataclasses.replace(SMALL, generator=GeneratorConfig(modes=4)),
         dataclasses.replace(SMALL, generator=GeneratorConfig(assignment=Assignment((3, 3), "tree", 2))),
-        dataclasses.replace(SMALL, generator=GeneratorConfig(backend="transformer")),
+        pytest.param(
+            dataclasses.replace(SMALL, generator=GeneratorConfig(backend="transformer")),
+            marks=pytest.mark.slow,
+        ),
         dataclasses.replace(
             SMALL, target=hypernet.get_target("sort"), generator=GeneratorConfig(outputs="inputs")
         ),
@@ -247,7 +254,7 @@ def test_the_loop_lowers_for_accelerators(config):
     assert exported.platforms == ("cpu", "cuda", "tpu")
 
 
-@pytest.mark.parametrize("backend", ["tables", "transformer"])
+@pytest.mark.parametrize("backend", ["tables", pytest.param("transformer", marks=pytest.mark.slow)])
 def test_gradients_reach_every_weight(backend):
     from hypernet.training.step import network_loss
 

@@ -36,6 +36,7 @@ def test_closed_forms_and_their_simulation():
     assert float(run(jax.random.key(1))[10_000:].mean()) == pytest.approx(15.34, rel=0.02)
 
 
+@pytest.mark.slow
 def test_lodo_on_the_bowl():
     """Published setting, 3,000 steps: 11.75 in the window's mean (8 seeds); we ask for 10 %."""
     run = jax.jit(

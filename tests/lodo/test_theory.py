@@ -56,6 +56,7 @@ def test_c1_the_error_decays_as_predicted():
     assert np.abs(off).max() < 1.5e-3
 
 
+@pytest.mark.slow
 def test_c2_any_full_rank_noise_leads_to_the_inverse_hessian():
     rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]
     root = rotation @ np.diag(np.sqrt([0.25, 1.0, 1.0, 4.0]))

@@ -214,6 +214,7 @@ def test_listing_is_complete_and_light(subprocess_env, tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+@pytest.mark.slow
 def test_results_of_other_settings_or_tasks_are_not_taken_over(subprocess_env, tmp_path):
     def run(*arguments, status=0):
         return mips(*arguments, env=subprocess_env, cwd=tmp_path, status=status)
@@ -231,6 +232,7 @@ def test_results_of_other_settings_or_tasks_are_not_taken_over(subprocess_env, t
     assert "must be a folder" in run("solve", "Div_3", "--out", "file", status=2)
 
 
+@pytest.mark.slow
 def test_a_budget_that_runs_out_is_said(subprocess_env, tmp_path):
     mips("solve", "Div_3", "--budget-minutes", "0.0001", "--out", "o", env=subprocess_env, cwd=tmp_path)
     data = json.loads((tmp_path / "o" / "div_3.json").read_text())

@@ -79,6 +79,7 @@ def test_the_users_network_is_read_as_it_is():
     assert result.machine.states == 3 and result.report.exact
 
 
+@pytest.mark.slow
 def test_a_task_without_structure_gets_a_statement_and_no_program():
     table = np.random.default_rng(0).integers(0, 2, 1 << 10)
 

@@ -193,6 +193,7 @@ print("ok")
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_same_networks(two_processes):
     two_processes(DISTRIBUTED)
 
