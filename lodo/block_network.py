@@ -90,12 +90,21 @@ def _take(index: Int[Array, " hidden"]) -> Callable[[Moved], Moved]:
     return lambda y: y.at[index].get(mode="promise_in_bounds", unique_indices=True)
 
 
+def _is_shuffle(wiring: BlockWiring) -> bool:
+    """Whether there are no arrays because the permutation is a shuffle, not because there is none."""
+    if wiring is not None and wiring != ():
+        raise TypeError(
+            f"wiring of a block network: got {type(wiring).__name__}, expected Wiring, () or None"
+        )
+    return wiring is not None
+
+
 def _enter(y: Moved, layer: int, wiring: BlockWiring, k: int, runtime: Int[Array, ""]) -> Float[Array, "k B"]:
     """The permuted input of a layer; y is flat below the first layer, else [k, B]."""
     if isinstance(wiring, Wiring):
         index = wiring.forward[layer]
         return _alone(_take(index), y.reshape(-1), runtime).reshape(k, -1)
-    if wiring is not None:  # a shuffle
+    if _is_shuffle(wiring):
         return y.reshape(k, -1) if layer == 0 else _alone(jnp.transpose, y, runtime).reshape(k, -1)
     return _alone(lambda y: y.reshape(-1, k).T, y, runtime).reshape(k, -1) if layer == 0 else y
 
@@ -105,7 +114,7 @@ def _leave(z: Float[Array, "k B"], layer: int, wiring: BlockWiring, k: int, runt
     if isinstance(wiring, Wiring):
         out = _alone(_take(wiring.inverse[layer]), z.reshape(-1), runtime)
         return out if layer == 0 else out.reshape(k, -1)
-    if wiring is not None:  # a shuffle
+    if _is_shuffle(wiring):
         return (
             z.reshape(-1) if layer == 0 else _alone(lambda z: z.reshape(-1, k).T, z, runtime).reshape(k, -1)
         )

@@ -59,7 +59,8 @@ def reference_adam(
         **extra: Any,
     ) -> tuple[optax.Updates, ReferenceAdamState]:
         del params, extra
-        assert isinstance(state, ReferenceAdamState)
+        if not isinstance(state, ReferenceAdamState):
+            raise TypeError(f"state of reference_adam: got {type(state).__name__}, expected its own")
         rate: Any = learning_rate(state.steps) if callable(learning_rate) else learning_rate
         steps = jnp.asarray(optax.safe_increment(state.steps))
         if hold is not None:

@@ -54,8 +54,7 @@ def check_size(name: str, value: object, least: int = 1) -> None:
     if isinstance(value, jax.Array):
         raise TypeError(
             f"{name} is fixed when the optimizer is made and must be a Python int, got a "
-            f"{type(value).__name__}; under "
-            'optax.inject_hyperparams name it in static_args=("seed",)'
+            f"{type(value).__name__}"
         )
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name}={value!r}: expected an int")

@@ -53,8 +53,8 @@ class Sharding:
             return tree
         if width > 0 and width % self.parts:
             raise ValueError(
-                f"{width} blocks can't be split over {self.parts} devices of mesh axis {self.axis!r}: give "
-                f"the architecture a width that is a multiple of {self.parts}"
+                f"last axes of {width} entries can't be split over {self.parts} devices of mesh axis "
+                f"{self.axis!r}: expected a multiple of {self.parts}"
             )
 
         def place(leaf: Shaped[Array, "..."]) -> Shaped[Array, "..."]:

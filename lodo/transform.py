@@ -64,6 +64,12 @@ def _advice(count: int, state_bytes: int) -> str:
 
 
 def _check_seed(seed: Any) -> None:
+    if isinstance(seed, jax.Array) and not _is_key(seed):
+        raise TypeError(
+            "seed is fixed when the optimizer is made and must be a Python int, got a "
+            f"{type(seed).__name__}; under "
+            'optax.inject_hyperparams name it in static_args=("seed",)'
+        )
     if not _is_key(seed):
         check_size("seed", seed, -(2**63))
 
@@ -105,6 +111,12 @@ class _Settings:
                 f"architecture={self.architecture!r}: expected BlockNetwork(...) or another object with "
                 "init, apply and gradient"
             )
+        try:
+            hash(self.architecture)
+        except TypeError:
+            raise TypeError(
+                f"architecture={self.architecture!r}: expected a hashable object, such as a frozen dataclass"
+            ) from None
 
     @functools.cached_property
     def network(self) -> Architecture:

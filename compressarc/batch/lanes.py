@@ -37,7 +37,6 @@ def lane_mesh(devices: Sequence[Any] | None = None) -> Mesh:
 
 LaneKeys = UInt32[Array, "lanes 2"]
 """The noise key of each lane, as data."""
-LaneStep = Callable[[Run[Array], Grids[Array], Array], tuple[Run[Array], StepInfo[Array]]]
 
 
 def steps_of_lanes(

@@ -123,9 +123,8 @@ class _Bucket:
         self.mine: dict[int, _Active] = {}  # by lane
         self.first = jax.process_index() == 0
         self._chunks = 0
-        self._pending: StepInfo[Array] | None = (
-            None  # reports of a chunk under way, whose votes are not counted yet
-        )
+        # reports of a chunk under way, whose votes are not counted yet
+        self._pending: StepInfo[Array] | None = None
         self._counted = time.perf_counter()  # until when the lanes' time has been counted
         self._refreshed = time.monotonic()
         self._busy_elsewhere = 0  # lanes of other processes that had a run, when last heard of

@@ -87,8 +87,10 @@ class Record:
     history: History
     status: RunStatus
     seconds: float  # share of the batch's time in steps
-    components: dict[str, np.ndarray] | None = None  # `latents.leading_components`, when it finished
+    components: dict[str, np.ndarray] | None = (
+        None  # `network.components.leading_components`, when it finished
+    )
 
     @property
     def ended(self) -> bool:
-        return self.status is not RunStatus.RUNNING
+        return self.status != RunStatus.RUNNING

@@ -204,6 +204,7 @@ class RunFolder:
         try:
             with np.load(path) as file:
                 data = dict(file)
+            status = RunStatus(str(data["status"]))
         except _UNREADABLE:  # as if the run had not begun
             return None
         curves = {k: data[k] for k in ("kl", "reconstruction", "proposals", "weights")}
@@ -211,7 +212,7 @@ class RunFolder:
         history = replay(curves, answers)
         mark = "components/"
         components = {k.removeprefix(mark): a for k, a in data.items() if k.startswith(mark)}
-        return Record(history, RunStatus(str(data["status"])), float(data["seconds"]), components or None)
+        return Record(history, status, float(data["seconds"]), components or None)
 
     def _brief(self, name: str, seed: int) -> tuple[RunStatus, int] | None:
         """Status and steps of a recorded run."""

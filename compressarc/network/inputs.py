@@ -56,9 +56,8 @@ class Grids(NamedTuple, Generic[ArrayT]):
     crop_y_valid: Float[ArrayT, "T M"]
     crop_x_span: Float[ArrayT, "T L 2"]  # [offset, length] of each crop
     crop_y_span: Float[ArrayT, "T M 2"]
-    padding: Padding[ArrayT] | None = (
-        None  # where the arrays are larger than the puzzle (`room.padded_grids`)
-    )
+    # where the arrays are larger than the puzzle (`batch.bucket_shapes.padded_grids`)
+    padding: Padding[ArrayT] | None = None
 
 
 def signature(canvas: Canvas) -> Signature:

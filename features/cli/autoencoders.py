@@ -87,9 +87,10 @@ def train(command: SaeTrain) -> None:
     from features.sae.train import train as run_training
 
     asked = command.training
-    config = dataclasses.replace(
-        asked, warmup=min(asked.warmup, asked.steps // 5), chunk=min(asked.chunk, asked.steps)
-    )
+    config = dataclasses.replace(asked, chunk=min(asked.chunk, asked.steps))
+    if asked.warmup > asked.steps // 5:
+        config = dataclasses.replace(config, warmup=asked.steps // 5)
+        terminal.CONSOLE.print(f"warmup: {config.warmup} steps, a fifth of all")
     if command.activations is not None:
         source = CachedActivations(terminal.load_array(command.activations), seed=command.seed)
         hook_name, model_name = "", ""
@@ -278,6 +279,6 @@ def discover(command: SaeDiscover) -> None:
     with terminal.CONSOLE.status("grouping, measuring and ranking"):
         found = run_discovery(sae, read.x, command.config, key=key)
     rows = _show(found, read, concept, key)
-    written = _draw(found, read, rows, out)
     write_json(out / "result.json", {"tokens": found.tokens, "groups": found.groups, "candidates": rows})
+    written = _draw(found, read, rows, out)
     terminal.CONSOLE.print(f"wrote {out}/{written}")

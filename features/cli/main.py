@@ -24,7 +24,7 @@ _Command = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line; bad input ends with one line on stderr and status 2."""
+    """Runs the command line; bad input ends with a line or a box on stderr and status 2."""
     command = tyro.cli(
         _Command, prog="features", description=__doc__, args=arguments,
         config=(tyro.conf.OmitArgPrefixes,),

@@ -40,7 +40,7 @@ class ClusterConfig:
     most_size: int = 1000
     """larger clusters are skipped, as in the paper"""
     seed: int = 0
-    """of the spectral method's starts"""
+    """decides resamples, and the starts of the spectral method"""
 
     def __post_init__(self) -> None:
         if self.method not in {"graph", "spectral"}:

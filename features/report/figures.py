@@ -28,9 +28,9 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _save(figure: Figure, path: str | Path) -> None:
-    """Writes a PNG whole or not at all."""
+    """Writes a picture whole or not at all, in the format that its name says; PNG if it says none."""
     with replacing(Path(path)) as partial:
-        figure.savefig(partial, format="png", dpi=110)
+        figure.savefig(partial, format=Path(path).suffix[1:] or "png", dpi=110)
 
 
 def _wheel(period: int) -> Float[np.ndarray, "period 4"]:

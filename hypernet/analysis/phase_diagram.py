@@ -7,7 +7,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -212,4 +212,5 @@ def _read(path: Path) -> dict[str, Real[np.ndarray, "seeds betas networks"]]:
 
 def _write(path: Path, arrays: dict[str, Real[np.ndarray, "seeds betas networks"]]) -> None:
     with replacing(path) as partial, partial.open("wb") as file:
-        np.savez(file, allow_pickle=True, **arrays)
+        named: dict[str, Any] = dict(arrays)  # NumPy types no names beyond its own
+        np.savez(file, **named)

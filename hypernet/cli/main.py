@@ -10,7 +10,7 @@ import tyro
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line; bad input ends with one line on stderr and status 2."""
+    """Runs the command line; bad input ends with a line or a box on stderr and status 2."""
     from hypernet.cli import run as commands
     from hypernet.cli.commands import Classify, Gallery, Generate, Phase, Train, registry
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -119,9 +119,10 @@ def generate(options: Generate) -> None:
         else:
             arrays = {f"W{i + 1}": w for i, w in enumerate(drawn.mlp.weights)}
             arrays |= {f"b{i + 1}": b for i, b in enumerate(drawn.mlp.biases)}
-            rest = {"v": drawn.mlp.v, "c": drawn.mlp.c, "activation": drawn.mlp.activation}
+            named: dict[str, Any] = {"v": drawn.mlp.v, "c": drawn.mlp.c, "activation": drawn.mlp.activation}
+            named |= arrays  # NumPy types no names beyond its own
             with replacing(out / f"{name}.npz") as partial, partial.open("wb") as file:
-                np.savez(file, allow_pickle=True, **arrays, **rest)
+                np.savez(file, **named)
             _say(f"{name}: {row['bits']:,.0f} bits")
         figures.draw_network(drawn.mlp, out / f"{name}.png", title=title)
         rows.append(row)

@@ -22,7 +22,7 @@ class GeneratorConfig:
     activation: str = "swish"
     """of the generated networks: swish, relu, gelu, softplus, tanh"""
     outputs: int | Literal["inputs"] | None = None
-    """None: a number; an int: a vector of that length; inputs: a vector as long as the input"""
+    """None: the target's, else a number; an int: a vector of that length; inputs: one as long as the input"""
     log10_beta: Sequence[float] = (-6.0, 0.0)
     """range of log10 beta that is trained: low, high; kept as a tuple"""
     latent: int = 3

@@ -58,7 +58,7 @@ def new_figure(width: float, height: float) -> Figure:
 def save(figure: Figure, path: Path, *, dpi: int = 120) -> Path:
     """Writes a PNG whole or not at all."""
     with replacing(path) as partial:
-        figure.savefig(partial, format="png", dpi=dpi)
+        figure.savefig(partial, format=Path(path).suffix[1:] or "png", dpi=dpi)
     return path
 
 

@@ -27,7 +27,7 @@ class TrainConfig:
     generator: GeneratorConfig = dataclasses.field(default_factory=GeneratorConfig)
     """what is trained"""
     target: Target = L1
-    """what its networks are to compute"""
+    """what its networks are to compute: l1, l2, linf, product and others, by name or made of a function"""
     sizes: Sequence[int] = (2, 3, 4, 6, 8, 12, 16)
     """numbers of inputs, drawn uniformly; kept as a tuple"""
     steps: int = 4000

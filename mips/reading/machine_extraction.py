@@ -336,7 +336,7 @@ def isomorphic(a: Machine, b: Machine) -> bool:
 def extract_by_majority(
     oracle: Oracle, letters: Int[np.ndarray, "symbols inputs"], x: Inputs, *, suffix: int
 ) -> Iterator[Machine]:
-    """Machines by vote: what most visits to a behavior do next (denoising, spec 11.3).
+    """Machines by vote: what most visits to a behavior do next (denoising).
 
     All states that the network passes through on the sequences x are sorted by their outputs on short
     suffixes. Frequent behaviors become states; rare ones, which are mostly errors, count as the nearest

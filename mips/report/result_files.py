@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mips.files import write_text
+from mips.files import write_json, write_text
 from mips.judging.verification import Counterexample
 from mips.programs.program import Program
 from mips.reading.machine_extraction import Machine
@@ -22,8 +23,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("dot", "baseline_source"), (str,)),
     **dict.fromkeys(("seconds", "made_with"), (dict,)),
     **dict.fromkeys(("program", "report", "machine", "realization", "baseline"), (dict, _NULL)),
-    **dict.fromkeys(("agreement", "bits"), (*_NUMBER, _NULL)),
-    "accuracy": _NUMBER,
+    **dict.fromkeys(("accuracy", "agreement", "bits"), (*_NUMBER, _NULL)),
     "notes": (list,),
 }
 _REPORT_KINDS: dict[str, tuple[type, ...]] = {
@@ -79,7 +79,7 @@ def write(folder: Path, data: dict[str, Any]) -> Path:
         text.unlink(missing_ok=True)
     path = folder / f"{name}.json"
     # Last: a result counts as done when its JSON is there.
-    write_text(path, json.dumps(data, indent=1))
+    write_json(path, data)
     return path
 
 
@@ -112,6 +112,8 @@ def read(path: Path) -> dict[str, Any]:
                 Counterexample(**data["report"]["counterexample"])
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise ValueError(f"{path}: damaged: {error}") from None
+    if data["accuracy"] is None:  # JSON has no NaN
+        data["accuracy"] = math.nan
     return data
 
 

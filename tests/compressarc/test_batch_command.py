@@ -295,3 +295,15 @@ def test_no_damage_to_a_folder_ends_in_a_traceback(part, file, capsys, monkeypat
                 )
                 refused += 1
     assert refused > 10 or file == "plan.json"
+
+
+@pytest.mark.parametrize("dataset", ["", "zoo"])
+def test_a_folder_made_in_python_is_resumed_wherever_one_stands(dataset, tmp_path, monkeypatch):
+    """What it notes of its dataset is no path from here, even where there is one of that name."""
+    run = RunFolder.create(
+        tmp_path / "run", batches.PUZZLES, BatchSettings(batches.CONFIG, (0, 1)), batches.small_plan(),
+        dataset=dataset, split="training",
+    )  # fmt: skip
+    (tmp_path / "here" / "zoo").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert cli.main(["batch", "--out", str(run.folder), "--resume", "--plan", "--device", "a100"]) == 0

@@ -538,3 +538,28 @@ def test_an_epsilon_out_of_range():
 def test_what_is_no_architecture():
     with pytest.raises(TypeError, match="architecture='deep': expected BlockNetwork"):
         lodo.lodo(0.1, architecture="deep")
+
+
+def test_an_architecture_must_be_hashable():
+    class Mine(lodo.Diagonal):
+        __hash__ = None
+
+    with pytest.raises(TypeError, match="expected a hashable object"):
+        lodo.lodo(0.1, architecture=Mine())
+
+
+def test_wiring_of_another_kind_is_refused():
+    params = jnp.ones(3)
+    for architecture in (lodo.BlockNetwork(2), lodo.BlockNetwork(2, 4, "shuffle")):
+        state = jax.jit(lodo.lodo(0.1, architecture=architecture).init)(params)
+        broken = state._replace(wiring={"forward": (), "inverse": ()})
+        with pytest.raises((TypeError, ValueError), match=r"wiring of a block network: got dict|another"):
+            lodo.apply_preconditioner(broken, params, learning_rate=0.1, architecture=architecture)
+
+
+def test_a_state_that_is_not_its_own_is_refused_by_adam():
+    import optax
+
+    params = {"w": jnp.ones(3)}
+    with pytest.raises(TypeError, match="state of reference_adam: got tuple"):
+        lodo.reference_adam(1e-3).update(params, optax.adam(1e-3).init(params))

@@ -86,7 +86,7 @@ def test_what_was_there_stays_until_the_new_file_is_whole(tmp_path):
     assert path.read_text() == "old" and list(path.parent.iterdir()) == [path]
     with replacing(path) as partial:
         partial.write_text("new")
-        assert partial.suffix == ".txt" and partial.parent == path.parent
+        assert partial.parent == path.parent
     assert path.read_text() == "new" and list(path.parent.iterdir()) == [path]
 
 
@@ -110,3 +110,10 @@ def test_links_are_followed_and_stay_links(tmp_path):
     link.symlink_to(real)
     write_text(link, "new: ü")
     assert link.is_symlink() and real.read_text(encoding="utf-8") == "new: ü"
+
+
+def test_half_a_file_is_no_file_of_its_kind(tmp_path):
+    """What a killed process leaves is not taken for a result by who lists them."""
+    with replacing(tmp_path / "result.json") as partial:
+        partial.write_text("{")
+        assert partial.parent == tmp_path and not list(tmp_path.glob("*.json"))

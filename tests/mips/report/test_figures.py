@@ -60,3 +60,9 @@ def test_a_folder_that_is_not_there_is_made_and_weights_without_steps_are_drawn(
     draw_weights(affine(2, 0), [], path)
     width, height = shape_of(path)
     assert width == pytest.approx(2.3 * 110, abs=1) and height == pytest.approx(6.2 * 110, abs=1)
+
+
+def test_a_picture_is_of_the_kind_that_its_name_says(tmp_path):
+    for name, start in (("m.png", b"\x89PNG"), ("m.svg", b"<?xml"), ("m.pdf", b"%PDF")):
+        draw_machine(ring(3), tmp_path / name)
+        assert (tmp_path / name).read_bytes().startswith(start)

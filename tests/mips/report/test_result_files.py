@@ -202,3 +202,9 @@ def test_text_that_is_no_program_is_refused_by_the_name_of_its_file(text, tmp_pa
     path.write_bytes(b"def f(xs):\n    for x in xs:\n        yield x  # \xff\n")
     with pytest.raises(ValueError, match=r"bad\.py: "):
         store.read_program(path)
+
+
+def test_a_number_that_is_none_is_null_in_the_file(tmp_path):
+    path = store.write(tmp_path, FULL | {"accuracy": float("nan")})
+    json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert np.isnan(store.read(path)["accuracy"])
