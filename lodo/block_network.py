@@ -67,8 +67,13 @@ def random_wiring(key: PRNGKeyArray, num_layers: int, hidden: int) -> Wiring:
 Moved = Float[Array, "..."]
 
 
-def _alone(move: Callable[[Moved], Moved], y: Moved, runtime: Int[Array, ""]) -> Float[Array, " hidden"]:
-    """`move(y)`, a rearrangement, made once and stored.
+def _alone(
+    move: Callable[[Moved], Moved],
+    y: Moved,
+    runtime: Int[Array, ""],
+    on_tpu: Callable[[Moved], Moved] | None = None,
+) -> Float[Array, " hidden"]:
+    """`move(y)`, a rearrangement, made once and stored. on_tpu: the same in a form that suits a TPU.
 
     XLA's CPU backend repeats a gather or transpose in every one of the k^2 loops that read
     it, and drops optimization barriers before it does so. Nothing is moved into or out of a
@@ -83,7 +88,41 @@ def _alone(move: Callable[[Moved], Moved], y: Moved, runtime: Int[Array, ""]) ->
     def isolated() -> Float[Array, " hidden"]:
         return jax.lax.cond(runtime >= 0, moved, lambda: jnp.zeros(y.size, y.dtype))
 
-    return jax.lax.platform_dependent(cpu=isolated, default=moved)
+    if on_tpu is None:
+        return jax.lax.platform_dependent(cpu=isolated, default=moved)
+    return jax.lax.platform_dependent(cpu=isolated, tpu=lambda: on_tpu(y).reshape(-1), default=moved)
+
+
+_TILE = 128  # entries of a TPU's minor dimension
+_MOST_ROWS = 8  # beyond, the matrices of zeros and ones below grow too large
+
+
+def _one_hot(k: int, dtype: DTypeLike) -> Float[Array, "k tile entries"]:
+    """Entry (row i, column c) of a tile of k rows goes to place c k + i."""
+    place = jnp.arange(_TILE)[None, :] * k + jnp.arange(k)[:, None]
+    return (place[..., None] == jnp.arange(k * _TILE)[None, None]).astype(dtype)
+
+
+def _interleaved(y: Float[Array, "k B"]) -> Float[Array, " hidden"]:
+    """The columns of y one after another, `y.T.reshape(-1)`, by exact products with zeros and ones.
+
+    A transpose to a minor dimension of k entries is stored by a TPU in tiles of 128, padded 32-fold for
+    k = 4, in everything that reads it.
+    """
+    k, blocks = y.shape
+    tiles = -(-blocks // _TILE)
+    padded = jnp.pad(y, ((0, 0), (0, tiles * _TILE - blocks))).reshape(k, tiles, _TILE)
+    spread = jnp.einsum("itc,icq->tq", padded, _one_hot(k, y.dtype), precision="highest")
+    return spread.reshape(-1)[: y.size]
+
+
+def _deinterleaved(flat: Float[Array, " hidden"], k: int) -> Float[Array, "k B"]:
+    """The inverse of `_interleaved`."""
+    blocks = flat.size // k
+    tiles = -(-blocks // _TILE)
+    padded = jnp.pad(flat, (0, tiles * _TILE * k - flat.size)).reshape(tiles, k * _TILE)
+    gathered = jnp.einsum("tq,icq->itc", padded, _one_hot(k, flat.dtype), precision="highest")
+    return gathered.reshape(k, -1)[:, :blocks]
 
 
 def _take(index: Int[Array, " hidden"]) -> Callable[[Moved], Moved]:
@@ -105,7 +144,10 @@ def _enter(y: Moved, layer: int, wiring: BlockWiring, k: int, runtime: Int[Array
         index = wiring.forward[layer]
         return _alone(_take(index), y.reshape(-1), runtime).reshape(k, -1)
     if _is_shuffle(wiring):
-        return y.reshape(k, -1) if layer == 0 else _alone(jnp.transpose, y, runtime).reshape(k, -1)
+        by_product = _interleaved if k <= _MOST_ROWS else None
+        return (
+            y.reshape(k, -1) if layer == 0 else _alone(jnp.transpose, y, runtime, by_product).reshape(k, -1)
+        )
     return _alone(lambda y: y.reshape(-1, k).T, y, runtime).reshape(k, -1) if layer == 0 else y
 
 
@@ -115,9 +157,10 @@ def _leave(z: Float[Array, "k B"], layer: int, wiring: BlockWiring, k: int, runt
         out = _alone(_take(wiring.inverse[layer]), z.reshape(-1), runtime)
         return out if layer == 0 else out.reshape(k, -1)
     if _is_shuffle(wiring):
-        return (
-            z.reshape(-1) if layer == 0 else _alone(lambda z: z.reshape(-1, k).T, z, runtime).reshape(k, -1)
-        )
+        if layer == 0:
+            return z.reshape(-1)
+        by_product = (lambda z: _deinterleaved(z.reshape(-1), k)) if k <= _MOST_ROWS else None
+        return _alone(lambda z: z.reshape(-1, k).T, z, runtime, by_product).reshape(k, -1)
     return _alone(jnp.transpose, z, runtime) if layer == 0 else z
 
 

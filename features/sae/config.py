@@ -92,9 +92,9 @@ class TrainConfig:
     tanh_penalty: bool = False
     """jumprelu: sum tanh(4 a |D|) in place of the count"""
     products: Literal["auto", "sparse", "dense"] = "auto"
-    """of topk; auto: dense on TPUs"""
+    """of topk; auto: what `on` says, dense on TPUs and sparse elsewhere"""
     microbatch: int | None = None
-    """tokens at a time of relu and jumprelu; None: 1024 on CPUs, else all"""
+    """tokens at a time of relu and jumprelu; None: what `on` says, 1024 on CPUs and all elsewhere"""
     chunk: int = 100
     """steps per compiled call"""
 
@@ -124,3 +124,15 @@ class TrainConfig:
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(known)}")
+
+    def on(self, platform: str) -> TrainConfig:
+        """What these settings leave open, decided for a platform: "cpu", "tpu", or "gpu" in any of its names.
+
+        The device that a program is compiled for need not be the one that compiles it.
+        """
+        decided: TrainConfig = self
+        if self.products == "auto":
+            decided = dataclasses.replace(decided, products="dense" if platform == "tpu" else "sparse")
+        if self.microbatch is None:
+            decided = dataclasses.replace(decided, microbatch=1024 if platform == "cpu" else self.batch)
+        return decided

@@ -128,7 +128,7 @@ _count.defvjp(_count_forward, _count_backward)
 
 
 def _uses_sparse(config: TrainConfig) -> bool:
-    return config.products == "sparse" or (config.products == "auto" and jax.default_backend() != "tpu")
+    return config.products == "sparse"  # left open, the products that suit every platform
 
 
 def _row_norms(sae: SAE) -> Float[Array, " d_sae"]:
@@ -254,7 +254,7 @@ def _microbatch(sae: SAE, size: int, config: TrainConfig) -> int:
     """
     if sae.config.activation not in {"relu", "jumprelu"}:
         return size
-    part = config.microbatch or (1024 if jax.default_backend() == "cpu" else size)
+    part = config.microbatch or size
     return part if size % part == 0 else size
 
 
@@ -308,9 +308,17 @@ def step(run: Run, x: Float[Array, "batch d_in"], config: TrainConfig) -> tuple[
     return Run(sae, opt, quiet, run.step + 1), info
 
 
-@functools.partial(eqx.filter_jit, donate="all-except-first")
 def run_chunk(config: TrainConfig, run: Run, batches: Float[Array, "steps batch d_in"]) -> tuple[Run, Info]:
-    """As many steps as there are batches, on the device. `run` and `batches` are donated."""
+    """As many steps as there are batches, on the device. `run` and `batches` are donated.
+
+    What the settings leave open is decided for the devices of this process; for others, pass
+    `config.on(platform)`.
+    """
+    return _run_chunk(config.on(jax.default_backend()), run, batches)
+
+
+@functools.partial(eqx.filter_jit, donate="all-except-first")
+def _run_chunk(config: TrainConfig, run: Run, batches: Float[Array, "steps batch d_in"]) -> tuple[Run, Info]:
     arrays, static = eqx.partition(run, eqx.is_array)
 
     def body(arrays: Run, x: Float[Array, "batch d_in"]) -> tuple[Run, Info]:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Real
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Real, Shaped
 
 from hypernet.arrays import Number, WholeNumber
 from hypernet.generator import orbit_tables as tables
@@ -101,6 +101,33 @@ def output_places(
     return jnp.stack([r, r**2, r**3], axis=-1)
 
 
+def _masked(branches: Theta, mode: Int[Array, ""]) -> Theta:
+    """One mode's weights: the sum over all modes of what is not masked."""
+
+    def pick(leaf: Shaped[Array, " modes *weights"]) -> Shaped[Array, " *weights"]:
+        here = (jnp.arange(len(leaf)) == mode).reshape(-1, *[1] * (leaf.ndim - 1))
+        return jnp.where(here, leaf, 0).sum(0, dtype=leaf.dtype)
+
+    return jax.tree.map(pick, branches)
+
+
+def _of_mode(
+    branches: Moving[tables.Branch | transformer.Branch], mode: WholeNumber
+) -> Moving[tables.Branch | transformer.Branch]:
+    """One mode's weights, exactly.
+
+    On accelerators not by an index that only running knows: its gradient would be a scatter, which is a loop
+    on a TPU. On a CPU masks cost more than they save.
+    """
+    if jax.tree.leaves(branches)[0].shape[0] == 1:
+        return jax.tree.map(lambda leaf: leaf[0], branches)
+
+    def indexed(branches: Theta, mode: Int[Array, ""]) -> Theta:
+        return jax.tree.map(lambda leaf: leaf[mode], branches)
+
+    return jax.lax.platform_dependent(branches, jnp.asarray(mode), cpu=indexed, default=_masked)
+
+
 def draw(
     generator: Generator,
     noise: Noise,
@@ -118,7 +145,7 @@ def draw(
     c = conditioning(n, place)
     amounts = amounts_at(generator.code, place)
     shared = generator.shared.at(amounts)
-    branch = jax.tree.map(lambda leaf: leaf[mode], generator.branches).at(amounts)
+    branch = _of_mode(generator.branches, mode).at(amounts)
     if isinstance(shared, transformer.Body):
         assert isinstance(branch, transformer.Branch)  # `init_generator` makes both of one backend
         return Drawn(*transformer.decode(branch, shared, config, c, n, noise))

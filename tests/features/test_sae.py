@@ -26,7 +26,16 @@ from features.sae.model import (
     reconstruct,
 )
 from features.sae.sparse_products import decode_sparse, encode_top
-from features.sae.step import TrainConfig, _count, _jump, init_run, loss, resample, run_chunk, step
+from features.sae.step import (
+    TrainConfig,
+    _count,
+    _jump,
+    _run_chunk,
+    init_run,
+    loss,
+    resample,
+    step,
+)
 from features.sae.storage import load_sae, save_sae
 from features.sae.train import train
 from features.synthetic.planted import toy_circles
@@ -248,19 +257,24 @@ def test_firings_are_the_nonzero_latents():
     np.testing.assert_allclose(dense, encode(sae, X), atol=1e-6)
 
 
-def test_lowers_for_accelerators():
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_lowers_for_accelerators(platform):
+    """Whatever this machine is: what is left open is decided for the platform that is asked for."""
     for kind, k in KINDS.items():
-        config = TrainConfig(steps=100, batch=16)
+        config = TrainConfig(steps=100, batch=16).on(platform)
+        assert config.on("another") == config and config.products == (
+            "dense" if platform == "tpu" else "sparse"
+        )
         run = init_run(SAEConfig(6, 20, kind, k), config, X, key=jax.random.key(0))
         arrays, static = eqx.partition(run, eqx.is_array)
 
         def chunk(arrays, x, static=static, config=config):
-            after, info = run_chunk.__wrapped__(config, eqx.combine(arrays, static), x)
+            after, info = _run_chunk.__wrapped__(config, eqx.combine(arrays, static), x)
             return eqx.filter(after, eqx.is_array), info
 
         shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), arrays)
         batches = jax.ShapeDtypeStruct((4, 16, 6), jnp.float32)
-        jax.export.export(jax.jit(chunk), platforms=["cpu", "cuda", "tpu"])(shapes, batches)
+        jax.export.export(jax.jit(chunk), platforms=[platform])(shapes, batches)
 
 
 @pytest.mark.parametrize("kind", ["relu", "topk", "jumprelu"])

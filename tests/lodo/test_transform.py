@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import lodo
 from lodo import block_network as network
@@ -253,3 +255,18 @@ def test_import_is_light():
         "assert not heavy, heavy\nassert seconds < 0.3, seconds\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@given(st.integers(1, 8), st.integers(1, 400), st.integers(0, 2**31))
+@settings(max_examples=15)
+def test_a_tpus_shuffle_is_the_transpose_exactly(k, blocks, seed):
+    """By products with zeros and ones, for numbers of every size; its derivative is the other one."""
+    rng = np.random.default_rng(seed)
+    y = jnp.asarray(
+        (rng.normal(size=(k, blocks)) * 10.0 ** rng.integers(-30, 30, (k, blocks))).astype(np.float32)
+    )
+    flat = network._interleaved(y)
+    np.testing.assert_array_equal(flat, y.T.reshape(-1))
+    np.testing.assert_array_equal(network._deinterleaved(flat, k), y)
+    (back,) = jax.vjp(network._interleaved, jnp.zeros_like(y))[1](flat)
+    np.testing.assert_array_equal(back, y)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import hypernet
+from hypernet.generator import generate
 from hypernet.generator.assignment import Assignment
 from hypernet.generator.beta_conditioning import amounts_at, init_code, init_moving
 from hypernet.generator.config import GeneratorConfig
@@ -314,3 +315,16 @@ def test_what_a_generator_cannot_draw_is_named(arguments, message):
     given_all = {"key": jax.random.key(0), "n": 4, "beta": 1e-3} | arguments
     with pytest.raises(ValueError, match=message):
         hypernet.generate(shapes, **given_all)
+
+
+@pytest.mark.parametrize("how", [generate._of_mode, generate._masked])
+@pytest.mark.parametrize("modes", [1, 3])
+def test_a_modes_weights_are_its_own_and_so_are_their_gradients(modes, how):
+    branches = hypernet.init_generator(jax.random.key(0), GeneratorConfig(modes=modes)).branches
+    for mode in range(modes):
+        chosen, back = jax.vjp(lambda tree, mode=mode: how(tree, jnp.int32(mode)), branches)
+        (gradient,) = back(chosen)
+        for leaf, one, slope in zip(*map(jax.tree.leaves, (branches, chosen, gradient)), strict=True):
+            np.testing.assert_array_equal(one, leaf[mode])
+            np.testing.assert_array_equal(slope[mode], leaf[mode])
+            assert not np.delete(np.asarray(slope), mode, 0).any()

@@ -1,0 +1,191 @@
+"""Compiles every hot loop for TPUs and GPUs that need not be here, and says what the compilers make of it.
+
+`python -m benchmarks.accelerators [--target v5e h100 ...] [--only lodo/ ...] [--quick]`. Needs the extras
+`aot-tpu` (libtpu) and `aot-cuda`. Writes benchmarks/results/accelerators.json; exits with 1 where a bound
+below is exceeded or a loop does not compile. Every figure is the compiler's, none a clock's, but for the
+seconds that compilation took here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import output
+from benchmarks.accelerators.targets import TARGETS, Target, check_installed
+
+KEEP = "QUINTET_KEEP_TEXT"
+"""Names, in the environment, a folder for the compilers' texts."""
+
+BOUNDS: dict[tuple[str, str], dict[str, float]] = {
+    ("lodo/random", "v5e"): {"padding": 1.3, "program, MB": 120},
+    ("lodo/shuffle", "v5e"): {"kernels": 1200, "padding": 1.3, "temporaries, MB": 60, "program, MB": 120},
+    ("lodo/shuffle", "h100"): {"kernels": 200, "temporaries, MB": 40},
+    ("features/topk", "v5e"): {"padding": 1.3},
+    ("features/relu", "v5e"): {"padding": 1.3},
+    ("features/decoder", "v5e"): {"kernels": 1300, "padding": 1.3, "temporaries, MB": 120},
+    ("features/decoder", "h100"): {"kernels": 1100, "temporaries, MB": 60},
+    ("hypernet/tables", "v5e"): {"kernels": 1000, "scatters": 0},
+    ("hypernet/tables", "h100"): {"kernels": 300, "temporaries, MB": 60},
+    ("hypernet/modes", "v5e"): {"kernels": 1000, "scatters": 0},
+    ("hypernet/modes", "h100"): {"kernels": 300},
+    ("mips/gru", "v5e"): {"kernels": 800, "temporaries, MB": 400},
+    ("mips/gru", "h100"): {"kernels": 200, "temporaries, MB": 300},
+}
+"""By loop and target: the most kernels, padding and megabytes that are accepted."""
+
+
+def compile_here(name: str, target: Target) -> dict[str, Any]:
+    """Compiles one loop in this process, which has the target's environment."""
+    import jax
+    import numpy as np
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+    from benchmarks.accelerators.compiled_text import figures
+    from benchmarks.accelerators.loops import LOOPS
+
+    loop = LOOPS[name](target)
+    mesh = Mesh(np.array(target.devices()[: loop.devices]), (loop.axis,))
+    whole = NamedSharding(mesh, PartitionSpec())
+    spread = loop.spread or (PartitionSpec(),) * len(loop.arguments)
+    given = tuple(
+        jax.tree.map(lambda a, s=spec: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=NamedSharding(mesh, s)), part)
+        for part, spec in zip(loop.arguments, spread, strict=True)
+    )  # fmt: skip
+    # of what is spread the compiler decides how results lie
+    jitted = (
+        jax.jit(loop.function, donate_argnums=loop.donated)
+        if loop.spread
+        else jax.jit(loop.function, donate_argnums=loop.donated, out_shardings=whole)
+    )
+    begun = time.perf_counter()
+    with jax.set_mesh(mesh):
+        lowered = jitted.lower(*given)
+        traced = time.perf_counter()
+        compiled = lowered.compile()
+    seconds = time.perf_counter() - traced
+    text, memory = compiled.as_text(), compiled.memory_analysis()
+    if text is None or memory is None:
+        raise RuntimeError(f"{name}: the compiler for {target.name} gives no text or no account of memory")
+    if folder := os.environ.get(KEEP):
+        Path(folder, f"{target.name}_{name.replace('/', '_').replace(' ', '_')}.txt").write_text(text)
+    found = figures(text)
+    return {
+        "loop": name,
+        "target": target.name,
+        "size": loop.size,
+        "trace_seconds": traced - begun,
+        "compile_seconds": seconds,
+        "temporary_bytes": memory.temp_size_in_bytes,
+        "argument_bytes": memory.argument_size_in_bytes,
+        "program_bytes": memory.generated_code_size_in_bytes,
+        **dataclasses.asdict(found),
+        "padding": found.padding,
+    }
+
+
+def compile_apart(name: str, target: Target, limit: float) -> dict[str, Any]:
+    """Compiles in a process of its own: no loop finds what another has traced, and none ends the others."""
+    command = [sys.executable, "-m", "benchmarks.accelerators", "--child", name, "--target", target.name]
+    try:
+        done = subprocess.run(
+            command,
+            env=os.environ | target.environment(),
+            capture_output=True,
+            text=True,
+            timeout=limit,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"loop": name, "target": target.name, "error": f"not compiled within {limit:.0f} s"}
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        return {"loop": name, "target": target.name, "error": last[0][:500]}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def exceeded(row: dict[str, Any]) -> list[str]:
+    """Which bounds a loop exceeds."""
+    bounds = BOUNDS.get((row["loop"], row["target"]), {})
+    values = {
+        "kernels": row.get("kernels", 0),
+        "padding": row.get("padding", 0),
+        "temporaries, MB": row.get("temporary_bytes", 0) / 1e6,
+        "program, MB": row.get("program_bytes", 0) / 1e6,
+        "sorts": row.get("sorts", 0),
+        "scatters": row.get("scatters", 0),
+    }
+    return [f"{key} {values[key]:.4g} > {most:.4g}" for key, most in bounds.items() if values[key] > most]
+
+
+HEADER = (
+    f"{'loop':28s}{'target':>8s}{'compile s':>10s}{'temp MB':>9s}{'args MB':>9s}{'prog MB':>9s}"
+    f"{'HBM MB':>9s}{'padded':>8s}{'kernels':>9s}{'DMA':>7s}{'M cycles':>9s}  products; collectives"
+)
+
+
+def line(row: dict[str, Any]) -> str:
+    """One row of the table."""
+    if "error" in row:
+        return f"{row['loop']:28s}{row['target']:>8s}  {row['error']}"
+    products = ", ".join(f"{count} {kind}" for kind, count in row["products"].items())
+    collectives = ", ".join(f"{count} {kind}" for kind, count in row["collectives"].items())
+    beyond = "; ".join(exceeded(row))
+    return (
+        f"{row['loop']:28s}{row['target']:>8s}{row['compile_seconds']:10.1f}{row['temporary_bytes'] / 1e6:9.1f}"
+        f"{row['argument_bytes'] / 1e6:9.1f}{row['program_bytes'] / 1e6:9.1f}{row['far_logical'] / 1e6:9.1f}"
+        f"{row['padding']:7.2f}x{row['kernels']:9,d}{row['transfers']:7,d}{row['cycles'] / 1e6:9.2f}"
+        f"  {products or 'none'}; {collectives or 'none'}{'  BEYOND: ' + beyond if beyond else ''}"
+    )
+
+
+def main() -> int:
+    """Command line."""
+    from benchmarks.accelerators.loops import LOOPS, QUICK
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accelerators", description=__doc__)
+    parser.add_argument("--target", nargs="+", choices=sorted(TARGETS), default=["v5e", "h100"])
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="loops whose names begin so")
+    parser.add_argument(
+        "--quick", action="store_true", help="a loop of each package that compiles in seconds"
+    )
+    parser.add_argument("--limit", type=float, default=1800, help="seconds for each loop")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    targets = [TARGETS[name] for name in asked.target]
+    if asked.child:
+        print(json.dumps(compile_here(asked.child, targets[0])))
+        return 0
+    names = [
+        n for n in (QUICK if asked.quick else LOOPS) if not asked.only or n.startswith(tuple(asked.only))
+    ]
+    if not names:
+        parser.error(f"--only {' '.join(asked.only)}: no such loop; there are {', '.join(LOOPS)}")
+    for target in targets:
+        try:
+            check_installed(target)
+        except ModuleNotFoundError as missing:
+            parser.error(str(missing))
+    rows = []
+    print(HEADER)
+    for target in targets:
+        for name in names:
+            rows.append(compile_apart(name, target, asked.limit))
+            print(line(rows[-1]), flush=True)
+    print("bytes, kernels and cycles of one step, by XLA's compiler for the target; no device has run this")
+    path = output.results(quick=asked.quick or bool(asked.only)) / "accelerators.json"
+    path.write_text(json.dumps({"jax": importlib.metadata.version("jax"), "rows": rows}, indent=1) + "\n")
+    print(path)
+    return int(any("error" in row or exceeded(row) for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

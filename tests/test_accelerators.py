@@ -1,0 +1,192 @@
+"""The instrument that reads what compilers for TPUs and GPUs say; small loops stay within their bounds."""
+
+import contextlib
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.accelerators import __main__ as command
+from benchmarks.accelerators.compiled_text import Module, figures
+from benchmarks.accelerators.targets import TARGETS, check_installed
+
+
+def entry(*lines, before=""):
+    return before + "ENTRY %main (p: f32[4]) -> f32[4] {\n" + "".join(f"  {line}\n" for line in lines) + "}\n"
+
+
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_a_tpus_tiles_are_eight_by_a_hundred_and_twenty_eight(rows, columns):
+    found = figures(
+        entry(
+            f"%p = f32[{rows},{columns}]{{1,0:T(8,128)}} parameter(0)",
+            f"ROOT %c = f32[{rows},{columns}]{{0,1:T(8,128)}} copy(%p)",
+        )
+    )
+    assert found.far_logical == 2 * 4 * rows * columns and found.kernels == 1
+    up = lambda n, to: -(-n // to) * to  # noqa: E731
+    one, other = up(rows, 8) * up(columns, 128), up(columns, 8) * up(rows, 128)
+    assert found.far_padded == 4 * (one + other) and found.padding == found.far_padded / found.far_logical
+
+
+def test_what_lies_in_the_near_memory_is_no_traffic_to_the_far_one():
+    found = figures(
+        entry(
+            "%p = bf16[16,128]{1,0:T(8,128)(2,1)S(1)} parameter(0)",
+            "ROOT %c = bf16[16,128]{1,0:T(8,128)(2,1)} copy(%p)",
+        )
+    )
+    assert found.logical == 2 * 2 * 16 * 128 and found.far_logical == 2 * 16 * 128
+
+
+LOOP = """\
+%body (t: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %t = (s32[], f32[4]{0}) parameter(0)
+  %i = s32[] get-tuple-element(%t), index=0
+  %x = f32[4]{0} get-tuple-element(%t), index=1
+  %y = f32[4]{0} negate(%x)
+  ROOT %r = (s32[], f32[4]{0}) tuple(%i, %y)
+}
+
+%condition (t: (s32[], f32[4])) -> pred[] {
+  %t = (s32[], f32[4]{0}) parameter(0)
+  %i = s32[] get-tuple-element(%t), index=0
+  %n = BOUND
+  ROOT %less = pred[] compare(%i, %n), direction=LT
+}
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("bound", "config", "times"),
+    [
+        ("s32[] constant(30)", "", 30),
+        ("s32[] get-tuple-element(%t), index=0", "", 1),  # steps that came in from outside: one is looked at
+        (
+            "s32[] get-tuple-element(%t), index=0",
+            ', backend_config={"known_trip_count":{"n":"7"},"known_init_step":{"init":"0","step":"1"}}',
+            7,
+        ),
+    ],
+)
+def test_loops_count_as_often_as_they_run(bound, config, times):
+    text = entry(
+        "%p = (s32[], f32[4]{0}) parameter(0)",
+        f"ROOT %w = (s32[], f32[4]{{0}}) while(%p), condition=%condition, body=%body{config}",
+        before=LOOP.replace("BOUND", bound),
+    )
+    found = figures(text)
+    assert found.kernels == times and found.logical == times * 2 * 16
+
+
+BRANCHES = """\
+%little (a: f32[4]) -> f32[4] {
+  ROOT %a = f32[4]{0} parameter(0)
+}
+
+%much (a: f32[4]) -> f32[4] {
+  %a = f32[4]{0} parameter(0)
+  %b = f32[4]{0} negate(%a)
+  ROOT %c = f32[4]{0} negate(%b)
+}
+
+"""
+
+
+def test_of_a_conditional_the_branch_that_moves_most_counts():
+    text = entry(
+        "%p = f32[4]{0} parameter(0)",
+        "%i = s32[] constant(0)",
+        "ROOT %w = f32[4]{0} conditional(%i, %p, %p), branch_computations={%little, %much}",
+        before=BRANCHES,
+    )
+    assert figures(text).kernels == 2
+
+
+FUSED = """\
+%fused (a: f32[100,4], i: s32[]) -> f32[1,4] {
+  %a = f32[100,4]{1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %z = s32[] constant(0)
+  ROOT %s = f32[1,4]{1,0} dynamic-slice(%a, %i, %z), dynamic_slice_sizes={1,4}
+}
+
+%update (a: f32[100,4], u: f32[1,4], i: s32[]) -> f32[100,4] {
+  %a = f32[100,4]{1,0} parameter(0)
+  %u = f32[1,4]{1,0} parameter(1)
+  %i = s32[] parameter(2)
+  %z = s32[] constant(0)
+  ROOT %s = f32[100,4]{1,0} dynamic-update-slice(%a, %u, %i, %z)
+}
+
+"""
+
+
+def test_of_slices_what_is_taken_or_replaced_counts():
+    text = entry(
+        "%p = f32[100,4]{1,0} parameter(0)",
+        "%i = s32[] parameter(1)",
+        "%f = f32[1,4]{1,0} fusion(%p, %i), kind=kLoop, calls=%fused",
+        "ROOT %g = f32[100,4]{1,0} fusion(%p, %f, %i), kind=kLoop, calls=%update",
+        before=FUSED,
+    )
+    # a row read, a row written and the index; a row read, a row written in place and the index
+    assert figures(text).logical == (16 + 16 + 4) + (16 + 16 + 4)
+
+
+def test_products_collectives_and_transfers_are_told_apart():
+    found = figures(
+        entry(
+            "%p = f32[8,8]{1,0} parameter(0)",
+            "%d = f32[8,8]{1,0} dot(%p, %p), lhs_contracting_dims={1}, rhs_contracting_dims={0}, operand_precision={highest,highest}",
+            "%e = f32[8,8]{1,0} dot(%d, %p), lhs_contracting_dims={1}, rhs_contracting_dims={0}",
+            "%r = f32[8,8]{1,0} all-reduce(%e), to_apply=%sum",
+            "%s = (f32[8,8]{1,0}, f32[8,8]{1,0:S(1)}, u32[]) copy-start(%r)",
+            "ROOT %t = f32[8,8]{1,0:S(1)} copy-done(%s)",
+        )
+    )
+    assert found.products == {"f32 highest": 1, "f32 default": 1}
+    assert found.collectives == {"all-reduce": 1} and found.transfers == 1 and found.kernels == 2
+
+
+def test_text_that_is_none():
+    with pytest.raises(ValueError, match="no ENTRY computation"):
+        Module("HloModule nothing\n")
+
+
+def test_a_row_beyond_its_bounds_says_so(monkeypatch):
+    monkeypatch.setitem(command.BOUNDS, ("mine", "v5e"), {"kernels": 10, "padding": 1.3})
+    row = {"loop": "mine", "target": "v5e", "kernels": 11, "padding": 1.2}
+    assert command.exceeded(row) == ["kernels 11 > 10"]
+    assert command.exceeded(row | {"target": "h100"}) == []
+
+
+def test_every_bound_is_of_a_loop_and_a_target():
+    from benchmarks.accelerators.loops import LOOPS, QUICK
+
+    assert all(loop in LOOPS and target in TARGETS for loop, target in command.BOUNDS)
+    assert set(QUICK) <= set(LOOPS)
+
+
+def test_what_is_missing_is_named_with_its_extra():
+    nowhere = dataclasses.replace(TARGETS["v5e"], platform="tpu")
+    with contextlib.suppress(ModuleNotFoundError):
+        check_installed(nowhere)
+        pytest.skip("libtpu is installed")
+    with pytest.raises(ModuleNotFoundError, match=r"quintet-jax\[aot-tpu\]"):
+        check_installed(nowhere)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["v5e", "h100"])
+@pytest.mark.parametrize("loop", ["lodo/shuffle", "features/decoder", "hypernet/tables", "mips/gru"])
+def test_small_loops_stay_within_their_bounds(loop, target):
+    try:
+        check_installed(TARGETS[target])
+    except ModuleNotFoundError as missing:
+        pytest.skip(str(missing))
+    row = command.compile_apart(loop, TARGETS[target], 500)
+    assert "error" not in row, row
+    assert (loop, target) in command.BOUNDS and not command.exceeded(row), row
