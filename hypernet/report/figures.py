@@ -56,9 +56,9 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, path: Path, *, dpi: int = 120) -> Path:
-    """Writes a PNG whole or not at all."""
+    """Writes a picture whole or not at all, in the format that its name says; PNG if it says none."""
     with replacing(path) as partial:
-        figure.savefig(partial, format=Path(path).suffix[1:] or "png", dpi=dpi)
+        figure.savefig(partial, format=path.suffix[1:] or "png", dpi=dpi)
     return path
 
 

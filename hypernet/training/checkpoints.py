@@ -28,9 +28,8 @@ def identity(config: TrainConfig, key: PRNGKeyArray) -> dict[str, Any]:
     """What decides a run, as JSON: settings, the target by name, and the key."""
     settings = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
     settings["generator"] = dataclasses.asdict(config.generator)
-    settings["generator"]["assignment"]["levels"] = (
-        config.generator.assignment.levels or 0
-    )  # 0 in the file: columns
+    # 0 in the file where slots are related by columns
+    settings["generator"]["assignment"]["levels"] = config.generator.assignment.levels or 0
     settings["target"] = config.target.name
     settings.pop("chunk")  # how often the host looks changes nothing
     settings["key"] = np.asarray(jax.random.key_data(key)).tolist()

@@ -552,9 +552,14 @@ def test_wiring_of_another_kind_is_refused():
     params = jnp.ones(3)
     for architecture in (lodo.BlockNetwork(2), lodo.BlockNetwork(2, 4, "shuffle")):
         state = jax.jit(lodo.lodo(0.1, architecture=architecture).init)(params)
-        broken = state._replace(wiring={"forward": (), "inverse": ()})
-        with pytest.raises((TypeError, ValueError), match=r"wiring of a block network: got dict|another"):
-            lodo.apply_preconditioner(broken, params, learning_rate=0.1, architecture=architecture)
+        for wiring in (
+            {"forward": (), "inverse": ()},
+            jnp.zeros((2, 3), jnp.int32),
+            (jnp.zeros(3, jnp.int32),),
+        ):
+            broken = state._replace(wiring=wiring)
+            with pytest.raises((TypeError, ValueError), match=r"wiring of a block network: got|another"):
+                lodo.apply_preconditioner(broken, params, learning_rate=0.1, architecture=architecture)
 
 
 def test_a_state_that_is_not_its_own_is_refused_by_adam():
