@@ -119,7 +119,7 @@ def child(arguments: Sequence[str], flags: str) -> subprocess.Popen:
 def result(process: subprocess.Popen) -> dict[str, Any]:
     out, _ = process.communicate()
     if process.returncode:
-        raise SystemExit(f"a measurement failed with status {process.returncode}")
+        raise RuntimeError(f"a measurement failed with status {process.returncode}")
     return json.loads(out.strip().splitlines()[-1])
 
 

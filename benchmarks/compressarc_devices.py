@@ -33,7 +33,7 @@ def work(folder: str, cache: str, port: str, processes: str, rank: str) -> None:
     from compressarc.batch.store import RunFolder
 
     if not run_batch(RunFolder(folder)):
-        raise SystemExit("the batch was not finished")
+        raise RuntimeError("the batch was not finished")
 
 
 def run(folder: Path, cache: str, devices: int, processes: int) -> float:
@@ -60,7 +60,7 @@ def run(folder: Path, cache: str, devices: int, processes: int) -> float:
     ]
     started = [subprocess.Popen([*command, str(rank)], env=environment) for rank in range(processes)]
     if any(process.wait() for process in started):
-        raise SystemExit("a process failed")
+        raise RuntimeError("a process failed")
     return time.perf_counter() - begun
 
 

@@ -118,8 +118,10 @@ def wait_for(folder: Path, ended: int, process: subprocess.Popen, busy: int = 0)
     """Until so many runs have ended, and so many processes are in the middle of one."""
     while sum(e["event"] == "end" for e in events(folder)) < ended or not all_busy(folder, busy):
         if process.poll() is not None:
-            raise SystemExit(f"the driver ended too early: {process.stdout.read() if process.stdout else ''}")
-        time.sleep(0.2)
+            raise RuntimeError(
+                f"the driver ended too early: {process.stdout.read() if process.stdout else ''}"
+            )
+        time.sleep(0.05)  # a run of a small puzzle takes seconds: often enough to find several under way
 
 
 def different(a: Path, b: Path) -> int:
@@ -145,7 +147,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="8 puzzles, 100 steps")
+    parser.add_argument("--quick", action="store_true", help="8 puzzles, 400 steps")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--drive", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -154,7 +156,7 @@ def main() -> int:
         return 0
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
     os.environ["JAX_PLATFORMS"] = "cpu"
-    number, steps = (8, 100) if arguments.quick else (PUZZLES, 150)
+    number, steps = (8, 400) if arguments.quick else (PUZZLES, 150)
     puzzles = small_puzzles(number)
     root = Path(tempfile.mkdtemp(prefix="elastic-"))
     cache = str(root / "cache")

@@ -53,7 +53,9 @@ def main() -> int:
         )
         print(f"{name:28s} {time.perf_counter() - begun:7.1f} s, exit status {done.returncode}", flush=True)
         # 1 without a traceback: it ran, and a figure falls short of its bound, as short runs may
-        if done.returncode not in (0, 1) or "Traceback" in done.stderr:
+        if done.returncode == 1 and "Traceback" not in done.stderr:
+            print(f"  short: {(done.stdout.strip().splitlines() or ['no report'])[-1]}", flush=True)
+        elif done.returncode:
             failed.append(name)
             print(done.stdout[-2000:] + done.stderr[-2000:], flush=True)
     print("all ran" if not failed else f"failed: {', '.join(failed)}")
