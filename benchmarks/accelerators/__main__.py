@@ -13,6 +13,7 @@ import dataclasses
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -77,7 +78,7 @@ def compile_here(name: str, target: Target) -> dict[str, Any]:
         raise RuntimeError(f"{name}: the compiler for {target.name} gives no text or no account of memory")
     if folder := os.environ.get(KEEP):
         Path(folder, f"{target.name}_{name.replace('/', '_').replace(' ', '_')}.txt").write_text(text)
-    found = figures(text)
+    found = figures(text, steps=loop.steps, tpu=target.platform == "tpu")
     return {
         "loop": name,
         "target": target.name,
@@ -90,6 +91,13 @@ def compile_here(name: str, target: Target) -> dict[str, Any]:
         **dataclasses.asdict(found),
         "padding": found.padding,
     }
+
+
+def said(stderr: str) -> str:
+    """What a process that failed says: the line that names the exception, else the last."""
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
+    return (named or lines or ["no message"])[-1][:500]
 
 
 def compile_apart(name: str, target: Target, limit: float) -> dict[str, Any]:
@@ -107,8 +115,7 @@ def compile_apart(name: str, target: Target, limit: float) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {"loop": name, "target": target.name, "error": f"not compiled within {limit:.0f} s"}
     if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        return {"loop": name, "target": target.name, "error": last[0][:500]}
+        return {"loop": name, "target": target.name, "error": said(done.stderr)}
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -33,6 +33,11 @@ NOT_RUN = frozenset({
 })  # fmt: skip
 """Instructions that cost nothing at run time."""
 
+LAUNCHED = frozenset(
+    {"fusion", "custom-call", "copy", "dot", "convolution", "reduce", "gather", "scatter", "sort"}
+)
+"""Instructions that are kernels even where their result is one number."""
+
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 
 
@@ -44,6 +49,11 @@ class Stored:
     padded: float  # bytes of its tiles
     near: bool  # in a TPU's VMEM (or another small memory) rather than HBM
     dtype: str
+
+    @property
+    def single(self) -> bool:
+        """Whether it is one number."""
+        return self.logical * 8 == _BITS[self.dtype]
 
 
 def _stored(match: re.Match[str]) -> Stored:
@@ -307,6 +317,7 @@ class Figures:
     """What the compiler says of one step."""
 
     kernels: int  # fusions, custom calls, copies and the like
+    scalars: int  # arithmetic of single numbers in a TPU's scalar unit, which is no kernel
     transfers: int  # asynchronous copies between memories (DMA)
     far_padded: float  # bytes moved in HBM, whole tiles
     far_logical: float  # bytes moved in HBM, numbers
@@ -333,11 +344,14 @@ def _precision(instruction: Instruction) -> str:
     return found.group(1).lower() if found else "default"
 
 
-def figures(text: str) -> Figures:
-    """Reads the text of a compiled module."""
+def figures(text: str, *, steps: int = 1, tpu: bool = False) -> Figures:
+    """Reads the text of a compiled module.
+
+    steps: how many the module takes, where it knows; figures are of one, rounded up. tpu: whether it is for one.
+    """
     module = Module(text)
     runs = module.runs()
-    moved, kernels, transfers, cycles = Moved(), 0, 0, 0
+    moved, kernels, scalars, transfers, cycles = Moved(), 0, 0, 0, 0
     collectives: Counter[str] = Counter()
     products: Counter[str] = Counter()
     sorts = scatters = 0
@@ -350,6 +364,8 @@ def figures(text: str) -> Figures:
             collectives[collective] += run.times
         elif instruction.opcode.endswith("-start"):
             transfers += run.times
+        elif tpu and instruction.opcode not in LAUNCHED and all(r.single for r in instruction.results):
+            scalars += run.times
         else:
             kernels += run.times
         inside = module.computations.get(instruction.attribute("calls") or "", {}).values()
@@ -358,9 +374,12 @@ def figures(text: str) -> Figures:
                 products[f"{_operand_type(each, run, module)} {_precision(each)}"] += run.times
             sorts += run.times * (each.opcode == "sort" or "TopK" in each.attributes)
             scatters += run.times * ("scatter" in each.opcode and each.opcode != "reduce-scatter")
+    whole = lambda count: -(-count // steps)  # noqa: E731
     return Figures(
-        kernels, transfers, moved.far_padded, moved.far_logical, moved.padded, moved.logical, cycles,
-        dict(collectives), dict(products), sorts, scatters,
+        whole(kernels), whole(scalars), whole(transfers), moved.far_padded / steps, moved.far_logical / steps,
+        moved.padded / steps, moved.logical / steps, whole(cycles),
+        {kind: whole(count) for kind, count in collectives.items()},
+        {kind: whole(count) for kind, count in products.items()}, whole(sorts), whole(scatters),
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """The hot loops of the five packages, at stated sizes, ready to be compiled for any target.
 
 Each is a function of shapes alone: nothing is computed here. Loops over steps have a number of steps that
-only running tells, or one, so that the figures are those of one step.
+only running tells, or one, so that the figures are those of one step; or the steps are stated.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Loop:
     axis: str = "device"
     spread: tuple[Any, ...] | None = None  # a PartitionSpec for each argument; None: all on every device
     donated: tuple[int, ...] = (0,)
+    steps: int = 1  # of the compiled function, where it knows
 
 
 def shapes(tree: Any) -> Shapes:
@@ -86,6 +87,7 @@ def _lanes(room: Any, example: Any, lanes: int, size: str, devices: int = 1) -> 
                 chunk,
                 in_specs=(spec, spec, PartitionSpec(), spec),
                 out_specs=(spec, PartitionSpec(None, "run")),
+                check_vma=False,  # as `Lanes` has it
             )(runs, data, count, keys)
 
     return Loop(
@@ -234,14 +236,14 @@ def hypernet_step(
 
 
 def mips_step(kind: Literal["relu", "gru", "affine"], seeds: int = 5) -> Callable[[Target], Loop]:
-    """One step of training `seeds` recurrent networks on 4,096 sequences of 10, and its evaluation."""
+    """Training `seeds` recurrent networks on 4,096 sequences of 10: a chunk of 100 steps and its evaluation."""
 
     def loop(target: Target) -> Loop:
         from mips.networks.relu import ReluConfig
         from mips.networks.tokens import TokenConfig
         from mips.networks.training import Data, TrainConfig, init_run, run_chunk
 
-        config = TrainConfig(chunk=1, seeds=seeds)
+        config = TrainConfig(seeds=seeds)
         inputs: tuple[int, ...] = (2,) if kind == "relu" else ()
         outputs: tuple[int, ...] = (1,) if kind == "relu" else ()
         family: Any = (
@@ -264,7 +266,7 @@ def mips_step(kind: Literal["relu", "gru", "affine"], seeds: int = 5) -> Callabl
             after, info = run_chunk(run, data, family=family, config=config)
             return dataclasses.replace(after, key=jax.random.key_data(after.key)), info
 
-        return Loop(one, (plain, data), f"{family.describe()}, {seeds} seeds")
+        return Loop(one, (plain, data), f"{family.describe()}, {seeds} seeds", steps=config.chunk)
 
     return loop
 

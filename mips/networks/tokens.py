@@ -3,12 +3,16 @@
 `GRU`: gated, learned initial state. `SwitchedAffine`: h_t = W_{x_t} h_{t-1} + b_{x_t} (Foerster et
 al. 2017), which holds every finite machine, integer linear system and counter exactly.
 Both read out classes linearly and learn under cross-entropy.
+
+`step` is the rule. Training over few symbols takes the same rule as one product per step: `becomes` of
+`reads @ joined`, whose gradient has neither look-ups nor sums over steps.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+import functools
+from typing import ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -19,6 +23,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 class GRU(eqx.Module):
     """Weights of the gated network; gates in the order reset, update, candidate."""
 
+    few: ClassVar[int] = 24
+    """Up to so many symbols training is fastest where each is one-hot: products then, no look-ups."""
     start: Float[Array, " n"]
     embedding: Float[Array, "symbols 3*n"]
     recurrent: Float[Array, "n 3*n"]
@@ -35,10 +41,39 @@ class GRU(eqx.Module):
         candidate = jnp.tanh(from_input[2] + reset * (from_state[2] + self.candidate_bias[None, :]))
         return update * hidden + (1 - update) * candidate
 
+    def joined(self) -> Float[Array, "reads sums"]:
+        """(n + symbols, 4 n): reset, update, and the candidate from state and input."""
+        state = jnp.split(self.recurrent, 3, axis=1)
+        symbol = jnp.split(self.embedding, 3, axis=1)
+        bias = jnp.broadcast_to(self.candidate_bias, symbol[2].shape)
+        return jnp.concatenate(
+            [
+                jnp.concatenate([*state, jnp.zeros_like(state[2])], axis=1),
+                jnp.concatenate([symbol[0], symbol[1], bias, symbol[2]], axis=1),
+            ]
+        )
+
+    @staticmethod
+    def reads(
+        hidden: Float[Array, "batch n"], hot: Float[Array, "batch symbols"]
+    ) -> Float[Array, "batch reads"]:
+        """What `joined` is applied to."""
+        return jnp.concatenate([hidden, hot], axis=1)
+
+    @staticmethod
+    def becomes(sums: Float[Array, "batch sums"], hidden: Float[Array, "batch n"]) -> Float[Array, "batch n"]:
+        """The next state."""
+        reset, update, from_state, from_input = jnp.split(sums, 4, axis=1)
+        update = jax.nn.sigmoid(update)
+        candidate = jnp.tanh(from_input + jax.nn.sigmoid(reset) * from_state)
+        return update * hidden + (1 - update) * candidate
+
 
 class SwitchedAffine(eqx.Module):
     """An affine map of the state for each symbol."""
 
+    few: ClassVar[int] = 8
+    """As for the gated network; here the work grows with the alphabet."""
     start: Float[Array, " n"]
     matrices: Float[Array, "symbols n n"]
     offsets: Float[Array, "symbols n"]
@@ -49,8 +84,86 @@ class SwitchedAffine(eqx.Module):
         """The next state."""
         return jnp.einsum("bn,bnm->bm", hidden, self.matrices[symbol]) + self.offsets[symbol]
 
+    def joined(self) -> Float[Array, "reads n"]:
+        """(symbols n + symbols, n): all matrices, one below the other, then the offsets."""
+        n = self.offsets.shape[1]
+        return jnp.concatenate([self.matrices.reshape(-1, n), self.offsets])
+
+    @staticmethod
+    def reads(
+        hidden: Float[Array, "batch n"], hot: Float[Array, "batch symbols"]
+    ) -> Float[Array, "batch reads"]:
+        """The state in its symbol's place, zeros in the others'; then the symbol."""
+        apart = hot[:, :, None] * hidden[:, None, :]
+        return jnp.concatenate([apart.reshape(len(hidden), -1), hot], axis=1)
+
+    @staticmethod
+    def becomes(sums: Float[Array, "batch n"], hidden: Float[Array, "batch n"]) -> Float[Array, "batch n"]:
+        """The next state."""
+        return sums
+
 
 TokenNetwork = GRU | SwitchedAffine
+
+_States = Float[Array, "length batch n"]
+_Hot = Float[Array, "length batch symbols"]  # one-hot
+_Saved = tuple[
+    Float[Array, "reads sums"], Float[Array, "batch n"], _Hot, _States, Float[Array, "length batch sums"]
+]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _steps(
+    cell: type[TokenNetwork], joined: Float[Array, "reads sums"], start: Float[Array, "batch n"], hot: _Hot
+) -> _States:
+    """States after every step.
+
+    Derived by hand so that the gradient of the weights is one product over all steps, not a sum of as many.
+    """
+    return _steps_forward(cell, joined, start, hot)[0]
+
+
+def _steps_forward(
+    cell: type[TokenNetwork], joined: Float[Array, "reads sums"], start: Float[Array, "batch n"], hot: _Hot
+) -> tuple[_States, _Saved]:
+    def step(
+        hidden: Float[Array, "batch n"], hot: Float[Array, "batch symbols"]
+    ) -> tuple[Float[Array, "batch n"], tuple[Float[Array, "batch n"], Float[Array, "batch sums"]]]:
+        sums = cell.reads(hidden, hot) @ joined
+        after = cell.becomes(sums, hidden)
+        return after, (after, sums)
+
+    states, sums = jax.lax.scan(step, start, hot, unroll=True)[1]
+    return states, (joined, start, hot, states, sums)
+
+
+def _steps_backward(
+    cell: type[TokenNetwork], saved: _Saved, of_states: _States
+) -> tuple[Float[Array, "reads sums"], Float[Array, "batch n"], None]:
+    joined, start, hot, states, sums = saved
+    before = jnp.concatenate([start[None], states[:-1]])
+
+    def step(
+        of_after: Float[Array, "batch n"],
+        at: tuple[
+            Float[Array, "batch n"],
+            Float[Array, "batch sums"],
+            Float[Array, "batch n"],
+            Float[Array, "batch symbols"],
+        ],
+    ) -> tuple[Float[Array, "batch n"], Float[Array, "batch sums"]]:
+        of_state, sums, before, hot = at
+        of_sums, of_before = jax.vjp(cell.becomes, sums, before)[1](of_after + of_state)
+        (through_sums,) = jax.vjp(lambda hidden: cell.reads(hidden, hot), before)[1](of_sums @ joined.T)
+        return of_before + through_sums, of_sums
+
+    steps = (of_states, sums, before, hot)
+    of_start, of_sums = jax.lax.scan(step, jnp.zeros_like(start), steps, reverse=True, unroll=True)
+    of_joined = jnp.einsum("tbr,tbs->rs", jax.vmap(cell.reads)(before, hot), of_sums)
+    return of_joined, of_start, None
+
+
+_steps.defvjp(_steps_forward, _steps_backward)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +221,9 @@ class TokenConfig:
             return hidden, hidden
 
         start = jnp.broadcast_to(network.start, (x.shape[1], self.hidden))
+        if self.symbols <= network.few:
+            hot = jax.nn.one_hot(x, self.symbols, dtype=start.dtype)
+            return _steps(type(network), network.joined(), start, hot)
         return jax.lax.scan(step, start, x, unroll=True)[1]
 
     def loss_of(
@@ -119,7 +235,8 @@ class TokenConfig:
     ) -> Float[Array, ""]:
         """Mean cross-entropy over batch and steps (weighted), in nats."""
         logits = self.states_of(network, x) @ network.readout + network.readout_bias[None, None, :]
-        right = jnp.take_along_axis(logits, y[..., None], axis=2)[..., 0]
+        of_class = y[..., None] == jnp.arange(self.classes)[None, None, :]
+        right = jnp.where(of_class, logits, 0).sum(axis=2)  # the gradient of a look-up would be scattered
         value = jax.nn.logsumexp(logits, axis=2) - right
         return jnp.sum(value.mean(axis=1) * weight) / weight.sum()
 

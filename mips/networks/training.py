@@ -172,8 +172,11 @@ def run_chunk(
     length, count = data.x.shape[:2]
     batch = min(config.batch, count)
 
-    def step(run: Run[Network], _: None) -> tuple[Run[Network], Float[Array, " seed"]]:
-        place = jax.random.randint(jax.random.fold_in(run.key, run.step), (), 0, count - batch + 1)
+    # All at once: within a step an accelerator would take a hundred instructions to draw one number.
+    keys = jax.vmap(lambda i: jax.random.fold_in(run.key, run.step + i))(jnp.arange(config.chunk))
+    places = jax.vmap(lambda key: jax.random.randint(key, (), 0, count - batch + 1))(keys)
+
+    def step(run: Run[Network], place: Int[Array, ""]) -> tuple[Run[Network], Float[Array, " seed"]]:
         x = jax.lax.dynamic_slice_in_dim(data.x, place, batch, axis=1)
         y = jax.lax.dynamic_slice_in_dim(data.y, place, batch, axis=1)
 
@@ -204,7 +207,7 @@ def run_chunk(
         )
         return new, loss
 
-    run, losses = jax.lax.scan(step, run, length=config.chunk)
+    run, losses = jax.lax.scan(step, run, places)
 
     def evaluate(network: Network) -> tuple[Float[Array, ""], Float[Array, ""]]:
         hit = family.predict(network, data.test_x) == data.test_y

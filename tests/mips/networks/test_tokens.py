@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mips.networks.tokens import TokenConfig
+from mips.networks.tokens import GRU, SwitchedAffine, TokenConfig
 
 KEY = jax.random.key(2)
 X = np.random.default_rng(0).integers(0, 5, (6, 9))
@@ -52,6 +54,37 @@ def test_states_follow_the_formulas(made):
     np.testing.assert_allclose(
         jax.jit(config.states_of)(network, jnp.asarray(X)), states, rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.fixture(
+    scope="module", params=[(GRU, 1, 1), (GRU, 4, 5), (SwitchedAffine, 1, 1), (SwitchedAffine, 4, 5)]
+)
+def both_ways(request):
+    """The loss and its gradient, with symbols looked up (few = 0) and as products (few = 99)."""
+    cell, symbols, length = request.param
+    config = TokenConfig(symbols, 3, 5, "gru" if cell is GRU else "affine")
+    found = {}
+    for few in (0, 99):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cell, "few", few)
+            arguments = jax.eval_shape(config.init, KEY), *[jnp.zeros((length, 7), jnp.int32)] * 2
+            function = jax.jit(jax.value_and_grad(config.loss_of))
+            found[few] = function.lower(*arguments, jnp.ones(length)).compile()
+    return config, length, found
+
+
+@given(st.integers(0, 2**31 - 1))
+def test_the_gradient_over_few_symbols_is_that_of_the_rule(both_ways, seed):
+    """Products with one-hot symbols, derived by hand, against look-ups, derived by JAX."""
+    config, length, found = both_ways
+    draw = np.random.default_rng(seed)
+    shapes = jax.eval_shape(config.init, KEY)
+    network = jax.tree.map(lambda a: jnp.asarray(draw.normal(size=a.shape), jnp.float32), shapes)
+    x, y = (jnp.asarray(draw.integers(0, n, (length, 7)), jnp.int32) for n in (config.symbols, 3))
+    weight = jnp.asarray(draw.uniform(size=length) + 0.1, jnp.float32)
+    both = (jax.tree.leaves(function(network, x, y, weight)) for function in found.values())
+    for looked_up, product in zip(*both, strict=True):
+        np.testing.assert_allclose(product, looked_up, rtol=1e-3, atol=1e-4 * np.abs(looked_up).max() + 1e-9)
 
 
 def test_the_loss_is_cross_entropy_in_nats_over_the_scored_prefix(made):
