@@ -92,7 +92,7 @@ class TrainConfig:
     tanh_penalty: bool = False
     """jumprelu: sum tanh(4 a |D|) in place of the count"""
     products: Literal["auto", "sparse", "dense"] = "auto"
-    """of topk; auto: what `on` says, dense on TPUs and sparse elsewhere"""
+    """of topk; auto: what `on` says, sparse on CPUs and dense elsewhere"""
     microbatch: int | None = None
     """tokens at a time of relu and jumprelu; None: what `on` says, 1024 on CPUs and all elsewhere"""
     chunk: int = 100
@@ -132,7 +132,7 @@ class TrainConfig:
         """
         decided: TrainConfig = self
         if self.products == "auto":
-            decided = dataclasses.replace(decided, products="dense" if platform == "tpu" else "sparse")
+            decided = dataclasses.replace(decided, products="sparse" if platform == "cpu" else "dense")
         if self.microbatch is None:
             decided = dataclasses.replace(decided, microbatch=1024 if platform == "cpu" else self.batch)
         return decided

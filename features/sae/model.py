@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, Real, Shaped
 
 from features.arrays import AnyArray, over_last
 from features.sae.config import SAEConfig
+from features.sae.top_entries import keep_top
 
 
 class SAE(eqx.Module):
@@ -82,15 +83,6 @@ def pre_activations(sae: SAE, x: Float[AnyArray, "*batch d_in"]) -> Float[Array,
     if sae.config.apply_b_dec_to_input:
         x = x - over_last(sae.b_dec, x)
     return x @ sae.W_enc + over_last(sae.b_enc, x)
-
-
-def keep_top(pre: Float[Array, "*batch d_sae"], k: int) -> Float[Array, "*batch d_sae"]:
-    """The k largest of each row, negative ones as zero; the rest zero."""
-    values, indices = jax.lax.top_k(pre, k)
-    flat = jnp.zeros((pre.size // pre.shape[-1], pre.shape[-1]), pre.dtype)
-    rows = jnp.arange(flat.shape[0])[:, None]
-    kept = flat.at[rows, indices.reshape(-1, k)].set(jax.nn.relu(values).reshape(-1, k))
-    return kept.reshape(pre.shape)
 
 
 _Bounds = tuple[Float[Array, ""], Float[Array, ""]]

@@ -1,6 +1,6 @@
 """Products with rows that have few non-zeros: the cost of k dictionary rows per token, not of all.
 
-On CPUs and GPUs a TopK autoencoder spends most of its time in dense products with zeros. These loops over
+On CPUs a TopK autoencoder spends most of its time in dense products with zeros. These loops over
 the k entries of every row do the same sums (4096 x 8192, k = 32, d = 576 on two cores: decoding 13 ms
 instead of 147, its gradient 38). Gradients are sparse too.
 """

@@ -22,12 +22,12 @@ from features.sae.model import (
     SAE,
     activate,
     init,
-    keep_top,
     keep_top_of_batch,
     normalize,
     pre_activations,
 )
 from features.sae.sparse_products import decode_sparse, encode_top
+from features.sae.top_entries import keep_top
 
 
 class Run(NamedTuple):

@@ -263,7 +263,7 @@ def test_lowers_for_accelerators(platform):
     for kind, k in KINDS.items():
         config = TrainConfig(steps=100, batch=16).on(platform)
         assert config.on("another") == config and config.products == (
-            "dense" if platform == "tpu" else "sparse"
+            "sparse" if platform == "cpu" else "dense"
         )
         run = init_run(SAEConfig(6, 20, kind, k), config, X, key=jax.random.key(0))
         arrays, static = eqx.partition(run, eqx.is_array)

@@ -22,7 +22,6 @@ from features.sae.model import (
     firings,
     fold_scale,
     init,
-    keep_top,
     keep_top_of_batch,
     normalize,
     reconstruct,
@@ -97,18 +96,7 @@ def test_folding_the_scale_changes_nothing_but_the_weights():
         chex.assert_trees_all_equal(fold_scale(folded), folded)
 
 
-TOP, TOP_OF_BATCH = (jax.jit(function, static_argnums=1) for function in (keep_top, keep_top_of_batch))
-
-
-@given(SEEDS, st.sampled_from([1, 4, D_SAE]), st.booleans())
-def test_the_top_are_the_largest_that_are_positive(seed, k, ties):
-    rng = np.random.default_rng(seed)
-    pre = rng.normal(size=(6, D_SAE)).astype(np.float32)
-    if ties:
-        pre = np.round(pre)
-    kept = np.asarray(TOP(pre, k))
-    np.testing.assert_array_equal(-np.sort(-kept), -np.sort(-np.maximum(pre, 0))[:, :k] @ np.eye(k, D_SAE))
-    np.testing.assert_array_equal(kept[kept > 0], pre[kept > 0])  # each at its place
+TOP_OF_BATCH = jax.jit(keep_top_of_batch, static_argnums=1)
 
 
 @given(
