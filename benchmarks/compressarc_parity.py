@@ -38,6 +38,7 @@ from compressarc.network.padding import latent_masks
 from compressarc.network.parameter_names import from_named, named
 from compressarc.network.parameters import Params, init_params, posterior_shapes, standard_normal
 from compressarc.puzzle import Canvas
+from compressarc.solver.program_cache import default_platform
 from compressarc.solver.step import compiler_options, optimizer
 
 
@@ -173,7 +174,7 @@ def batched_value_and_grad(golden: Golden, others: Beside):
         terms = terms._replace(per_grid=terms.per_grid[np.array(known)])
         return (total, (output, terms)), _with_latents(gradients, unlaid)
 
-    return jax.jit(everything, compiler_options=compiler_options())
+    return jax.jit(everything, compiler_options=compiler_options(default_platform()))
 
 
 def noise_of(golden: Golden, variant: str, dtype) -> Multitensor:
@@ -195,7 +196,9 @@ def value_and_grad(golden: Golden):
         return terms.total, (output, terms)
 
     # compiled as the solver compiles it
-    return jax.jit(jax.value_and_grad(objective, has_aux=True), compiler_options=compiler_options())
+    return jax.jit(
+        jax.value_and_grad(objective, has_aux=True), compiler_options=compiler_options(default_platform())
+    )
 
 
 def _relative(value: Any, reference: Any) -> float:

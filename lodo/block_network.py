@@ -174,8 +174,23 @@ def _blocks_transposed(w: Float[Array, "k k B"], y: Float[Array, "k B"]) -> Floa
     return sum((w[:, j] * y[j][None] for j in range(1, w.shape[1])), w[:, 0] * y[0][None])
 
 
-def apply(theta: Blocks, wiring: BlockWiring, v: Float[Array, " n"]) -> tuple[Float[Array, " n"], Trace]:
-    """G v = S' T' T S v, and the trace of both chains."""
+def _as_it_is(y: Moved) -> Moved:
+    return y
+
+
+def apply(
+    theta: Blocks,
+    wiring: BlockWiring,
+    v: Float[Array, " n"],
+    *,
+    split: Callable[[Moved], Moved] = _as_it_is,
+    whole: Callable[[Moved], Moved] = _as_it_is,
+) -> tuple[Float[Array, " n"], Trace]:
+    """G v = S' T' T S v, and the trace of both chains.
+
+    split, whole: lay hidden vectors [k, B] out over devices, by blocks as theta is, and on each. Left to
+    itself the compiler may gather weights, of which there are k times as many.
+    """
     if not theta:
         return v, Trace((), ())
     k, _, blocks = theta[0].shape
@@ -183,12 +198,14 @@ def apply(theta: Blocks, wiring: BlockWiring, v: Float[Array, " n"]) -> tuple[Fl
     runtime = jnp.isnan(y[0]).astype(jnp.int32)  # 0 or 1, which only running tells
     inputs, outputs = [], []
     for layer, w in enumerate(theta):
-        z = _enter(y, layer, wiring, k, runtime)
+        z = split(_enter(y, layer, wiring, k, runtime))
         inputs.append(z)
         y = _blocks(w, z)
+        y = whole(y) if layer + 1 < len(theta) else y  # the last is read where it is
     for layer in reversed(range(len(theta))):
+        y = split(y)
         outputs.append(y)
-        y = _leave(_blocks_transposed(theta[layer], y), layer, wiring, k, runtime)
+        y = _leave(whole(_blocks_transposed(theta[layer], y)), layer, wiring, k, runtime)
     return y[: v.shape[0]], Trace(tuple(inputs), tuple(reversed(outputs)))
 
 

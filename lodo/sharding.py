@@ -63,3 +63,11 @@ class Sharding:
             return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, spec))
 
         return jax.tree.map(place, tree)
+
+    def whole(self, leaf: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+        """The array on every device."""
+        return (
+            leaf
+            if self.mesh is None
+            else jax.lax.with_sharding_constraint(leaf, NamedSharding(self.mesh, PartitionSpec()))
+        )

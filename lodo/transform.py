@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray, PyTree
 
-from lodo import trees
+from lodo import block_network, trees
 from lodo.meta_optimizer import HoldingTransformation, reference_adam
 from lodo.preconditioners import Architecture, BlockNetwork, Theta, Trace, Wiring, check_size
 from lodo.sharding import Sharding
@@ -142,6 +142,17 @@ class _Settings:
         width = leaves[0].shape[-1] if leaves and leaves[0].ndim > 1 else -1
         return self.sharding.split(tree, width)
 
+    def product(
+        self, theta: Theta, wiring: Wiring, v: Float[Array, " n"]
+    ) -> tuple[Float[Array, " n"], Trace]:
+        """G v and its trace, made where theta is."""
+        sharding = self.sharding
+        if sharding is None or sharding.mesh is None or not isinstance(self.network, BlockNetwork):
+            return self.network.apply(theta, wiring, v)
+        return block_network.apply(
+            theta, wiring, v, split=lambda z: sharding.split(z, z.shape[-1]), whole=sharding.whole
+        )
+
     def like_params(self, tree: optax.Updates) -> optax.Updates:
         """Lays updates and momentum out as the parameters are."""
         if self.sharding is None or self.sharding.params is None:
@@ -217,7 +228,7 @@ def _learn(
     Also whether g and the new learning rate were finite, and g went through the network
     without overflow.
     """
-    product, trace = settings.network.apply(state.theta, state.wiring, g)
+    product, trace = settings.product(state.theta, state.wiring, g)
     # Of the end of the chain: theta is then overwritten after its last reader, in place.
     ok = jnp.all(jnp.isfinite(product)) & jnp.all(jnp.isfinite(g)) & jnp.isfinite(rate)
     if settings.skip_nonfinite:
@@ -260,7 +271,7 @@ def _step(
         # The last update stays the one to learn from: with momentum and theta as they were,
         # the trace below comes out as it was.
         momentum, rate = _select(ok, (momentum, rate), (state.momentum, state.rate))
-    direction, trace = settings.network.apply(theta, state.wiring, trees.ravel(momentum, dtype))
+    direction, trace = settings.product(theta, state.wiring, trees.ravel(momentum, dtype))
     if settings.skip_nonfinite:
         direction = jnp.where(ok & jnp.all(jnp.isfinite(direction)), direction, 0)
     count = jnp.asarray(optax.safe_increment(state.count))

@@ -152,6 +152,23 @@ def test_products_collectives_and_transfers_are_told_apart():
     assert found.collectives == {"all-reduce": 1} and found.transfers == 1 and found.kernels == 2
 
 
+def test_figures_are_of_one_step_and_a_tpus_scalars_are_no_kernels():
+    text = entry(
+        "%i = s32[]{:T(128)S(6)} parameter(0)",
+        "%p = f32[4]{0} parameter(1)",
+        "%j = s32[]{:T(128)S(6)} add(%i, %i)",
+        "%s = s32[]{:T(128)S(6)} fusion(%j), kind=kLoop, calls=%nothing",
+        "%a = f32[4]{0} negate(%p)",
+        "%b = f32[4]{0} negate(%a)",
+        "ROOT %c = f32[4]{0} negate(%b)",
+    )
+    found = figures(text, tpu=True)
+    assert (found.kernels, found.scalars) == (4, 1)
+    found = figures(text, tpu=True, steps=2)
+    assert (found.kernels, found.scalars, found.logical) == (2, 1, (3 * 2 * 16 + 3 * 4 + 2 * 4) / 2)
+    assert figures(text).kernels == 5  # elsewhere they are
+
+
 def test_a_transfer_reads_once_and_writes_once():
     found = figures(
         entry(
@@ -210,7 +227,10 @@ def test_what_is_missing_is_named_with_its_extra():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["v5e", "h100"])
-@pytest.mark.parametrize("loop", ["lodo/shuffle", "features/decoder", "hypernet/tables", "mips/gru"])
+@pytest.mark.parametrize(
+    "loop",
+    ["lodo/shuffle", "lodo/devices", "features/topk", "features/decoder", "hypernet/tables", "mips/gru"],
+)
 def test_small_loops_stay_within_their_bounds(loop, target):
     try:
         check_installed(TARGETS[target])

@@ -142,6 +142,21 @@ def test_suppressions_are_few_and_have_reasons():
     assert bare == []
 
 
+ASK_WHAT_IS_HERE = {"compressarc.cli.batch": 2, "features.sae.step": 1}
+"""Commands and calls that run on what is here, outside of anything traced."""
+
+
+def test_nothing_asks_for_the_backend_while_it_is_traced():
+    """The device that a program is compiled for need not be the one that compiles it."""
+    found = {
+        name: count
+        for package in LAYERS
+        for name, path in modules(package).items()
+        if (count := path.read_text().count("default_backend("))
+    }
+    assert found == ASK_WHAT_IS_HERE
+
+
 def resolves(name):
     """Whether a dotted name is a module, or something in one."""
     parts = name.split(".")

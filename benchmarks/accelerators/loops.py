@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
 from benchmarks.accelerators.targets import Target
 
@@ -29,7 +29,10 @@ class Loop:
     size: str  # in words
     devices: int = 1
     axis: str = "device"
-    spread: tuple[Any, ...] | None = None  # a PartitionSpec for each argument; None: all on every device
+    spread: tuple[Any, ...] | None = (
+        None  # for each argument a PartitionSpec, or a tree of them; None: all whole
+    )
+    over: Callable[[Mesh], Callable[..., Any]] | None = None  # makes the function, where it needs the devices
     donated: tuple[int, ...] = (0,)
     steps: int = 1  # of the compiled function, where it knows
 
@@ -156,6 +159,37 @@ def lodo_update(permutation: Literal["random", "shuffle"], n: int = 94_696) -> C
     return loop
 
 
+def lodo_split(devices: int = 4, n: int = 94_696) -> Callable[[Target], Loop]:
+    """The same update with the preconditioner split over devices."""
+
+    def loop(target: Target) -> Loop:
+        import lodo
+
+        def optimizer(sharding: lodo.Sharding | None) -> Any:
+            network = lodo.BlockNetwork(permutation="random", block_multiple=devices)
+            return lodo.lodo(1e-2, architecture=network, sharding=sharding)
+
+        def over(mesh: Mesh) -> Callable[..., Any]:
+            split = optimizer(lodo.Sharding(mesh))
+            return lambda state, gradient, params: split.update(gradient, state, params)
+
+        params = jax.ShapeDtypeStruct((n,), jnp.float32)
+        state = jax.eval_shape(optimizer(None).init, params)
+        width = max(leaf.shape[-1] for leaf in jax.tree.leaves(state) if leaf.ndim > 1)
+        by_block = lambda leaf: (  # noqa: E731  as `lodo.Sharding.split` lays it out
+            PartitionSpec(*(None,) * (leaf.ndim - 1), "block")
+            if leaf.ndim > 1 and leaf.shape[-1] == width
+            else PartitionSpec()
+        )
+        return Loop(
+            over(Mesh(jax.devices()[:1], ("block",))), (state, params, params),
+            f"{n:,} parameters, random, theta over {devices} devices", devices=devices, axis="block",
+            spread=(jax.tree.map(by_block, state), PartitionSpec(), PartitionSpec()), over=over,
+        )  # fmt: skip
+
+    return loop
+
+
 def sae_step(activation: Literal["topk", "relu"]) -> Callable[[Target], Loop]:
     """One step of a sparse autoencoder: 4,096 tokens of width 576, 8,192 latents."""
 
@@ -183,31 +217,47 @@ def sae_step(activation: Literal["topk", "relu"]) -> Callable[[Target], Loop]:
     return loop
 
 
-def decoder_forward(target: Target) -> Loop:
-    """Logits of a decoder of SmolLM2's shape."""
-    import equinox as eqx
+def decoder_forward(heads: int = 9, shared: int = 3, devices: int = 1) -> Callable[[Target], Loop]:
+    """Logits of a decoder of SmolLM2's shape, or with as many heads as devices can divide."""
 
-    from features.lm import decoder
-    from features.lm.config import DecoderConfig
+    def loop(target: Target) -> Loop:
+        import equinox as eqx
 
-    config = DecoderConfig(
-        num_layers=30, width=576, num_heads=9, num_kv_heads=3, head_size=64, mlp_width=1536,
-        vocab_size=49_152, context=8192,
-    )  # fmt: skip
-    model = eqx.filter_eval_shape(lambda: decoder.init(config, key=jax.random.key(0)))
-    arrays, static = eqx.partition(model, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
+        from features.lm import decoder
+        from features.lm.assemble import partition_specs
+        from features.lm.config import DecoderConfig
 
-    def forward(arrays: Any, tokens: Any) -> Any:
-        model = eqx.combine(arrays, static)
-        stream = decoder.advance(model, decoder.embed(model, tokens, None), 0, config.num_layers)
-        return decoder.unembed(model, stream.x)
+        config = DecoderConfig(
+            num_layers=30, width=64 * heads, num_heads=heads, num_kv_heads=shared, head_size=64, mlp_width=1536,
+            vocab_size=49_152, context=8192,
+        )  # fmt: skip
+        model = eqx.filter_eval_shape(lambda: decoder.init(config, key=jax.random.key(0)))
+        arrays, static = eqx.partition(model, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
 
-    tokens = jax.ShapeDtypeStruct((8, 128), jnp.int32)
-    return Loop(forward, (arrays, tokens), "SmolLM2-135M's shape, 8 x 128 tokens", donated=())
+        def forward(arrays: Any, tokens: Any) -> Any:
+            model = eqx.combine(arrays, static)
+            stream = decoder.advance(model, decoder.embed(model, tokens, None), 0, config.num_layers)
+            return decoder.unembed(model, stream.x)
+
+        tokens = jax.ShapeDtypeStruct((8, 128), jnp.int32)
+        specs = partition_specs(config, devices)
+        return Loop(
+            forward, (arrays, tokens), f"30 blocks, {heads} and {shared} heads, width {64 * heads}, 8 x 128 tokens",
+            donated=(), devices=devices, axis="model", spread=None if devices == 1 else (specs, PartitionSpec()),
+        )  # fmt: skip
+
+    return loop
+
+
+def _by_seed(seeds: int, *arguments: Shapes) -> tuple[Any, ...]:
+    """What has an axis of seeds is spread, the rest is everywhere."""
+    return jax.tree.map(
+        lambda leaf: PartitionSpec("seed") if leaf.shape[:1] == (seeds,) else PartitionSpec(), arguments
+    )
 
 
 def hypernet_step(
-    backend: Literal["tables", "transformer"], seeds: int = 2, modes: int = 1
+    backend: Literal["tables", "transformer"], seeds: int = 2, modes: int = 1, devices: int = 1
 ) -> Callable[[Target], Loop]:
     """One step of a hypernetwork's training, sizes 4 and 8."""
 
@@ -229,13 +279,16 @@ def hypernet_step(
             return run_chunk(run, jax.random.wrap_key_data(data), config=config, steps=1)
 
         return Loop(
-            one, (run, data), f"{backend}, {seeds} seeds, {modes} mode{'s' * (modes > 1)}, sizes 4 and 8"
-        )
+            one, (run, data), f"{backend}, {seeds} seeds, {modes} mode{'s' * (modes > 1)}, sizes 4 and 8",
+            devices=devices, axis="seed", spread=_by_seed(seeds, run, data) if devices > 1 else None,
+        )  # fmt: skip
 
     return loop
 
 
-def mips_step(kind: Literal["relu", "gru", "affine"], seeds: int = 5) -> Callable[[Target], Loop]:
+def mips_step(
+    kind: Literal["relu", "gru", "affine"], seeds: int = 5, devices: int = 1
+) -> Callable[[Target], Loop]:
     """Training `seeds` recurrent networks on 4,096 sequences of 10: a chunk of 100 steps and its evaluation."""
 
     def loop(target: Target) -> Loop:
@@ -266,7 +319,11 @@ def mips_step(kind: Literal["relu", "gru", "affine"], seeds: int = 5) -> Callabl
             after, info = run_chunk(run, data, family=family, config=config)
             return dataclasses.replace(after, key=jax.random.key_data(after.key)), info
 
-        return Loop(one, (plain, data), f"{family.describe()}, {seeds} seeds", steps=config.chunk)
+        spread = dataclasses.replace(_by_seed(seeds, plain)[0], key=PartitionSpec()), PartitionSpec()
+        return Loop(
+            one, (plain, data), f"{family.describe()}, {seeds} seeds", steps=config.chunk,
+            devices=devices, axis="seed", spread=spread if devices > 1 else None,
+        )  # fmt: skip
 
     return loop
 
@@ -282,15 +339,19 @@ LOOPS: dict[str, Callable[[Target], Loop]] = {
     "compressarc/devices": arc_lanes("25ff71a9", lanes=2, devices=4),
     "lodo/random": lodo_update("random"),
     "lodo/shuffle": lodo_update("shuffle"),
+    "lodo/devices": lodo_split(),
     "features/topk": sae_step("topk"),
     "features/relu": sae_step("relu"),
-    "features/decoder": decoder_forward,
+    "features/decoder": decoder_forward(),
+    "features/devices": decoder_forward(12, 4, devices=4),
     "hypernet/tables": hypernet_step("tables"),
     "hypernet/modes": hypernet_step("tables", modes=8),
     "hypernet/transformer": hypernet_step("transformer"),
+    "hypernet/devices": hypernet_step("tables", seeds=4, devices=4),
     "mips/relu": mips_step("relu"),
     "mips/gru": mips_step("gru"),
     "mips/affine": mips_step("affine"),
+    "mips/devices": mips_step("gru", seeds=4, devices=4),
 }
 """What is compiled, by name."""
 

@@ -76,7 +76,7 @@ class Target:
 
 
 def _gpu(name: str, model: str, **numbers: object) -> Target:
-    return Target(model, "cuda", model, "1x1x1", _GPU.format(name=name, **numbers))
+    return Target(model, "cuda", model, "1x1x4", _GPU.format(name=name, **numbers))
 
 
 TARGETS = {

@@ -14,17 +14,15 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
-import jax
-
 from compressarc.solver.program_cache import settings
 
 MOST_AHEAD = 4
 """Programs compiled beyond the present one where steps run on an accelerator."""
 
 
-def programs_ahead() -> int:
-    """How many programs to compile beyond the present one on this process's devices."""
-    return 0 if jax.default_backend() == "cpu" else max(1, min(MOST_AHEAD, (os.cpu_count() or 1) // 2))
+def programs_ahead(platform: str) -> int:
+    """How many programs to compile beyond the present one where steps run on a platform."""
+    return 0 if platform == "cpu" else max(1, min(MOST_AHEAD, (os.cpu_count() or 1) // 2))
 
 
 _threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()

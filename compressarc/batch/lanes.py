@@ -212,13 +212,15 @@ class Lanes:
             return jax.shard_map(call, mesh=self.mesh, in_specs=ins, out_specs=outs, check_vma=False)
 
         number = jax.ShapeDtypeStruct((), np.int32, sharding=everywhere)
+        platform = self.mesh.devices.flat[0].platform
         return compiled_program(
             self._chunk,
             runs,
             (data, count, keys),
             (runs, reports),
             static=self.program_key,
-            compiler_options=compiler_options(),
+            compiler_options=compiler_options(platform),
+            platform=platform,
             spread=Spread(
                 name=repr([d.id for d in self.mesh.devices.flat]),
                 wrap=wrap,

@@ -418,7 +418,8 @@ def run_batch(
     deadline = None if budget is None else time.monotonic() + budget
     buckets = [(number, bucket) for number, bucket in enumerate(plan.buckets) if unfinished(folder, bucket)]
     programs = CompileAhead(
-        [functools.partial(lanes_of, folder, bucket, mesh) for _, bucket in buckets], programs_ahead()
+        [functools.partial(lanes_of, folder, bucket, mesh) for _, bucket in buckets],
+        programs_ahead(jax.local_devices()[0].platform if mesh is None else mesh.devices.flat[0].platform),
     )
     first, whole = jax.process_index() == 0, True
     if first:

@@ -4,7 +4,7 @@ JAX's persistent cache keeps what XLA compiled; tracing and lowering, several se
 program of twenty thousand operations, it repeats in every process. Beside that cache,
 where one is set, the lowered program itself is kept (`jax.export`), under a name made of
 everything that tracing depends on: this package's source, the versions of jax and jaxlib,
-the backend, jax's settings, shapes and static arguments.
+the platform, jax's settings, shapes and static arguments.
 """
 
 from __future__ import annotations
@@ -63,18 +63,26 @@ def _source_digest() -> str:
 
 def settings() -> list[tuple[str, str]]:
     """Settings of jax as they hold in this thread, except those that cannot affect tracing."""
-    # Which platforms may be used is settled by the backend, whose name is in the key.
+    # Which platforms may be used does not matter to a program: the one that it is for is in the key.
     about_cache = ("cache", "dump", "log", "traceback", "profiler", "platforms", "num_cpu_devices")
     names = (name for name in jax.config.values if not any(word in name for word in about_cache))
     return sorted((name, repr(getattr(jax.config, name, None))) for name in names)
 
 
-def _name(static: Hashable, leaves: list[jax.ShapeDtypeStruct], tree: Any) -> str:
+def default_platform() -> str:
+    """The platform of the device that takes what is put nowhere in particular: "cpu", "tpu" or "gpu"."""
+    device = jax.config.values["jax_default_device"]
+    if isinstance(device, str):
+        return device
+    return (device or jax.local_devices()[0]).platform
+
+
+def _name(static: Hashable, leaves: list[jax.ShapeDtypeStruct], tree: Any, platform: str) -> str:
     parts = [
         _source_digest(),
         jax.__version__,
         importlib.metadata.version("jaxlib"),
-        jax.default_backend(),
+        platform,
         repr(settings()),
         repr(static),
         repr(tree),
@@ -263,6 +271,7 @@ def compiled_program(
     *,
     static: Hashable,
     compiler_options: dict[str, str],
+    platform: str,
     spread: Spread | None = None,
     on_compile: OnCompile | None = None,
 ) -> CompiledProgram:
@@ -276,6 +285,7 @@ def compiled_program(
       static: name of the function and whatever else it depends on; its `repr` must tell
         all of it.
       compiler_options: for XLA.
+      platform: that of the devices it is compiled for.
       spread: how the function, which works on one device's part, is laid over several. What is
         traced and kept on disk does not depend on it.
       on_compile: called before it is compiled here.
@@ -285,7 +295,7 @@ def compiled_program(
     first, second = (tuple(jax.tree.leaves(part)) for part in shapes)
     out_tree = jax.tree.structure(result)
 
-    name = _name(static, leaves, tree)
+    name = _name(static, leaves, tree, platform)
     compiled_name = name if spread is None else name + spread.name
     if compiled_name in _compiled:
         return _compiled[compiled_name]

@@ -26,7 +26,7 @@ from compressarc.solver.candidates import (
     test_outputs,
     update_ema,
 )
-from compressarc.solver.program_cache import CompiledProgram, OnCompile, compiled_program
+from compressarc.solver.program_cache import CompiledProgram, OnCompile, compiled_program, default_platform
 
 
 def optimizer(program: Program) -> optax.GradientTransformation:
@@ -153,17 +153,18 @@ def _chunk(
 
 
 @functools.cache
-def compiler_options() -> dict[str, str]:
-    """Options that make the step faster on a CPU, as far as this XLA knows them.
+def compiler_options(platform: str) -> dict[str, str]:
+    """Options that make the step faster on a platform, as far as this XLA knows them: today, on a CPU.
 
     YNNPACK's fusions, on by default, are slow for the many tiny products and means of a
     small puzzle: without them a step takes 15 % less.
     """
     options = {"xla_cpu_experimental_ynn_fusion_type": ""}
-    if jax.default_backend() != "cpu":
+    if platform != "cpu":
         return {}
     try:
-        jax.jit(lambda x: x + 1, compiler_options=options).lower(0.0).compile()
+        with jax.default_device("cpu"):
+            jax.jit(lambda x: x + 1, compiler_options=options).lower(0.0).compile()
     except jax.errors.JaxRuntimeError:  # an XLA without this option
         return {}
     return options
@@ -183,17 +184,17 @@ def run_chunk(
     The state is donated: copy what you keep. Entries of the reports from `count` on are
     zero. One compilation serves all puzzles with this signature, all seeds and counts.
     """
-    return _jitted_chunk()(run, data, count, key, static=static, program=program)
+    return _jitted_chunk(default_platform())(run, data, count, key, static=static, program=program)
 
 
 @functools.cache
-def _jitted_chunk() -> Callable[..., tuple[Run[Array], StepInfo[Array]]]:
+def _jitted_chunk(platform: str) -> Callable[..., tuple[Run[Array], StepInfo[Array]]]:
     """Made at the first call: which options the compiler knows is found out by compiling."""
     return jax.jit(
         _chunk,
         static_argnames=("static", "program"),
         donate_argnames="run",
-        compiler_options=compiler_options(),
+        compiler_options=compiler_options(platform),
     )
 
 
@@ -232,13 +233,15 @@ def chunk_program(
         return _chunk(run, data, count, key, static, program)
 
     reports = jax.eval_shape(lambda: empty_reports(static, program.chunk, run.ema.logits.dtype))
+    platform = default_platform()
     compiled = compiled_program(
         chunk,
         run,
         (data, jnp.int32(0), jax.random.key_data(key)),
         (run, reports),
         static=("chunk", static, program, implementation),
-        compiler_options=compiler_options(),
+        compiler_options=compiler_options(platform),
+        platform=platform,
         on_compile=on_compile,
     )
     return ChunkProgram(compiled)

@@ -26,7 +26,7 @@ def compiled(traces, static=2.0, shape=(3,)):
 
     arguments = {"x": jnp.ones(shape)}, (jnp.zeros(()),)
     return programs.compiled_program(
-        scale, *arguments, {"scaled": 0}, static=("scale", static), compiler_options={}
+        scale, *arguments, {"scaled": 0}, static=("scale", static), compiler_options={}, platform="cpu"
     )
 
 
@@ -67,7 +67,13 @@ def test_a_damaged_file_is_traced_anew(cache):
 def test_the_result_must_have_the_structure_told(cache):
     with pytest.raises(TypeError, match="expected"):
         programs.compiled_program(
-            lambda a, b: (a, b), jnp.ones(2), jnp.ones(2), {"x": 0}, static="wrong", compiler_options={}
+            lambda a, b: (a, b),
+            jnp.ones(2),
+            jnp.ones(2),
+            {"x": 0},
+            static="wrong",
+            compiler_options={},
+            platform="cpu",
         )
 
 

@@ -365,6 +365,7 @@ def test_rows_15_and_16_meshes(eight_devices):
 
 
 SHARDED = """
+import re
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import PartitionSpec as P, NamedSharding
 import lodo
@@ -383,6 +384,10 @@ for i in range(5):
 for leaf in (*a.theta, *a.meta.mu, *a.meta.nu, *a.trace.inputs, *a.trace.outputs):
     assert leaf.sharding.spec[-1] == "x", leaf.sharding
     assert leaf.addressable_shards[0].data.nbytes * 8 == leaf.nbytes
+# Vectors are gathered, never weights: once a layer, direction and product, but for the two read where they are.
+text = update.lower(gradient, a, params).compile().as_text()
+moved = re.findall(r"= (\\S+) (all-gather|all-reduce|all-to-all|collective-permute)(?:-start)?\\(", text)
+assert {kind for _, kind in moved} == {"all-gather"} and len(moved) == 2 * 2 * 4 - 2, moved
 print("ok")
 """
 
