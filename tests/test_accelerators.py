@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 
 import jax
 import pytest
@@ -214,6 +215,40 @@ def test_every_bound_is_of_a_loop_and_a_target():
 
     assert all(loop in LOOPS and target in TARGETS for loop, target in command.BOUNDS)
     assert set(QUICK) <= set(LOOPS)
+
+
+def decays(state, count):
+    import jax.numpy as jnp
+
+    return jax.lax.fori_loop(0, count, lambda _, s: s * 0.5 + jnp.sin(s), state), jnp.sum(state)
+
+
+@pytest.mark.usefixtures("types_unchecked")
+def test_loops_are_timed_on_the_device_that_is_here(monkeypatch, tmp_path, capsys):
+    import jax.numpy as jnp
+
+    from benchmarks.accelerators import on_device
+    from benchmarks.accelerators.loops import COUNT, Loop
+
+    state = jax.ShapeDtypeStruct((1000,), jnp.float32)
+    made = {
+        "mine/loop": lambda target: Loop(decays, (state, COUNT), "1,000 numbers", count=10),
+        "mine/two": lambda target: Loop(decays, (state, COUNT), "1,000 numbers", devices=99),
+        "mine/broken": lambda target: Loop(lambda s, c: (s + jnp.ones(3), c), (state, COUNT), "nothing"),
+    }
+    monkeypatch.setattr(on_device, "LOOPS", made)
+    monkeypatch.setattr(on_device.output, "COMMITTED", tmp_path)
+    monkeypatch.setattr("sys.argv", ["on_device", "--quick"])
+    assert on_device.main() == 1
+    (written,) = (tmp_path / "quick").glob("on_device_*.json")
+    loop, two, broken = json.loads(written.read_text())["rows"]
+    assert 0 < loop["step_seconds_least"] <= loop["step_seconds"] < 1 and loop["kernels"] >= 1
+    assert loop["calls"] >= 2 and loop["argument_bytes"] >= 4000
+    assert two["left_out"] == f"99 devices; {len(jax.local_devices())} here"
+    assert broken["error"].startswith("TypeError")
+    monkeypatch.setattr("sys.argv", ["on_device", "--quick", "--within", "0", "--only", "mine/loop"])
+    assert on_device.main() == 0
+    assert "left out: no time" in capsys.readouterr().out
 
 
 def test_what_is_missing_is_named_with_its_extra():

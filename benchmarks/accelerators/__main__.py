@@ -9,22 +9,17 @@ seconds that compilation took here.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import importlib.metadata
 import json
 import os
 import re
 import subprocess
 import sys
-import time
-from pathlib import Path
 from typing import Any
 
 from benchmarks import output
+from benchmarks.accelerators.compiling import compiled_row
 from benchmarks.accelerators.targets import TARGETS, Target, check_installed
-
-KEEP = "QUINTET_KEEP_TEXT"
-"""Names, in the environment, a folder for the compilers' texts."""
 
 BOUNDS: dict[tuple[str, str], dict[str, float]] = {
     ("compressarc/devices", "v5e"): {"collectives": 0},
@@ -58,69 +53,6 @@ BOUNDS: dict[tuple[str, str], dict[str, float]] = {
     ("mips/devices", "h100"): {"collectives": 0},
 }
 """By loop and target: the most kernels, padding, megabytes and collectives that are accepted."""
-
-
-def placed(shapes: Any, spec: Any, mesh: Any) -> Any:
-    """Shapes that say where they lie: by one PartitionSpec for all, or by a tree of them."""
-    import jax
-    from jax.sharding import NamedSharding, PartitionSpec
-
-    is_spec = lambda leaf: isinstance(leaf, PartitionSpec)  # noqa: E731
-    place = lambda spec, part: jax.tree.map(  # noqa: E731
-        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=NamedSharding(mesh, spec)), part
-    )
-    return jax.tree.map(place, spec, shapes, is_leaf=is_spec)
-
-
-def compile_here(name: str, target: Target) -> dict[str, Any]:
-    """Compiles one loop in this process, which has the target's environment."""
-    import jax
-    import numpy as np
-    from jax.sharding import Mesh, NamedSharding, PartitionSpec
-
-    from benchmarks.accelerators.compiled_text import figures
-    from benchmarks.accelerators.loops import LOOPS
-
-    loop = LOOPS[name](target)
-    mesh = Mesh(np.array(target.devices()[: loop.devices]), (loop.axis,))
-    whole = NamedSharding(mesh, PartitionSpec())
-    given = tuple(
-        placed(part, spec, mesh)
-        for part, spec in zip(
-            loop.arguments, loop.spread or (PartitionSpec(),) * len(loop.arguments), strict=True
-        )
-    )
-    function = loop.over(mesh) if loop.over else loop.function
-    # of what is spread the compiler decides how results lie
-    jitted = (
-        jax.jit(function, donate_argnums=loop.donated)
-        if loop.spread
-        else jax.jit(function, donate_argnums=loop.donated, out_shardings=whole)
-    )
-    begun = time.perf_counter()
-    with jax.set_mesh(mesh):
-        lowered = jitted.lower(*given)
-        traced = time.perf_counter()
-        compiled = lowered.compile()
-    seconds = time.perf_counter() - traced
-    text, memory = compiled.as_text(), compiled.memory_analysis()
-    if text is None or memory is None:
-        raise RuntimeError(f"{name}: the compiler for {target.name} gives no text or no account of memory")
-    if folder := os.environ.get(KEEP):
-        Path(folder, f"{target.name}_{name.replace('/', '_').replace(' ', '_')}.txt").write_text(text)
-    found = figures(text, steps=loop.steps, tpu=target.platform == "tpu")
-    return {
-        "loop": name,
-        "target": target.name,
-        "size": loop.size,
-        "trace_seconds": traced - begun,
-        "compile_seconds": seconds,
-        "temporary_bytes": memory.temp_size_in_bytes,
-        "argument_bytes": memory.argument_size_in_bytes,
-        "program_bytes": memory.generated_code_size_in_bytes,
-        **dataclasses.asdict(found),
-        "padding": found.padding,
-    }
 
 
 def said(stderr: str) -> str:
@@ -200,7 +132,7 @@ def main() -> int:
     asked = parser.parse_args()
     targets = [TARGETS[name] for name in asked.target]
     if asked.child:
-        print(json.dumps(compile_here(asked.child, targets[0])))
+        print(json.dumps(compiled_row(asked.child, targets[0])))
         return 0
     names = [
         n for n in (QUICK if asked.quick else LOOPS) if not asked.only or n.startswith(tuple(asked.only))

@@ -32,6 +32,8 @@ class Loop:
     spread: tuple[Any, ...] | None = (
         None  # for each argument a PartitionSpec, or a tree of them; None: all whole
     )
+    count: int = 1  # steps to ask for where `COUNT` is an argument
+    again: Callable[[Any], Any] = lambda results: results[0]
     over: Callable[[Mesh], Callable[..., Any]] | None = None  # makes the function, where it needs the devices
     donated: tuple[int, ...] = (0,)
     steps: int = 1  # of the compiled function, where it knows
@@ -64,7 +66,7 @@ def arc_run(name: str) -> Callable[[Target], Loop]:
         def chunk(run: Any, data: Any, count: Any, key: Any) -> Any:
             return step._chunk(run, data, count, jax.random.wrap_key_data(key), static, program)
 
-        return Loop(chunk, (run, shapes(data), COUNT, KEY), f"{name}, 1 run")
+        return Loop(chunk, (run, shapes(data), COUNT, KEY), f"{name}, 1 run", count=program.chunk)
 
     return loop
 
@@ -98,6 +100,7 @@ def _lanes(room: Any, example: Any, lanes: int, size: str, devices: int = 1) -> 
         (_leading(total, run), _leading(total, shapes(example)), COUNT, jax.ShapeDtypeStruct((total, 2), jnp.uint32)),
         f"{size}, {lanes} runs on {'each of ' * (devices > 1)}{devices} device{'s' * (devices > 1)}",
         devices=devices,
+        count=program.chunk,
         axis="run",
         spread=(spec, spec, PartitionSpec(), spec) if devices > 1 else None,
     )  # fmt: skip
@@ -154,6 +157,7 @@ def lodo_update(permutation: Literal["random", "shuffle"], n: int = 94_696) -> C
             lambda state, gradient, params: optimizer.update(gradient, state, params),
             (state, params, params),
             f"{n:,} parameters, {permutation}",
+            again=lambda results: results[1],
         )
 
     return loop
@@ -185,6 +189,7 @@ def lodo_split(devices: int = 4, n: int = 94_696) -> Callable[[Target], Loop]:
             over(Mesh(jax.devices()[:1], ("block",))), (state, params, params),
             f"{n:,} parameters, random, theta over {devices} devices", devices=devices, axis="block",
             spread=(jax.tree.map(by_block, state), PartitionSpec(), PartitionSpec()), over=over,
+            again=lambda results: results[1],
         )  # fmt: skip
 
     return loop

@@ -95,6 +95,19 @@ TARGETS = {
 }  # fmt: skip
 
 
+def here() -> Target:
+    """The device that is here, as a target; one of an unknown kind is planned for as the most common of its kind."""
+    import jax
+
+    from compressarc.batch.device_model import DEVICES
+
+    device = jax.local_devices()[0]
+    kind = device.device_kind.lower().replace(" ", "").replace("lite", "e")
+    usual = {"gpu": "a100", "tpu": "v5e"}.get(device.platform, "cpu")
+    model = next((name for name in DEVICES if name != "cpu" and name in kind), usual)
+    return Target(model, "cuda" if device.platform == "gpu" else device.platform, model, "")
+
+
 def check_installed(target: Target) -> None:
     """Raises ModuleNotFoundError, naming the extra, if what compiles for a target is not here."""
     module, extra = target.needs
