@@ -210,6 +210,21 @@ def test_a_row_beyond_its_bounds_says_so(monkeypatch):
     assert command.exceeded(row | {"target": "h100"}) == []
 
 
+def test_rows_take_the_place_of_their_like(tmp_path):
+    path = tmp_path / "results.json"
+    row = lambda loop, target, kernels: {"loop": loop, "target": target, "kernels": kernels}  # noqa: E731
+    assert command.updated(path, [row("lodo/random", "v5e", 1)]) == [row("lodo/random", "v5e", 1)]
+    path.write_text(
+        json.dumps([row("lodo/random", "v5e", 1), row("lodo/random", "h100", 2), row("gone", "v5e", 3)])
+    )
+    assert command.updated(path, [row("mips/gru", "h100", 5), row("lodo/random", "v5e", 4)]) == [
+        row("lodo/random", "h100", 2),
+        row("mips/gru", "h100", 5),
+        row("gone", "v5e", 3),
+        row("lodo/random", "v5e", 4),
+    ]
+
+
 def test_every_bound_is_of_a_loop_and_a_target():
     from benchmarks.accelerators.loops import LOOPS, QUICK
 

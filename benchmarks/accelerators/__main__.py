@@ -15,6 +15,8 @@ import os
 import re
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 from benchmarks import output
@@ -117,6 +119,25 @@ def line(row: dict[str, Any]) -> str:
     )
 
 
+def updated(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a file holds, with these rows in the place of those of the same loops and targets."""
+    from benchmarks.accelerators.loops import LOOPS
+
+    before = json.loads(path.read_text()) if path.exists() else []
+    found = {(row["target"], row["loop"]): row for row in before} | {
+        (r["target"], r["loop"]): r for r in rows
+    }
+    order = list(LOOPS)
+    return sorted(
+        found.values(), key=lambda r: (r["target"], order.index(r["loop"]) if r["loop"] in order else -1)
+    )
+
+
+def stamped(row: dict[str, Any]) -> dict[str, Any]:
+    """A row that says when it was made, and with which JAX."""
+    return row | {"jax": importlib.metadata.version("jax"), "date": time.strftime("%Y-%m-%d")}
+
+
 def main() -> int:
     """Command line."""
     from benchmarks.accelerators.loops import LOOPS, QUICK
@@ -126,6 +147,11 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="loops whose names begin so")
     parser.add_argument(
         "--quick", action="store_true", help="a loop of each package that compiles in seconds"
+    )
+    parser.add_argument(
+        "--update",
+        action="store_true",
+        help="put these rows in the place of their like in the committed results",
     )
     parser.add_argument("--limit", type=float, default=1800, help="seconds for each loop")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -148,11 +174,11 @@ def main() -> int:
     print(HEADER)
     for target in targets:
         for name in names:
-            rows.append(compile_apart(name, target, asked.limit))
+            rows.append(stamped(compile_apart(name, target, asked.limit)))
             print(line(rows[-1]), flush=True)
     print("bytes, kernels and cycles of one step, by XLA's compiler for the target; no device has run this")
-    path = output.results(quick=asked.quick or bool(asked.only)) / "accelerators.json"
-    path.write_text(json.dumps({"jax": importlib.metadata.version("jax"), "rows": rows}, indent=1) + "\n")
+    path = output.results(quick=not asked.update and (asked.quick or bool(asked.only))) / "accelerators.json"
+    path.write_text(json.dumps(updated(path, rows) if asked.update else rows, indent=1) + "\n")
     print(path)
     return int(any("error" in row or exceeded(row) for row in rows))
 
