@@ -133,6 +133,49 @@ def updated(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     )
 
 
+COLUMNS = (
+    "loop", "v5e: compile s", "temporaries MB", "program MB", "HBM MB", "padded", "kernels + DMA", "M cycles",
+    "H100: compile s", "temporaries MB", "MB moved", "kernels", "collectives",
+)  # fmt: skip
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The table of docs/accelerators.md."""
+    found = {(row["loop"], row["target"]): row for row in rows}
+    megabytes = lambda count: f"{count / 1e6:,.0f}" if count >= 1e8 else f"{count / 1e6:.1f}"  # noqa: E731
+
+    def of_tpu(row: dict[str, Any]) -> list[str]:
+        if "error" in row:
+            short = "does not fit" if "RESOURCE_EXHAUSTED" in row["error"] else "fails"
+            return [short, *["-"] * 6]
+        return [
+            f"{row['compile_seconds']:.1f}", megabytes(row["temporary_bytes"]), megabytes(row["program_bytes"]),
+            megabytes(row["far_logical"]), f"{row['padding']:.2f}",
+            f"{row['kernels']:,} + {row['transfers']:,}", f"{row['cycles'] / 1e6:,.2f}",
+        ]  # fmt: skip
+
+    def of_gpu(row: dict[str, Any]) -> list[str]:
+        if "error" in row:
+            return ["fails", *["-"] * 3]
+        return [
+            f"{row['compile_seconds']:.1f}", megabytes(row["temporary_bytes"]), megabytes(row["far_logical"]),
+            f"{row['kernels']:,}",
+        ]  # fmt: skip
+
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    for loop in dict.fromkeys(row["loop"] for row in rows):
+        tpu, gpu = found.get((loop, "v5e")), found.get((loop, "h100"))
+        crossed = (tpu or {}).get("collectives") or (gpu or {}).get("collectives") or {}
+        cells = (
+            [loop]
+            + (of_tpu(tpu) if tpu else ["-"] * 7)
+            + (of_gpu(gpu) if gpu else ["-"] * 4)
+            + [", ".join(f"{count} {kind}" for kind, count in crossed.items()) or "0"]
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def stamped(row: dict[str, Any]) -> dict[str, Any]:
     """A row that says when it was made, and with which JAX."""
     return row | {"jax": importlib.metadata.version("jax"), "date": time.strftime("%Y-%m-%d")}
@@ -153,12 +196,16 @@ def main() -> int:
         action="store_true",
         help="put these rows in the place of their like in the committed results",
     )
+    parser.add_argument("--table", action="store_true", help="print the committed results, compile nothing")
     parser.add_argument("--limit", type=float, default=1800, help="seconds for each loop")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     targets = [TARGETS[name] for name in asked.target]
     if asked.child:
         print(json.dumps(compiled_row(asked.child, targets[0])))
+        return 0
+    if asked.table:
+        print(markdown(json.loads((output.COMMITTED / "accelerators.json").read_text())), end="")
         return 0
     names = [
         n for n in (QUICK if asked.quick else LOOPS) if not asked.only or n.startswith(tuple(asked.only))
