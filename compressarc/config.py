@@ -8,7 +8,7 @@ import math
 import numbers
 import operator
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 
 def unknown(kind: str, name: str, known: Collection[str]) -> ValueError:
@@ -62,6 +62,9 @@ MOST_CHUNK = 10_000
 """Steps of a device call at most: what every step reports lies on the device until then."""
 
 
+PRODUCTS = ("auto", "float32", "fast")
+
+
 class Program(NamedTuple):
     """Static settings of the compiled step; hashable."""
 
@@ -71,6 +74,11 @@ class Program(NamedTuple):
     b2: float
     eps: float
     variant: Variant
+    products: Literal["auto", "float32", "fast"] = "auto"
+
+    def on(self, platform: str) -> Program:
+        """What is left open, decided for a platform: "cpu", "tpu", or "gpu" in any of its names."""
+        return self._replace(products="float32") if self.products == "auto" and platform == "tpu" else self
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +101,9 @@ class SolveConfig:
     """normalize before softmax and nonlinear layers, as the paper says and the reference's code does not"""
     symmetric_softmax: bool = False
     """average row and column weights of softmax layers: transposition becomes an exact symmetry"""
+    products: Literal["auto", "float32", "fast"] = "auto"
+    """matrix products: in float32; fast, as the device has them (bfloat16 on TPUs, TF32 on GPUs);
+    auto, float32 on TPUs and elsewhere as JAX is set to"""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", positive_integer("steps", self.steps))
@@ -103,6 +114,8 @@ class SolveConfig:
             if not isinstance(value, bool):
                 raise ValueError(f"{name}={value!r}: expected True or False")
             object.__setattr__(self, name, value)
+        if self.products not in PRODUCTS:
+            raise ValueError(f"products={self.products!r}: expected one of {', '.join(PRODUCTS)}")
         for name, low, high in (
             ("learning_rate", 0, math.inf),
             ("eps", 0, math.inf),
@@ -126,4 +139,5 @@ class SolveConfig:
             self.b2,
             self.eps,
             Variant(self.apply_pre_norm, self.symmetric_softmax),
+            self.products,
         )

@@ -142,7 +142,7 @@ def test_suppressions_are_few_and_have_reasons():
     assert bare == []
 
 
-ASK_WHAT_IS_HERE = {"compressarc.cli.batch": 2, "features.sae.step": 1}
+ASK_WHAT_IS_HERE = {"compressarc.cli.batch": 1, "features.sae.step": 1}
 """Commands and calls that run on what is here, outside of anything traced."""
 
 

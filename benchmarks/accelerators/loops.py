@@ -59,7 +59,7 @@ def arc_run(name: str) -> Callable[[Target], Loop]:
         import compressarc
         from compressarc.solver import step
 
-        puzzle, program = compressarc.load_puzzle(name), compressarc.SolveConfig().program
+        puzzle, program = compressarc.load_puzzle(name), compressarc.SolveConfig().program.on(target.platform)
         static, data = compressarc.signature(puzzle.canvas), compressarc.grids(puzzle.canvas)
         run = jax.eval_shape(lambda: step.init(static, program, key=jax.random.key(0)))
 
@@ -71,12 +71,12 @@ def arc_run(name: str) -> Callable[[Target], Loop]:
     return loop
 
 
-def _lanes(room: Any, example: Any, lanes: int, size: str, devices: int = 1) -> Loop:
+def _lanes(target: Target, room: Any, example: Any, lanes: int, size: str, devices: int = 1) -> Loop:
     import compressarc
     from compressarc.batch.lanes import steps_of_lanes
     from compressarc.solver import step
 
-    program = compressarc.SolveConfig().program
+    program = compressarc.SolveConfig().program.on(target.platform)
     run = jax.eval_shape(lambda: step.init(room, program, key=jax.random.key(0)))
     total = lanes * devices
     spec = PartitionSpec("run")
@@ -117,7 +117,7 @@ def arc_lanes(name: str, lanes: int | None = None, devices: int = 1) -> Callable
         puzzle = compressarc.load_puzzle(name)
         static, data = compressarc.signature(puzzle.canvas), compressarc.grids(puzzle.canvas)
         planned = make_plan({name: static}, device_model(target.model), seeds=128).buckets[0].lanes
-        return _lanes(static, data, lanes or planned, name, devices)
+        return _lanes(target, static, data, lanes or planned, name, devices)
 
     return loop
 
@@ -139,7 +139,7 @@ def arc_bucket(lanes: int) -> Callable[[Target], Loop]:
             {"train": [{"input": [[0, 1]], "output": [[1, 0]]}] * 3, "test": pairs(1)}, name="small"
         )
         room = room_for([compressarc.signature(p.canvas) for p in (large, small)])
-        return _lanes(room, padded_grids(large.canvas, room), lanes, "padded bucket of 6 x 10 x 10")
+        return _lanes(target, room, padded_grids(large.canvas, room), lanes, "padded bucket of 6 x 10 x 10")
 
     return loop
 

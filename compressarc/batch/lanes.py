@@ -88,6 +88,8 @@ class Lanes:
     example: Grids[np.ndarray]  # of any puzzle in the room: only its shapes matter
 
     def __post_init__(self) -> None:
+        self.platform: str = self.mesh.devices.flat[0].platform
+        self.program = self.program.on(self.platform)
         self.total = self.mesh.size * self.per_device
         self._sharding = NamedSharding(self.mesh, _LANES)
         self.local = [
@@ -212,15 +214,14 @@ class Lanes:
             return jax.shard_map(call, mesh=self.mesh, in_specs=ins, out_specs=outs, check_vma=False)
 
         number = jax.ShapeDtypeStruct((), np.int32, sharding=everywhere)
-        platform = self.mesh.devices.flat[0].platform
         return compiled_program(
             self._chunk,
             runs,
             (data, count, keys),
             (runs, reports),
             static=self.program_key,
-            compiler_options=compiler_options(platform),
-            platform=platform,
+            compiler_options=compiler_options(self.platform),
+            platform=self.platform,
             spread=Spread(
                 name=repr([d.id for d in self.mesh.devices.flat]),
                 wrap=wrap,

@@ -121,8 +121,6 @@ def _start_jax(command: Batch, use_cache: Callable[[], None]) -> None:
                 jax.distributed.initialize(command.coordinator, command.num_processes, command.process_id)
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"--coordinator {command.coordinator}: {error}") from error
-    if jax.default_backend() == "tpu":  # whose default, bfloat16 products, nobody has tried here
-        jax.config.update("jax_default_matmul_precision", "float32")
     if command.cache:
         use_cache()
 

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int, Shaped
 
 from compressarc.network.inputs import Grids, Signature, segment_signs, segments
+from compressarc.network.layers.axes import exact_product
 from compressarc.network.model import Output
 
 RECONSTRUCTION_WEIGHT = 10.0
@@ -66,10 +67,10 @@ def _pixel_scores(output: Output, grids: Grids[Array], static: Signature) -> Flo
         return (log_p * target).sum((0, 1, 2))[:, None, None]
     rows = log_p.transpose(3, 1, 0, 2).reshape(g, x, c * y)
     # score[a, i, p]: row i of the grid drawn on canvas row a, moved right by p
-    score = (rows @ grids.target).reshape(g, x * x, offsets_y)
+    score = exact_product(rows, grids.target).reshape(g, x * x, offsets_y)
     place = np.arange(x)
     diagonal = place[:, None] == place[None, :] + np.arange(offsets_x)[:, None, None]
-    return jnp.asarray(diagonal.reshape(offsets_x, x * x), score.dtype) @ score
+    return exact_product(jnp.asarray(diagonal.reshape(offsets_x, x * x), score.dtype), score)
 
 
 def _all_segments(n: int) -> tuple[Float[np.ndarray, "S n"], float]:
@@ -85,12 +86,14 @@ def _mask_scores(
     every: tuple[Float[np.ndarray | Array, "S n"], float | Float[Array, " S"]],
 ) -> Float[Array, "G O"]:
     """Log-probability of each placement along one axis: A(o) - log Z, [G, O]."""
-    scores = jnp.einsum("gon,gn->go", signs, mask)
+    scores = jnp.einsum("gon,gn->go", signs, mask, precision="highest")
     log_z = jax.nn.logsumexp(scores + valid, axis=1)
     if isinstance(uncertain, jax.Array) or uncertain.any():
         all_signs, all_valid = every
         valid_any = jnp.reshape(jnp.asarray(all_valid, mask.dtype), (1, -1))
-        log_z_any = jax.nn.logsumexp(mask @ jnp.asarray(all_signs, mask.dtype).T + valid_any, axis=1)
+        log_z_any = jax.nn.logsumexp(
+            exact_product(mask, jnp.asarray(all_signs, mask.dtype).T) + valid_any, axis=1
+        )
         log_z = jnp.where(jnp.asarray(uncertain) > 0, log_z_any, log_z)
     return scores - log_z[:, None]
 

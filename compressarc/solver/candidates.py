@@ -75,7 +75,7 @@ def _best_segment(
     spans: Float[Array, "T L 2"],
 ) -> Float[Array, "T 2"]:
     """[offset, length] that maximizes sum inside - sum outside; the first of equals."""
-    best = jnp.argmax(jnp.einsum("tln,tn->tl", signs, mask) + valid, axis=1)
+    best = jnp.argmax(jnp.einsum("tln,tn->tl", signs, mask, precision="highest") + valid, axis=1)
     return jnp.take_along_axis(spans, best[:, None, None], axis=1)[:, 0]
 
 
@@ -93,7 +93,9 @@ def _candidate(
         return ((place[None] >= low) & (place[None] < low + length)).astype(unsure.dtype)
 
     row, column = inside(rows, unsure.shape[0]), inside(columns, unsure.shape[1])
-    per_test = jnp.einsum("xyt,tx,ty->t", unsure, row, column) / (rows[:, 1] * columns[:, 1])
+    per_test = jnp.einsum("xyt,tx,ty->t", unsure, row, column, precision="highest") / (
+        rows[:, 1] * columns[:, 1]
+    )
     colors = jnp.argmax(outputs.logits, axis=0).transpose(2, 0, 1)
     pad = data.padding
     unsure_mean = per_test.mean() if pad is None else (per_test * pad.test_share).sum()

@@ -50,8 +50,9 @@ def _differences(found: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
         out.append(f"puzzle: {found['puzzle']}, asked for {asked['puzzle']}")
     elif found["grids"] != asked["grids"]:
         out.append(f"puzzle: one with other grids, also called {found['puzzle']}")
+    usual = dataclasses.asdict(SolveConfig())  # of settings that were not there when the folder was made
     for name in sorted(found["config"].keys() | asked["config"].keys()):
-        one, other = (side["config"].get(name) for side in (found, asked))
+        one, other = (side["config"].get(name, usual.get(name)) for side in (found, asked))
         if one != other:
             out.append(f"{name}: {one}, asked for {other}")
     if found["key"] != asked["key"]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Generic, NamedTuple
 
 import jax
@@ -62,6 +64,13 @@ def init(
 compiled_init = jax.jit(init, static_argnames=("static", "program"))
 
 
+def _products(program: Program) -> AbstractContextManager[None]:
+    """What matrix products are made in while a step is traced."""
+    if program.products == "auto":  # as JAX is set to
+        return contextlib.nullcontext()
+    return jax.default_matmul_precision("float32" if program.products == "float32" else "default")
+
+
 def step(
     run: Run[Array], data: Grids[Array], static: Signature, program: Program, *, key: PRNGKeyArray
 ) -> tuple[Run[Array], StepInfo[Array]]:
@@ -71,7 +80,15 @@ def step(
     moving average stay as they are, and its votes weigh nothing. The next one has other noise.
 
     key: of the whole run; the step's noise depends on it and on `run.step` alone.
+    program: one that leaves its products open ("auto") takes them as JAX is set to; `Program.on` decides.
     """
+    with _products(program):
+        return _step(run, data, static, program, key=key)
+
+
+def _step(
+    run: Run[Array], data: Grids[Array], static: Signature, program: Program, *, key: PRNGKeyArray
+) -> tuple[Run[Array], StepInfo[Array]]:
     dtype, padding = run.ema.logits.dtype, data.padding
     places = None if padding is None else padding.noise
     noise = standard_normal(jax.random.fold_in(key, run.step), static.shape, dtype, places)
@@ -184,7 +201,8 @@ def run_chunk(
     The state is donated: copy what you keep. Entries of the reports from `count` on are
     zero. One compilation serves all puzzles with this signature, all seeds and counts.
     """
-    return _jitted_chunk(default_platform())(run, data, count, key, static=static, program=program)
+    platform = default_platform()
+    return _jitted_chunk(platform)(run, data, count, key, static=static, program=program.on(platform))
 
 
 @functools.cache
@@ -223,7 +241,8 @@ def chunk_program(
 
     One program serves all seeds, counts and puzzles of the signature; the state is donated.
     """
-    implementation = str(jax.random.key_impl(key))
+    implementation, platform = str(jax.random.key_impl(key)), default_platform()
+    program = program.on(platform)
 
     def chunk(
         run: Run[Array], rest: tuple[Grids[Array], Int[Array, ""], UInt32[Array, "..."]]
@@ -233,7 +252,6 @@ def chunk_program(
         return _chunk(run, data, count, key, static, program)
 
     reports = jax.eval_shape(lambda: empty_reports(static, program.chunk, run.ema.logits.dtype))
-    platform = default_platform()
     compiled = compiled_program(
         chunk,
         run,

@@ -18,7 +18,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from compressarc.network.layers.by_platform import linear, operation, replaced
+
 ResultT = TypeVar("ResultT")
+
+exact_product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+"""A product that averages, adds up or chooses: float32 whatever products with weights are made in.
+
+A mean of numbers with 8 bits is no mean: what is left of it after it has been subtracted outweighs a small
+variance, and the loss does not fall (docs/compressarc.md).
+"""
 
 
 def custom_vjp(
@@ -33,43 +42,46 @@ def custom_vjp(
     return decorated
 
 
-@jax.custom_vjp
 def settle(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """The identity, where a value is to be computed once and stored.
 
     XLA's CPU backend repeats a chain of cheap operations inside every loop that reads it,
     whole broadcasts included, and drops optimization barriers before it does so. A value
     made of two full-sized operands is exempt from that if a product or a reduction reads
-    it; so there x is written max(x, min(x, 3e38)), which is x. Elsewhere this is a barrier.
+    it; so there x is written max(x, min(x, 3e38)), which is x. Elsewhere nothing is done: barriers
+    gain nothing there, and double what compilation takes.
     """
-    return jax.lax.platform_dependent(x, cpu=_stored, default=jax.lax.optimization_barrier)
+    return _settle.bind(x)
 
 
 def _stored(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.maximum(x, jnp.minimum(x, 3e38))
 
 
-settle.defvjp(lambda x: (settle(x), None), lambda _, g: (settle(g),))
+def _unchanged(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    return x
 
 
-@jax.custom_vjp
+_settle = operation("settle", cpu=_stored, elsewhere=_unchanged)
+linear(_settle, settle)
+
+
 def keep(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """As `settle`, for a small array whose readers are all loops: a product with one.
 
     Nothing is fused into or across a matrix product; exact, since it adds only zeros.
     Arrays that are cheap to compute again are left alone.
     """
-    if x.size < _CHEAP:
-        return x
-    return jax.lax.platform_dependent(x, cpu=_through_product, default=jax.lax.optimization_barrier)
+    return x if x.size < _CHEAP else _keep.bind(x)
 
 
 def _through_product(x: Float[Array, "..."]) -> Float[Array, "..."]:
     n = x.shape[-1]
-    return (x.reshape(-1, n) @ jnp.eye(n, dtype=x.dtype)).reshape(x.shape)
+    return exact_product(x.reshape(-1, n), jnp.eye(n, dtype=x.dtype)).reshape(x.shape)
 
 
-keep.defvjp(lambda x: (keep(x), None), lambda _, g: (keep(g),))
+_keep = operation("keep", cpu=_through_product, elsewhere=_unchanged)
+linear(_keep, keep)
 
 _CHEAP = 64
 _UNROLLED = 32  # the longest axis of a grid is 30
@@ -98,18 +110,29 @@ def _add_slices(x: Float[Array, "..."], axis: int, start: int) -> Float[Array, "
     return terms[0]
 
 
-@custom_vjp((1, 2, 3))
 def sum_axis(x: Float[Array, "..."], axis: int, n: int, start: int = 0) -> Float[Array, "..."]:
     """Sum of `x` over one axis of length `n`, from index `start` on, keeping the axis.
 
     The gradient reaches entries before `start` as zero.
     """
+    return _sum_axis.bind(x, axis=axis, n=n, start=start)
+
+
+def _sum_on_cpu(x: Float[Array, "..."], *, axis: int, n: int, start: int) -> Float[Array, "..."]:
+    del n
     return _add_slices(x, axis, start)
 
 
-@custom_vjp((1, 2, 3))
+def _sum(x: Float[Array, "..."], *, axis: int, n: int, start: int) -> Float[Array, "..."]:
+    return jax.lax.slice_in_dim(x, start, n, axis=axis).sum(axis, keepdims=True)
+
+
 def spread(x: Float[Array, "..."], axis: int, n: int, start: int = 0) -> Float[Array, "..."]:
     """Repeats a length-1 axis `n` times; entries before `start` are zero."""
+    return _spread.bind(x, axis=axis, n=n, start=start)
+
+
+def _repeated(x: Float[Array, "..."], *, axis: int, n: int, start: int) -> Float[Array, "..."]:
     out = jnp.broadcast_to(x, (*x.shape[:axis], n, *x.shape[axis + 1 :]))
     if start:
         present = (jnp.arange(n) >= start).reshape((n,) + (1,) * (x.ndim - axis - 1))
@@ -117,19 +140,35 @@ def spread(x: Float[Array, "..."], axis: int, n: int, start: int = 0) -> Float[A
     return out
 
 
-sum_axis.defvjp(
-    lambda x, axis, n, start: (sum_axis(x, axis, n, start), None),
-    lambda axis, n, start, _, g: (spread(g, axis, n, start),),
+_sum_axis = operation(
+    "sum_axis", cpu=_sum_on_cpu, elsewhere=_sum, shape=lambda shape, *, axis, **_: replaced(shape, axis, 1)
 )
-spread.defvjp(
-    lambda x, axis, n, start: (spread(x, axis, n, start), None),
-    lambda axis, n, start, _, g: (sum_axis(g, axis, n, start),),
+_spread = operation(
+    "spread",
+    cpu=_repeated,
+    elsewhere=_repeated,
+    shape=lambda shape, *, axis, n, **_: replaced(shape, axis, n),
 )
+linear(_sum_axis, _spread.bind)
+linear(_spread, _sum_axis.bind)
 
 
 def max_axis(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
     """Largest entry along one short axis, keeping the axis. Differentiate elsewhere."""
+    return _max_axis.bind(x, axis=axis)
+
+
+def _max_on_cpu(x: Float[Array, "..."], *, axis: int) -> Float[Array, "..."]:
     terms = _slices(x, axis)
     while len(terms) > 1:
         terms = [functools.reduce(jax.lax.max, terms[i : i + 2]) for i in range(0, len(terms), 2)]
     return terms[0]
+
+
+def _max(x: Float[Array, "..."], *, axis: int) -> Float[Array, "..."]:
+    return x.max(axis, keepdims=True)
+
+
+_max_axis = operation(
+    "max_axis", cpu=_max_on_cpu, elsewhere=_max, shape=lambda shape, *, axis: replaced(shape, axis, 1)
+)

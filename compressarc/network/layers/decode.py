@@ -26,6 +26,7 @@ from compressarc.multitensor import (
     norm_types,
     row_sets,
 )
+from compressarc.network.layers.axes import exact_product
 from compressarc.network.layers.normalize import normalize, per_row, to_rows, type_mean
 from compressarc.network.layers.project import project
 from compressarc.network.padding import Padding, Part, masked, part
@@ -108,7 +109,7 @@ def _decode_group(
     z = rows(scale) * (signal * m + jnp.exp(-c) * noise)
     kl = masked(0.5 * variance_lost * (1 - m * m) + c, where, group)
     table = jnp.asarray(norm_rows(group, shape).T, mean.dtype)
-    return z, (table @ per_row(kl, group, group.copies)).sum(-1)
+    return z, exact_product(table, per_row(kl, group, group.copies)).sum(-1)
 
 
 def decode(
@@ -140,7 +141,7 @@ def decode(
         kl.update(zip(norm_types(group), per_type, strict=True))
         sets = row_sets(group, shape)
         lead = 2 if group.space == "point" else 1
-        offset = jnp.asarray(sets, b.dtype) @ b
+        offset = exact_product(jnp.asarray(sets, b.dtype), b)
         offset = offset.reshape(*z.shape[:lead], *(1,) * (z.ndim - lead - 1), b.shape[-1])
         return masked(project(z, w, group, shape) + offset, where, group)
 

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from compressarc.multitensor import Group, Shape, norm_rows
-from compressarc.network.layers.axes import custom_vjp, settle, sum_axis
+from compressarc.network.layers.axes import custom_vjp, exact_product, settle, sum_axis
 from compressarc.network.layers.project import project, settled_rows, slot_moments
 from compressarc.network.padding import Part, masked, no_gradient
 
@@ -45,7 +45,7 @@ def per_row(x: Float[Array, "*axes k"], group: Group, copies: int) -> Float[Arra
     k = x.shape[-1]
     if group.space == "plane":  # one row per color slot
         inner = sum_axis(x, 1, x.shape[1]).reshape(x.shape[0], -1, copies * k)
-        sums = jnp.einsum("cm,cmb->cb", jnp.ones(inner.shape[:2], x.dtype), inner)
+        sums = jnp.einsum("cm,cmb->cb", jnp.ones(inner.shape[:2], x.dtype), inner, precision="highest")
     else:  # one row per (color slot, line) or (color slot, example slot)
         sums = x.reshape(x.shape[0] * x.shape[1], -1)
     return sums.reshape(sums.shape[0], -1, k).sum(1)
@@ -62,8 +62,10 @@ def type_mean(
     """Mean of each type and channel over positions; x is zero in the padding, if there is any."""
     average, rows = _averages(group, shape, copies)
     if where is not None:
-        return (jnp.asarray(rows.T, x.dtype) @ per_row(x, group, copies)) * _inverse(where, group, copies)
-    return jnp.asarray(average, x.dtype) @ per_row(x, group, copies)
+        return exact_product(jnp.asarray(rows.T, x.dtype), per_row(x, group, copies)) * _inverse(
+            where, group, copies
+        )
+    return exact_product(jnp.asarray(average, x.dtype), per_row(x, group, copies))
 
 
 def row_mean(
@@ -74,18 +76,18 @@ def row_mean(
     inner = _positions_per_row(group, shape, copies)
     if len(rows) ** 2 * inner <= _ONE_PRODUCT:
         matrix = np.repeat(rows @ (average if where is None else rows.T), inner, axis=1)
-        out = jnp.asarray(matrix, x.dtype) @ x.reshape(-1, x.shape[-1])
+        out = exact_product(jnp.asarray(matrix, x.dtype), x.reshape(-1, x.shape[-1]))
         if where is None:
             return out
-        return out * (jnp.asarray(rows, x.dtype) @ _inverse(where, group, copies))
-    return jnp.asarray(rows, x.dtype) @ type_mean(x, group, shape, copies, where)
+        return out * exact_product(jnp.asarray(rows, x.dtype), _inverse(where, group, copies))
+    return exact_product(jnp.asarray(rows, x.dtype), type_mean(x, group, shape, copies, where))
 
 
 def to_rows(
     values: Float[Array, "types k"], like: Float[Array, "..."], group: Group, shape: Shape
 ) -> Float[Array, "..."]:
     """[types, k] -> an array that broadcasts against `like`, a packed array of the group."""
-    return _aligned(jnp.asarray(norm_rows(group, shape), values.dtype) @ values, like, group)
+    return _aligned(exact_product(jnp.asarray(norm_rows(group, shape), values.dtype), values), like, group)
 
 
 def _aligned(rows: Float[Array, "rows k"], like: Float[Array, "..."], group: Group) -> Float[Array, "..."]:
