@@ -25,8 +25,7 @@ ResultT = TypeVar("ResultT")
 exact_product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 """A product that averages, adds up or chooses: float32 whatever products with weights are made in.
 
-A mean of numbers with 8 bits is no mean: what is left of it after it has been subtracted outweighs a small
-variance, and the loss does not fall (docs/compressarc.md).
+It is small, and what rounding leaves of a mean that has been subtracted is shared by all entries.
 """
 
 
