@@ -15,6 +15,7 @@ from pathlib import Path
 NEEDS = {
     "compressarc_accuracy": "hours, and a folder: --out DIR",
     "compressarc_parity": "goldens: --golden DIR",
+    "compressarc_products": "goldens: --golden FILE",
     "compressarc_votes": "a batch's folder, or published votes",
     "features_causal": "the model files that docs/features.md names",
     "features_discovery": "the model files that docs/features.md names",

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import pytest
@@ -11,7 +12,10 @@ from hypothesis import strategies as st
 
 from benchmarks.accelerators import __main__ as command
 from benchmarks.accelerators.compiled_text import Module, figures
+from benchmarks.accelerators.loops import COUNT, LOOPS, QUICK, Loop
 from benchmarks.accelerators.targets import TARGETS, check_installed
+
+ROOT = Path(__file__).parents[1]
 
 
 def entry(*lines, before=""):
@@ -189,8 +193,6 @@ def test_a_transfer_reads_once_and_writes_once():
 @pytest.mark.parametrize("target", ["v5e", "h100"])
 def test_every_loop_is_made_for_every_kind_of_target(target):
     """Shapes alone: nothing is computed, nothing compiled."""
-    from benchmarks.accelerators.loops import LOOPS
-
     for name, make in LOOPS.items():
         loop = make(TARGETS[target])
         leaves = jax.tree.leaves(loop.arguments)
@@ -225,9 +227,13 @@ def test_rows_take_the_place_of_their_like(tmp_path):
     ]
 
 
-def test_every_bound_is_of_a_loop_and_a_target():
-    from benchmarks.accelerators.loops import LOOPS, QUICK
+def test_the_table_of_the_docs_is_the_committed_one():
+    committed = json.loads((command.output.COMMITTED / "accelerators.json").read_text())
+    assert command.markdown(committed) in (ROOT / "docs" / "accelerators.md").read_text()
+    assert {row["loop"] for row in committed} == set(LOOPS)
 
+
+def test_every_bound_is_of_a_loop_and_a_target():
     assert all(loop in LOOPS and target in TARGETS for loop, target in command.BOUNDS)
     assert set(QUICK) <= set(LOOPS)
 
@@ -243,7 +249,6 @@ def test_loops_are_timed_on_the_device_that_is_here(monkeypatch, tmp_path, capsy
     import jax.numpy as jnp
 
     from benchmarks.accelerators import on_device
-    from benchmarks.accelerators.loops import COUNT, Loop
 
     state = jax.ShapeDtypeStruct((1000,), jnp.float32)
     made = {

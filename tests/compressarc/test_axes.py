@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compressarc.network.layers import axes
@@ -33,6 +33,7 @@ def test_both_forms_are_the_sum_and_the_maximum(case):
         np.testing.assert_array_equal(form(jnp.asarray(x), axis=axis), x.max(axis, keepdims=True))
 
 
+@settings(max_examples=25)
 @given(along())
 def test_a_sums_derivative_is_repetition_and_the_other_way_round(case):
     x, axis, start = case
@@ -48,6 +49,7 @@ def test_a_sums_derivative_is_repetition_and_the_other_way_round(case):
     np.testing.assert_allclose(tangent, 2 * total, rtol=1e-5, atol=1e-6)
 
 
+@settings(max_examples=25)
 @given(along(), st.integers(0, 4))
 def test_lanes_may_be_any_axis(case, lane):
     x, axis, start = case

@@ -1,5 +1,6 @@
 """In what matrix products are made, and that few bits there are few bits in the result."""
 
+import contextlib
 import re
 
 import jax
@@ -39,15 +40,25 @@ def test_products_are_float32_on_tpus_unless_asked_to_be_fast():
     assert fast == 0
     some, most = precisions(lowered("fast", "tpu"))
     assert some + most == exact and most > some > 30  # averages stay exact
-    with jax.default_matmul_precision("float32"):  # whatever JAX is set to
-        assert precisions(lowered("fast", "tpu")) == (some, most)
 
 
-def test_elsewhere_products_are_as_jax_is_set_to():
-    assert precisions(lowered("auto", "cuda")) == precisions(lowered("fast", "cuda"))
-    with jax.default_matmul_precision("float32"):
-        assert precisions(lowered("auto", "cuda"))[1] == 0
-    assert precisions(lowered("float32", "cuda"))[1] == 0
+@pytest.mark.parametrize("set_to", [None, "float32"])
+@pytest.mark.parametrize(
+    ("products", "platform", "expected"),
+    [("auto", "cuda", None), ("auto", "cpu", None), ("auto", "tpu", "HIGHEST"), ("fast", "tpu", "DEFAULT"),
+     ("fast", "cuda", "DEFAULT"), ("float32", "cuda", "HIGHEST")],
+)  # fmt: skip
+def test_what_is_left_open_is_as_jax_is_set_to(products, platform, expected, set_to):
+    program = compressarc.SolveConfig(products=products).program.on(platform)
+    assert program.on("another") == program
+
+    def product(a):
+        with step._products(program):
+            return a @ a
+
+    with jax.default_matmul_precision(set_to) if set_to else contextlib.nullcontext():
+        text = jax.jit(product).lower(jnp.ones((2, 2))).as_text()
+    assert f"precision = [{expected or ('HIGHEST' if set_to else 'DEFAULT')}" in text
 
 
 def test_products_of_another_kind_are_refused():
@@ -55,13 +66,17 @@ def test_products_of_another_kind_are_refused():
         compressarc.SolveConfig(products="bfloat16")  # type: ignore
 
 
+@pytest.fixture(scope="module")
+def exact():
+    golden = parity.load(DATA / "f9012d9b.npz", jnp.float32)
+    return golden, *fewer.losses(golden, fewer.MANTISSA["float32"], 3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("products", "loss", "gradient"), [("TF32", 1e-5, 1e-2), ("bfloat16", 1e-4, 1e-2)])
-def test_a_step_survives_products_of_fewer_bits(products, loss, gradient):
+def test_a_step_survives_products_of_fewer_bits(exact, products, loss, gradient):
     """With averages in so few bits, too, the loss would be off by 4e-4. Gradients hold much that is rounding."""
-    golden = parity.load(DATA / "f9012d9b.npz", jnp.float32)
-    (exact, length), (found, other) = (
-        fewer.losses(golden, fewer.MANTISSA[p], 3) for p in ("float32", products)
-    )
-    assert found[0] == pytest.approx(exact[0], rel=loss) and other == pytest.approx(length, rel=gradient)
-    np.testing.assert_allclose(found, exact, rtol=2e-3)
+    golden, expected, length = exact
+    found, other = fewer.losses(golden, fewer.MANTISSA[products], 3)
+    assert found[0] == pytest.approx(expected[0], rel=loss) and other == pytest.approx(length, rel=gradient)
+    np.testing.assert_allclose(found, expected, rtol=2e-3)
