@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
+
+from compressarc.files import replace_file
 
 COMMITTED = Path(__file__).parent / "results"
 
@@ -12,3 +16,8 @@ def results(*, quick: bool) -> Path:
     folder = COMMITTED / "quick" if quick else COMMITTED
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def write(path: Path, results: Any) -> None:
+    """Writes results whole or not at all, a line for each entry."""
+    replace_file(path, (json.dumps(results, indent=1) + "\n").encode())

@@ -64,6 +64,9 @@ MOST_CHUNK = 10_000
 
 PRODUCTS = ("auto", "float32", "fast")
 
+ADDED_LATER = {"products": "auto"}
+"""Settings that folders of earlier versions say nothing of, and what they were then."""
+
 
 class Program(NamedTuple):
     """Static settings of the compiled step; hashable."""

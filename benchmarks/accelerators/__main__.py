@@ -217,15 +217,15 @@ def main() -> int:
             check_installed(target)
         except ModuleNotFoundError as missing:
             parser.error(str(missing))
+    path = output.results(quick=not asked.update and (asked.quick or bool(asked.only))) / "accelerators.json"
     rows = []
     print(HEADER)
     for target in targets:
         for name in names:
             rows.append(stamped(compile_apart(name, target, asked.limit)))
+            output.write(path, updated(path, rows[-1:]) if asked.update else rows)  # hours may follow
             print(line(rows[-1]), flush=True)
     print("bytes, kernels and cycles of one step, by XLA's compiler for the target; no device has run this")
-    path = output.results(quick=not asked.update and (asked.quick or bool(asked.only))) / "accelerators.json"
-    path.write_text(json.dumps(updated(path, rows) if asked.update else rows, indent=1) + "\n")
     print(path)
     return int(any("error" in row or exceeded(row) for row in rows))
 

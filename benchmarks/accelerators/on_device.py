@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import statistics
 import sys
 import time
@@ -126,7 +125,7 @@ def main() -> int:
                 row = {"loop": name, "target": target.name, "error": f"{type(error).__name__}: {error}"[:300]}
         rows.append(row)
         print(line(row), flush=True)
-        path.write_text(json.dumps({"device": kind, "jax": jax.__version__, "rows": rows}, indent=1) + "\n")
+        output.write(path, {"device": kind, "jax": jax.__version__, "rows": rows})
         jax.clear_caches()
         gc.collect()
     print(f"{path}: {time.perf_counter() - begun:.0f} s")

@@ -153,7 +153,7 @@ def _devices(command: Batch, modeled_only: bool) -> tuple[DeviceModel, int]:
     if command.device is not None:
         return device_model(command.device), count
     memory = device_bytes()
-    if jax.default_backend() == "cpu":
+    if jax.devices()[0].platform == "cpu":
         model = device_model("cpu")
         here = len(jax.local_devices()) if command.devices is None else min(count, len(jax.local_devices()))
         return dataclasses.replace(model, memory=model.memory if memory is None else memory / here), count

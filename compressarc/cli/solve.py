@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressarc.cli.stopping import STOPPED, Stop
-from compressarc.config import seed_number
+from compressarc.config import ADDED_LATER, seed_number
 from compressarc.files import check_writable, naming
 from compressarc.folder_lock import folder_lock
 
@@ -280,13 +280,6 @@ def _settings(config: SolveConfig) -> dict[str, Any]:
     return {k: v for k, v in dataclasses.asdict(config).items() if k != "steps"}
 
 
-def _usual() -> SolveConfig:
-    """The defaults: what a folder says nothing of was not a setting yet when it was made."""
-    from compressarc.config import SolveConfig
-
-    return SolveConfig()
-
-
 def _clear(out: Path) -> None:
     """Removes what an earlier run left behind, checkpoints and results."""
     with naming(out):
@@ -311,7 +304,7 @@ def _refuse_another(out: Path, name: str, command: Solve, tell: Callable[[str], 
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         held = {"puzzle": str(found["puzzle"]), "key": f"seed {found['seed']}"}
-        held |= {k: found["config"].get(k, usual) for k, usual in _settings(_usual()).items()}
+        held |= {k: (ADDED_LATER | found["config"])[k] for k in _settings(command.config)}
         steps = int(found["steps"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         if (out / "checkpoints").exists():

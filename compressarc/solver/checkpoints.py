@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from compressarc.config import SolveConfig
+from compressarc.config import ADDED_LATER, SolveConfig
 from compressarc.files import naming, write_atomically
 from compressarc.network.inputs import signature
 from compressarc.puzzle import Puzzle
@@ -50,9 +50,8 @@ def _differences(found: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
         out.append(f"puzzle: {found['puzzle']}, asked for {asked['puzzle']}")
     elif found["grids"] != asked["grids"]:
         out.append(f"puzzle: one with other grids, also called {found['puzzle']}")
-    usual = dataclasses.asdict(SolveConfig())  # of settings that were not there when the folder was made
     for name in sorted(found["config"].keys() | asked["config"].keys()):
-        one, other = (side["config"].get(name, usual.get(name)) for side in (found, asked))
+        one, other = (side["config"].get(name, ADDED_LATER.get(name)) for side in (found, asked))
         if one != other:
             out.append(f"{name}: {one}, asked for {other}")
     if found["key"] != asked["key"]:

@@ -14,6 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from features.arrays import AnyArray
@@ -311,10 +312,12 @@ def step(run: Run, x: Float[Array, "batch d_in"], config: TrainConfig) -> tuple[
 def run_chunk(config: TrainConfig, run: Run, batches: Float[Array, "steps batch d_in"]) -> tuple[Run, Info]:
     """As many steps as there are batches, on the device. `run` and `batches` are donated.
 
-    What the settings leave open is decided for the devices of this process; for others, pass
-    `config.on(platform)`.
+    What the settings leave open is decided for the device on which `run` lies. Where that is not known, while
+    something around this is traced, what suits every platform is taken; pass `config.on(platform)` there.
     """
-    return _run_chunk(config.on(jax.default_backend()), run, batches)
+    if not isinstance(run.step, Tracer):
+        config = config.on(next(iter(run.step.devices())).platform)
+    return _run_chunk(config, run, batches)
 
 
 @functools.partial(eqx.filter_jit, donate="all-except-first")
