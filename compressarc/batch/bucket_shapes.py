@@ -22,6 +22,7 @@ from compressarc.network.padding import Padding, latent_masks, noise_places, pos
 from compressarc.network.parameters import Params, posterior_shapes
 from compressarc.puzzle import Canvas
 from compressarc.solver.candidates import TestOutputs
+from compressarc.solver.moments import as_trees, as_vectors
 from compressarc.solver.step import Run
 
 
@@ -198,11 +199,12 @@ def _map_shaped(
             posterior=posterior._replace(mean=latent(posterior.mean), local=latent(posterior.local))
         )
 
+    run = as_trees(run)
     is_params = lambda node: isinstance(node, Params)  # noqa: E731
     optimizer = jax.tree.map(
         lambda node: params(node) if is_params(node) else node, run.optimizer, is_leaf=is_params
     )
-    return run._replace(params=params(run.params), optimizer=optimizer, ema=ema(run.ema))
+    return as_vectors(run._replace(params=params(run.params), optimizer=optimizer, ema=ema(run.ema)))
 
 
 def without_padding(run: HostRun, static: Signature, room: Signature) -> HostRun:

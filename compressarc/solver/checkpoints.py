@@ -22,6 +22,7 @@ from compressarc.files import naming, write_atomically
 from compressarc.network.inputs import signature
 from compressarc.puzzle import Puzzle
 from compressarc.solver.history import History
+from compressarc.solver.moments import as_trees, as_vectors
 from compressarc.solver.ranking import Ranking
 from compressarc.solver.step import Run, init
 
@@ -200,7 +201,7 @@ class Checkpoints:
         manager = self._open()
         from compressarc.solver.stored_arrays import ArraysSave
 
-        arrays = {f"run/{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(run))}
+        arrays = {f"run/{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(as_trees(run)))}
         for field in dataclasses.fields(history):
             if field.name != "ranking":
                 arrays[f"history/{field.name}"] = np.asarray(getattr(history, field.name))
@@ -268,13 +269,15 @@ class Checkpoints:
         part = lambda name: {k[len(name) :]: a for k, a in arrays.items() if k.startswith(name)}  # noqa: E731
         leaves, program = part("run/"), self._config.program
         static = signature(self._puzzle.canvas)
-        shapes = jax.eval_shape(lambda: init(static, program, key=jax.random.key(0)))
+        shapes = as_trees(jax.eval_shape(lambda: init(static, program, key=jax.random.key(0))))
         wanted = jax.tree.leaves(shapes)
         found = [leaves[str(i)] for i in range(len(wanted))]
         for i, (a, b) in enumerate(zip(found, wanted, strict=True)):
             if a.shape != b.shape:
                 raise ValueError(f"array run/{i} has shape {a.shape}, expected {b.shape}")
-        run = jax.tree.unflatten(jax.tree.structure(shapes), [jax.numpy.asarray(a) for a in found])
+        run = jax.tree.map(
+            jax.numpy.asarray, as_vectors(jax.tree.unflatten(jax.tree.structure(shapes), found))
+        )
         history = replay(part("history/"), part("answers/"))
         if history.steps != step or int(run.step) != step:
             raise ValueError(f"of step {int(run.step)} and a history of {history.steps} steps")

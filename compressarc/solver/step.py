@@ -32,8 +32,9 @@ from compressarc.solver.program_cache import CompiledProgram, OnCompile, compile
 
 
 def optimizer(program: Program) -> optax.GradientTransformation:
-    """Adam as the paper uses it."""
-    return optax.adam(program.learning_rate, b1=program.b1, b2=program.b2, eps=program.eps)
+    """Adam as the paper uses it, on all parameters as one vector."""
+    adam = optax.adam(program.learning_rate, b1=program.b1, b2=program.b2, eps=program.eps)
+    return optax.flatten(adam)
 
 
 class Run(NamedTuple, Generic[ArrayT]):
@@ -99,11 +100,11 @@ def _step(
         return terms.total, (output, terms)
 
     grads, (output, terms) = jax.grad(objective, has_aux=True)(run.params)
-    updates, opt_state = optimizer(program).update(grads, run.optimizer, run.params)
+    updates, opt_state = optimizer(program).update(grads, run.optimizer)
     current = test_outputs(output, static, padding)
     ema = update_ema(run.ema, current)
     proposed = candidates(current, ema, data, run.step)
-    good = _finite(grads) & jnp.isfinite(terms.total) & jnp.isfinite(proposed.weight).all()
+    good = _finite(opt_state) & jnp.isfinite(terms.total) & jnp.isfinite(proposed.weight).all()
     before = (run.params, run.optimizer, run.ema)
     after = (optax.apply_updates(run.params, updates), opt_state, ema)
     params, opt_state, ema = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, before)
@@ -112,10 +113,10 @@ def _step(
     return Run(params, opt_state, ema, run.step + 1), info
 
 
-def _finite(grads: Params[Array]) -> Bool[Array, ""]:
-    """Whether all entries are finite, and their squares, which Adam averages."""
-    each = [jnp.isfinite(jnp.square(g)).all() for g in jax.tree.leaves(grads)]
-    return functools.reduce(jnp.logical_and, each)
+def _finite(moments: optax.OptState) -> Bool[Array, ""]:
+    """Whether all entries are finite; the gradient's and their squares, which they average, are then."""
+    floating = [a for a in jax.tree.leaves(moments) if jnp.issubdtype(a.dtype, jnp.floating)]
+    return functools.reduce(jnp.logical_and, [jnp.isfinite(a).all() for a in floating])
 
 
 def empty_reports(static: Signature, chunk: int, dtype: DTypeLike) -> StepInfo[Array]:

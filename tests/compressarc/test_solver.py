@@ -5,6 +5,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import compressarc
@@ -13,6 +14,7 @@ from compressarc.report.solution_files import write_pictures, write_result
 from compressarc.solver import program_cache as programs
 from compressarc.solver.checkpoints import pack_answers, replay
 from compressarc.solver.history import History
+from compressarc.solver.moments import as_trees, as_vectors
 from compressarc.solver.voting import VOTES, count_votes
 from tests.compressarc import made_up, zoo
 
@@ -214,6 +216,17 @@ def test_components_and_pictures(solution, tmp_path):
     paths.append(save(draw_puzzle(solution.puzzle), tmp_path / "puzzle.png"))
     assert all(path.stat().st_size > 1000 for path in paths)
     assert not list(tmp_path.glob(".*partial"))
+
+
+def test_moments_in_files_are_as_plain_adam_has_them(solution):
+    run = jax.tree.map(np.asarray, solution.run)
+    trees, program = as_trees(run), compressarc.SolveConfig().program
+    plain = optax.adam(program.learning_rate).init(run.params)
+    assert jax.tree.structure(trees.optimizer) == jax.tree.structure(plain)
+    shapes = [a.shape for a in jax.tree.leaves(plain)]
+    assert [a.shape for a in jax.tree.leaves(trees.optimizer)] == shapes
+    jax.tree.map(np.testing.assert_array_equal, as_vectors(trees), run)
+    assert np.ptp(np.asarray(trees.optimizer[0].mu.heads.color_weight)) > 0
 
 
 def test_a_state_to_go_on_from_stays_as_it_is():

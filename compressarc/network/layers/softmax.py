@@ -27,7 +27,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from compressarc.multitensor import DIRECTIONS, Group, Multitensor, Shape, map_groups
 from compressarc.network.layers.axes import custom_vjp, keep, max_axis, settle, spread, sum_axis
@@ -122,26 +122,30 @@ def _sum_outer(
 
 @dataclasses.dataclass(frozen=True)
 class _Chain:
-    """A subset and all that extend it by later axes. Columns of arrays about them: [subset, channel]."""
+    """All subsets that begin with one axis. Columns of arrays about them: [subset, channel]."""
 
-    axis: str  # the last one of the subset
-    subsets: tuple[frozenset[str], ...]  # the subset itself, then its extensions' chains in turn
-    longer: tuple[_Chain, ...]
-
-    @classmethod
-    def of(cls, axes: _Axes, subset: frozenset[str]) -> _Chain:
-        last = max(axes.names.index(a) for a in subset)
-        longer = tuple(cls.of(axes, subset | {axis}) for axis in axes.names[last + 1 :])
-        return cls(axes.names[last], (subset, *(s for chain in longer for s in chain.subsets)), longer)
+    axis: str
+    later: tuple[str, ...]  # the axes that may follow
+    subsets: tuple[frozenset[str], ...]  # the axis alone, then twice as many with each later axis
 
     @property
     def columns(self) -> int:
         return WIDTH * len(self.subsets)
 
+    def with_axis(self, axis: str) -> Bool[np.ndarray, " columns"]:
+        """Which columns belong to subsets with a later axis."""
+        return np.repeat([axis in subset for subset in self.subsets], WIDTH)
+
 
 def _chains(axes: _Axes) -> list[_Chain]:
     """One for each axis that a subset may begin with."""
-    return [_Chain.of(axes, frozenset(axis)) for axis in axes.names]
+    out = []
+    for i, axis in enumerate(axes.names):
+        later, listed = tuple(axes.names[i + 1 :]), [frozenset(axis)]
+        for name in later:
+            listed += [subset | {name} for subset in listed]
+        out.append(_Chain(axis, later, tuple(listed)))
+    return out
 
 
 @functools.lru_cache(maxsize=64)
@@ -175,21 +179,12 @@ def _inverse(total: Float[Array, "*axes"], where: Part | None) -> Float[Array, "
     return 1 / (total if where is None else jnp.where(total > 0, total, 1))
 
 
-class _Share(NamedTuple):
-    """What the backward pass reads of one extension of a subset."""
-
-    share: Float[Array, "*axes 2"]  # of the sums over the subset in those over the extension
-    rest: Float[Array, "*summed columns"]  # shares in the extension's own extensions
-    longer: list[_Share]
-
-
 class _ChainSaved(NamedTuple):
     """What the backward pass reads of one chain."""
 
     exponentials: Float[Array, "*axes 2"]
     inverse: Float[Array, "*summed 2"]  # 1 / their sums
     shares: Float[Array, "*summed columns"]
-    longer: list[_Share]
     factors: Float[Array, "*summed CC"]
 
 
@@ -202,49 +197,45 @@ class _Saved(NamedTuple):
 
 
 def _shares(
-    chain: _Chain,
-    top: Float[Array, "*axes 2"],
-    total: Float[Array, "*axes 2"],
-    axes: _Axes,
-    where: Part | None,
-) -> tuple[Float[Array, "*axes columns"], list[_Share]]:
-    """The share that each sum over the chain's subset has in the sums over its extensions.
+    chain: _Chain, top: Float[Array, "*summed 2"], total: Float[Array, "*summed 2"], axes: _Axes
+) -> Float[Array, "*summed columns"]:
+    """The share that each sum over the chain's axis has in the sums over all its subsets.
 
-    top, total: largest reading and sum of exponentials relative to it, without the subset's
-    axes. Returns [..., columns], ones for the subset itself, and what `_centered` needs.
+    top, total: largest reading over the axis, and sum of exponentials relative to it.
     """
-    parts, saved = [jnp.ones_like(total)], []
-    for longer in chain.longer:
-        higher = axes.max(top, longer.axis)
-        mass = total * axes.exponentials(top, higher, longer.axis)
-        sums = axes.sum(mass, longer.axis)
-        share = mass * axes.spread(_inverse(sums, where), longer.axis)
-        rest, more = _shares(longer, higher, sums, axes, where)
-        parts.append(_tiled(share, longer.columns) * axes.spread(rest, longer.axis))
-        saved.append(_Share(share, rest, more))
-    return jnp.concatenate(parts, -1), saved
+    tops, totals = top, total
+    for axis in chain.later:  # twice as many columns with each
+        higher = axes.max(tops, axis)
+        sums = axes.sum(totals * axes.exponentials(tops, higher, axis), axis)
+        tops = jnp.concatenate([tops, axes.spread(higher, axis)], -1)
+        totals = jnp.concatenate([totals, axes.spread(sums, axis)], -1)
+    # The slot of no color, and the padding, may have nothing in a sum.
+    inverse = jnp.where(totals > 0, 1 / jnp.where(totals > 0, totals, 1), 0)
+    below = jnp.minimum(_tiled(top, chain.columns) - tops, 0)
+    return settle(_tiled(total, chain.columns) * jnp.exp(below) * inverse)
 
 
 def _centered(
-    chain: _Chain, means: Float[Array, "*axes columns"], saved: list[_Share], axes: _Axes
-) -> Float[Array, "*axes 2"]:
-    """Sum over extensions s of share_s * (mean of the cotangent here - its mean over all of s): [..., 2].
+    chain: _Chain,
+    means: Float[Array, "*summed columns"],
+    shares: Float[Array, "*summed columns"],
+    axes: _Axes,
+) -> Float[Array, "*summed 2"]:
+    """Sum over subsets of share * (mean of the cotangent here - its mean over all of the subset): [..., 2].
 
-    means: [..., columns], the cotangent of each subset's softmax, averaged over the chain's subset.
+    means: [..., columns], the cotangent of each subset's softmax, averaged over the chain's axis.
     """
-    out, start = jnp.zeros((), means.dtype), WIDTH
-    for longer, (share, rest, more) in zip(chain.longer, saved, strict=True):
-        own = means[..., start : start + longer.columns]
-        start += longer.columns
-        mean = axes.sum(_tiled(share, longer.columns) * own, longer.axis)
-        apart = axes.spread(rest, longer.axis) * (own - axes.spread(mean, longer.axis))
-        total = functools.reduce(
-            jax.lax.add, [apart[..., i : i + WIDTH] for i in range(0, longer.columns, WIDTH)]
+    longer = slice(WIDTH, None)  # beyond the axis itself, over which the mean was taken
+    share, own = shares[..., longer], means[..., longer]
+    mean = share * own
+    for axis in chain.later:
+        mean = jnp.where(
+            jnp.asarray(chain.with_axis(axis)[longer]), axes.spread(axes.sum(mean, axis), axis), mean
         )
-        if longer.longer:
-            total = total + axes.spread(keep(_centered(longer, mean, more, axes)), longer.axis)
-        out = out + share * total
-    return out
+    apart = share * (own - mean)
+    return functools.reduce(
+        jax.lax.add, [apart[..., i : i + WIDTH] for i in range(0, apart.shape[-1], WIDTH)]
+    )
 
 
 def _mapped(
@@ -308,9 +299,9 @@ def _forward(
         e = masked(axes.exponentials(v, top, axis), where, group)
         total = axes.sum(e, axis)
         inverse = _inverse(total, where)
-        shares, more = _shares(chain, top, total, axes, where)
+        shares = _shares(chain, top, total, axes)
         factors = _mapped(shares * _tiled(inverse, chain.columns), block, group, shape, colored)
-        saved.append(_ChainSaved(e, inverse, shares, more, factors))
+        saved.append(_ChainSaved(e, inverse, shares, factors))
         factors = axes.spread(factors, axis)
         channels = factors.shape[-1] // WIDTH
         out = out + e[..., :1] * factors[..., :channels] + e[..., 1:] * factors[..., channels:]
@@ -325,7 +316,7 @@ def _backward(
     g = settled_rows(g)
     twice = jnp.concatenate([g, g], -1)
     apart, dv, d_blocks = jnp.zeros((), g.dtype), jnp.zeros((), g.dtype), []
-    for chain, block, (e, inverse, shares, more, factors) in zip(_chains(axes), blocks, saved, strict=True):
+    for chain, block, (e, inverse, shares, factors) in zip(_chains(axes), blocks, saved, strict=True):
         axis, colored = chain.axis, chain.axis != "c"
         # The mean of g under the softmax over this axis alone, for each of its two channels.
         mean = keep(axes.sum_outer(e, g, axis) * jnp.repeat(inverse, channels, -1))
@@ -333,8 +324,8 @@ def _backward(
         d_blocks.append(d_block)
         difference = twice - axes.spread(mean, axis)
         apart = apart + jnp.repeat(e, channels, -1) * axes.spread(factors, axis) * difference
-        if chain.longer:
-            dv = dv + e * axes.spread(keep(inverse * _centered(chain, means, more, axes)), axis)
+        if chain.later:
+            dv = dv + e * axes.spread(keep(inverse * _centered(chain, means, shares, axes)), axis)
     summed = jnp.asarray(np.repeat(np.eye(WIDTH), channels, 0), g.dtype)
     dv = settle(dv + matmul(settled_rows(apart), summed))
     return dv, tuple(d_blocks), no_gradient(where)
