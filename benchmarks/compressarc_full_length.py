@@ -55,7 +55,7 @@ def spread_of_readings(static, program):
     from compressarc.network.layers.decode import decode
     from compressarc.network.layers.project import project
     from compressarc.network.layers.share import share_up
-    from compressarc.network.model import block
+    from compressarc.network.model import block, block_weights
     from compressarc.network.parameters import standard_normal
 
     shape = static.shape
@@ -75,10 +75,10 @@ def spread_of_readings(static, program):
         x, _ = decode(params.posterior, noise, weight, bias, shape)
 
         def one(x, layer):
-            up, into = layer.share_up, layer.softmax.into.by_group()
-            read = share_up(x, up.into.by_group(), up.out.by_group(), shape)
-            readings = map_groups(lambda g, a, w: project(a, w, g, shape), read, into)
-            return block(x, layer, data, static, program.variant), widest(readings)
+            weights = block_weights(layer, shape, program.variant)
+            read = share_up(x, *weights.share_up, shape)
+            readings = map_groups(lambda g, a, w: project(a, w, g, shape), read, weights.softmax[0])
+            return block(x, weights, data, static, program.variant), widest(readings)
 
         return jax.lax.scan(one, x, params.layers)[1]
 

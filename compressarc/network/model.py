@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from compressarc.config import Variant
-from compressarc.multitensor import Multitensor, Shape, map_groups
+from compressarc.multitensor import ArrayT, Multitensor, Shape, map_groups
 from compressarc.network.inputs import Grids, Signature
 from compressarc.network.layers.cummax import cummax
 from compressarc.network.layers.decode import decode
-from compressarc.network.layers.direction import direction_share
+from compressarc.network.layers.direction import DirectionMaps, direction_maps, direction_share
 from compressarc.network.layers.nonlinear import nonlinear
 from compressarc.network.layers.normalize import normalize
 from compressarc.network.layers.share import share_down, share_up
 from compressarc.network.layers.shift import shift
-from compressarc.network.layers.softmax import softmax
+from compressarc.network.layers.softmax import softmax, softmax_blocks
+from compressarc.network.layers.sweep import sweep_weights
 from compressarc.network.padding import part, without_colors_beyond
 from compressarc.network.parameters import HEAD_BIAS_SCALE, Layer, Params, softmax_out_by_group
 
@@ -39,36 +40,60 @@ class Output(NamedTuple):
     kl: Float[Array, "18"]  # nats per type, in the order of TYPES
 
 
+class BlockWeights(NamedTuple, Generic[ArrayT]):
+    """One block's weights as its layers take them, made before the loop over blocks."""
+
+    share_up: tuple[Multitensor[ArrayT], Multitensor[ArrayT]]
+    softmax: tuple[Multitensor[ArrayT], Multitensor[tuple[ArrayT, ...]]]
+    cummax: tuple[ArrayT, ArrayT]
+    shift: tuple[ArrayT, ArrayT]
+    direction: DirectionMaps[ArrayT]
+    nonlinear: tuple[Multitensor[ArrayT], Multitensor[ArrayT]]
+    share_down: tuple[Multitensor[ArrayT], Multitensor[ArrayT]]
+
+
+def block_weights(layer: Layer[Array], shape: Shape, variant: Variant) -> BlockWeights[Array]:
+    """Of one block; `jax.vmap` it for all."""
+    both = lambda linear: (linear.into.by_group(), linear.out.by_group())  # noqa: E731
+    out = softmax_out_by_group(layer.softmax.out)
+    return BlockWeights(
+        share_up=both(layer.share_up),
+        softmax=(
+            layer.softmax.into.by_group(),
+            softmax_blocks(out, shape, symmetric=variant.symmetric_softmax),
+        ),
+        cummax=sweep_weights(layer.cummax.into, layer.cummax.out),
+        shift=sweep_weights(layer.shift.into, layer.shift.out),
+        direction=direction_maps(layer.direction_symmetric, layer.direction_line),
+        nonlinear=both(layer.nonlinear),
+        share_down=both(layer.share_down),
+    )
+
+
 def block(
-    x: Multitensor[Array], layer: Layer[Array], grids: Grids[Array], static: Signature, variant: Variant
+    x: Multitensor[Array],
+    weights: BlockWeights[Array],
+    grids: Grids[Array],
+    static: Signature,
+    variant: Variant,
 ) -> Multitensor[Array]:
     """One of the four blocks."""
     shape, pad = static.shape, grids.padding
-    up, down, hidden = layer.share_up, layer.share_down, layer.nonlinear
     pre_norm = variant.apply_pre_norm
     with jax.named_scope("share_up"):
-        x = share_up(x, up.into.by_group(), up.out.by_group(), shape, pad)
+        x = share_up(x, *weights.share_up, shape, pad)
     with jax.named_scope("softmax"):
-        x = softmax(
-            x,
-            layer.softmax.into.by_group(),
-            softmax_out_by_group(layer.softmax.out),
-            shape,
-            apply_pre_norm=pre_norm,
-            symmetric=variant.symmetric_softmax,
-            padding=pad,
-        )
+        x = softmax(x, *weights.softmax, shape, apply_pre_norm=pre_norm, padding=pad)
     with jax.named_scope("cummax"):
-        x = cummax(x, layer.cummax.into, layer.cummax.out, grids.union, shape, pad)
+        x = cummax(x, *weights.cummax, grids.union, shape, pad)
     with jax.named_scope("shift"):
-        x = shift(x, layer.shift.into, layer.shift.out, grids.union, shape, pad)
+        x = shift(x, *weights.shift, grids.union, shape, pad)
     with jax.named_scope("direction_share"):
-        x = direction_share(x, layer.direction_symmetric, layer.direction_line, shape, pad)
+        x = direction_share(x, weights.direction, shape, pad)
     with jax.named_scope("nonlinear"):
-        weights = hidden.into.by_group(), hidden.out.by_group()
-        x = nonlinear(x, *weights, shape, apply_pre_norm=pre_norm, padding=pad)
+        x = nonlinear(x, *weights.nonlinear, shape, apply_pre_norm=pre_norm, padding=pad)
     with jax.named_scope("share_down"):
-        x = share_down(x, down.into.by_group(), down.out.by_group(), grids.means, shape, pad)
+        x = share_down(x, *weights.share_down, grids.means, shape, pad)
     with jax.named_scope("normalize"):
         return map_groups(lambda g, a: normalize(a, g, shape, g.copies, part(pad, g)), x)
 
@@ -88,12 +113,13 @@ def forward(
     weight, bias = params.decode_weight.by_group(), params.decode_bias.by_group()
     x, kl = decode(params.posterior, noise, weight, bias, shape, grids.padding)
 
-    def one(x: Multitensor[Array], layer: Layer[Array]) -> tuple[Multitensor[Array], None]:
-        return block(x, layer, grids, static, variant), None
+    def one(x: Multitensor[Array], weights: BlockWeights[Array]) -> tuple[Multitensor[Array], None]:
+        return block(x, weights, grids, static, variant), None
 
     if x.plane_directed.size > KEPT_ELEMENTS:
         one = jax.checkpoint(one, prevent_cse=False)
-    x, _ = jax.lax.scan(one, x, params.layers)
+    weights = jax.vmap(lambda layer: block_weights(layer, shape, variant))(params.layers)
+    x, _ = jax.lax.scan(one, x, weights)
     return Output(*heads(x, params, grids, shape), kl)
 
 

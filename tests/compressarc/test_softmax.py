@@ -22,7 +22,7 @@ from compressarc.multitensor import (
     map_groups,
 )
 from compressarc.network.inputs import signature
-from compressarc.network.layers.softmax import out_rows, softmax
+from compressarc.network.layers.softmax import out_rows, softmax, softmax_blocks
 from compressarc.network.parameters import Sets, softmax_out_by_group
 from tests.compressarc import zoo
 
@@ -105,7 +105,10 @@ def compiled(padded, lanes):
     padding = jax.tree.map(jnp.asarray, padded_grids(OWN.canvas, ROOM).padding) if padded else None
 
     def both(x, into, out, g):
-        result, back = jax.vjp(lambda *a: softmax(*a, room, padding=padding), x, into, out)
+        def layer(x, into, out):
+            return softmax(x, into, softmax_blocks(out, room), room, padding=padding)
+
+        result, back = jax.vjp(layer, x, into, out)
         return (result, *back(g))
 
     return jax.jit(jax.vmap(both) if lanes else both)

@@ -280,14 +280,14 @@ def _all_directions(
 
 def cummax(
     x: Multitensor[Array],
-    into: Float[Array, "2 8 4"],
-    out: Float[Array, "2 4 8"],
+    read: Float[Array, "2 64 32"],
+    write: Float[Array, "2 32 64"],
     union: Float[Array, "X Y E"],
     shape: Shape,
     padding: Padding[Array] | None = None,
 ) -> Multitensor[Array]:
     """Adds the normalized cumulative maxima of a 4-channel reading of the directed planes.
 
-    into [2, 8, 4], out [2, 4, 8] (types 10111, 11111); union [X, Y, E].
+    read, write: from `sweep_weights`; union [X, Y, E].
     """
-    return directional(x, into, out, union, _all_directions, shape, padding)
+    return directional(x, read, write, union, _all_directions, shape, padding)

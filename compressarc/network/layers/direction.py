@@ -7,6 +7,7 @@ by reflection and rotation symmetry to 10 free ones, 18 for a type with one of x
 from __future__ import annotations
 
 import functools
+from typing import Generic, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +19,7 @@ from compressarc.multitensor import (
     LINE_DIRECTED,
     PLANE_DIRECTED,
     POINT_DIRECTED,
+    ArrayT,
     Group,
     Multitensor,
     Shape,
@@ -84,20 +86,34 @@ def _folded(weight: Float[Array, "sets maps 8 8"], kind: str) -> Float[Array, "s
     return full.reshape(weight.shape[0], n, n)
 
 
+class DirectionMaps(NamedTuple, Generic[ArrayT]):
+    """Maps of the folded (direction, channel) axis, one per type."""
+
+    plane: Float[ArrayT, "*layers 2 64 64"]
+    point: Float[ArrayT, "*layers 4 64 64"]
+    row: Float[ArrayT, "*layers 2 64 64"]
+    column: Float[ArrayT, "*layers 2 64 64"]
+
+
+def direction_maps(
+    symmetric: Float[Array, "6 10 8 8"], line: Float[Array, "2 18 8 8"]
+) -> DirectionMaps[Array]:
+    """The free maps, times their strengths, where they are used.
+
+    symmetric: [6 types, 10, 8, 8], types as in `SYMMETRIC_TYPES`; line: [2 types, 18, 8, 8], types as in
+    `LINE_TYPES`.
+    """
+    folded = _folded(symmetric, "symmetric")
+    return DirectionMaps(folded[:2], folded[2:], _folded(line, "row"), _folded(line, "column"))
+
+
 def direction_share(
     x: Multitensor[Array],
-    symmetric: Float[Array, "6 10 8 8"],
-    line: Float[Array, "2 18 8 8"],
+    maps: DirectionMaps[Array],
     shape: Shape,
     padding: Padding[Array] | None = None,
 ) -> Multitensor[Array]:
-    """Adds the strength-weighted maps of all directions of the normalized stream.
-
-    symmetric: [6 types, 10, 8, 8] free maps, types as in `SYMMETRIC_TYPES`;
-    line: [2 types, 18, 8, 8], types as in `LINE_TYPES`.
-    """
-    folded = _folded(symmetric, "symmetric")
-
+    """Adds the strength-weighted maps of all directions of the normalized stream."""
     flat = lambda a: a.reshape(*a.shape[:-2], -1)  # noqa: E731
 
     def mapped(
@@ -105,12 +121,12 @@ def direction_share(
     ) -> Float[Array, "*axes 64"]:
         return normalize_project(flat(stream), weight, group, shape, DIRECTIONS, part(padding, group))
 
-    plane = mapped(x.plane_directed, folded[:2], PLANE_DIRECTED)
-    point = mapped(x.point_directed, folded[2:], POINT_DIRECTED)
+    plane = mapped(x.plane_directed, maps.plane, PLANE_DIRECTED)
+    point = mapped(x.point_directed, maps.point, POINT_DIRECTED)
     lines = flat(normalize(x.line_directed, LINE_DIRECTED, shape, DIRECTIONS, part(padding, LINE_DIRECTED)))
     both = [
-        project(lines[:, : shape.x], _folded(line, "row"), LINE_DIRECTED, shape),
-        project(lines[:, shape.x :], _folded(line, "column"), LINE_DIRECTED, shape),
+        project(lines[:, : shape.x], maps.row, LINE_DIRECTED, shape),
+        project(lines[:, shape.x :], maps.column, LINE_DIRECTED, shape),
     ]
     return x._replace(
         plane_directed=settle(x.plane_directed + plane.reshape(x.plane_directed.shape)),

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from compressarc.multitensor import Group, Shape, row_sets
-from compressarc.network.layers.axes import settle
+from compressarc.network.layers.axes import custom_vjp, settle
 
 _BATCHED = 1 << 16
 _THIN = 2
@@ -28,11 +28,41 @@ def project(
     """
     if group.space != "point":
         return _project_slots(x, weight)
-    sets, k, n = weight.shape
+    return _project_rows(x, weight, group, shape)
+
+
+def _chosen(x: Float[Array, "*axes k"], group: Group, shape: Shape) -> Float[Array, "*axes sets_k"]:
+    """X [..., k] beside zeros, in the place of its row's weight set: [..., sets * k]."""
     rows = row_sets(group, shape)
+    sets = rows.shape[1]
     rows = rows.reshape(shape.colors + 1, -1, *(1,) * (x.ndim - 3), sets, 1)
-    chosen = x[..., None, :] * jnp.asarray(rows, x.dtype)
-    return matmul(chosen.reshape(*x.shape[:-1], sets * k), weight.reshape(sets * k, n))
+    return (x[..., None, :] * jnp.asarray(rows, x.dtype)).reshape(*x.shape[:-1], sets * x.shape[-1])
+
+
+@custom_vjp((2, 3))
+def _project_rows(
+    x: Float[Array, "*axes k"], weight: Float[Array, "sets k n"], group: Group, shape: Shape
+) -> Float[Array, "*axes n"]:
+    """As `project` where the example slot has a say, too: on small arrays."""
+    return _product(_chosen(x, group, shape), weight.reshape(-1, weight.shape[-1]))
+
+
+def _rows_backward(
+    group: Group,
+    shape: Shape,
+    saved: tuple[Float[Array, "*axes k"], Float[Array, "sets k n"]],
+    g: Float[Array, "*axes n"],
+) -> tuple[Float[Array, "*axes k"], Float[Array, "sets k n"]]:
+    x, weight = saved
+    g = settled_rows(g)
+    chosen = _chosen(x, group, shape)
+    d_weight = chosen.reshape(-1, chosen.shape[-1]).T @ g.reshape(-1, g.shape[-1])
+    return _project_rows(g, weight.swapaxes(1, 2), group, shape), d_weight.reshape(weight.shape)
+
+
+_project_rows.defvjp(
+    lambda x, weight, group, shape: (_project_rows(x, weight, group, shape), (x, weight)), _rows_backward
+)
 
 
 def settled_rows(x: Float[Array, "*axes k"]) -> Float[Array, "*axes k"]:

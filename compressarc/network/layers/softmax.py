@@ -22,7 +22,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -174,18 +174,11 @@ def _tiled(a: Float[Array, "*axes 2"], columns: int) -> Float[Array, "*axes colu
     return a if columns == WIDTH else jnp.concatenate([a] * (columns // WIDTH), -1)
 
 
-def _inverse(total: Float[Array, "*axes"], where: Part | None) -> Float[Array, "*axes"]:
-    """1 / total; all of a sum may lie in the padding, and what it divides is zero then."""
-    return 1 / (total if where is None else jnp.where(total > 0, total, 1))
-
-
 class _ChainSaved(NamedTuple):
     """What the backward pass reads of one chain."""
 
     exponentials: Float[Array, "*axes 2"]
-    inverse: Float[Array, "*summed 2"]  # 1 / their sums
     shares: Float[Array, "*summed columns"]
-    factors: Float[Array, "*summed CC"]
 
 
 class _Saved(NamedTuple):
@@ -199,40 +192,43 @@ class _Saved(NamedTuple):
 def _shares(
     chain: _Chain, top: Float[Array, "*summed 2"], total: Float[Array, "*summed 2"], axes: _Axes
 ) -> Float[Array, "*summed columns"]:
-    """The share that each sum over the chain's axis has in the sums over all its subsets.
+    """What each subset's softmax is, beside the exponentials relative to the chain's axis alone.
 
+    That is 1 / total, and for longer subsets times the share that the chain's sum has in theirs.
     top, total: largest reading over the axis, and sum of exponentials relative to it.
     """
+    # All of a sum may lie in the padding, and what it divides is zero then.
+    own = jnp.where(total > 0, 1 / jnp.where(total > 0, total, 1), 0)
+    if not chain.later:
+        return own
     tops, totals = top, total
     for axis in chain.later:  # twice as many columns with each
         higher = axes.max(tops, axis)
         sums = axes.sum(totals * axes.exponentials(tops, higher, axis), axis)
         tops = jnp.concatenate([tops, axes.spread(higher, axis)], -1)
         totals = jnp.concatenate([totals, axes.spread(sums, axis)], -1)
-    # The slot of no color, and the padding, may have nothing in a sum.
-    inverse = jnp.where(totals > 0, 1 / jnp.where(totals > 0, totals, 1), 0)
-    below = jnp.minimum(_tiled(top, chain.columns) - tops, 0)
-    return settle(_tiled(total, chain.columns) * jnp.exp(below) * inverse)
+    totals = totals[..., WIDTH:]  # zero in the slot of no color
+    below = jnp.minimum(_tiled(top, chain.columns - WIDTH) - tops[..., WIDTH:], 0)
+    longer = jnp.where(totals > 0, jnp.exp(below) / jnp.where(totals > 0, totals, 1), 0)
+    return settle(jnp.concatenate([own, longer], -1))
 
 
 def _centered(
     chain: _Chain,
-    means: Float[Array, "*summed columns"],
+    received: Float[Array, "*summed columns"],
     shares: Float[Array, "*summed columns"],
     axes: _Axes,
 ) -> Float[Array, "*summed 2"]:
     """Sum over subsets of share * (mean of the cotangent here - its mean over all of the subset): [..., 2].
 
-    means: [..., columns], the cotangent of each subset's softmax, averaged over the chain's axis.
+    received: the cotangent of each subset's softmax times the exponentials, summed over the chain's axis.
     """
-    longer = slice(WIDTH, None)  # beyond the axis itself, over which the mean was taken
-    share, own = shares[..., longer], means[..., longer]
+    share, own = shares[..., WIDTH:], received[..., WIDTH:]  # beyond the axis itself
     mean = share * own
     for axis in chain.later:
-        mean = jnp.where(
-            jnp.asarray(chain.with_axis(axis)[longer]), axes.spread(axes.sum(mean, axis), axis), mean
-        )
-    apart = share * (own - mean)
+        has = jnp.asarray(chain.with_axis(axis)[WIDTH:])
+        mean = jnp.where(has, axes.spread(axes.sum(mean, axis), axis), mean)
+    apart = share * (own * _tiled(shares[..., :WIDTH], share.shape[-1]) - mean)
     return functools.reduce(
         jax.lax.add, [apart[..., i : i + WIDTH] for i in range(0, apart.shape[-1], WIDTH)]
     )
@@ -298,11 +294,9 @@ def _forward(
         top = axes.max(v, axis)
         e = masked(axes.exponentials(v, top, axis), where, group)
         total = axes.sum(e, axis)
-        inverse = _inverse(total, where)
         shares = _shares(chain, top, total, axes)
-        factors = _mapped(shares * _tiled(inverse, chain.columns), block, group, shape, colored)
-        saved.append(_ChainSaved(e, inverse, shares, factors))
-        factors = axes.spread(factors, axis)
+        factors = axes.spread(_mapped(shares, block, group, shape, colored), axis)
+        saved.append(_ChainSaved(e, shares))
         channels = factors.shape[-1] // WIDTH
         out = out + e[..., :1] * factors[..., :channels] + e[..., 1:] * factors[..., channels:]
     return out, _Saved(blocks, where, saved)
@@ -316,16 +310,18 @@ def _backward(
     g = settled_rows(g)
     twice = jnp.concatenate([g, g], -1)
     apart, dv, d_blocks = jnp.zeros((), g.dtype), jnp.zeros((), g.dtype), []
-    for chain, block, (e, inverse, shares, factors) in zip(_chains(axes), blocks, saved, strict=True):
+    for chain, block, (e, shares) in zip(_chains(axes), blocks, saved, strict=True):
         axis, colored = chain.axis, chain.axis != "c"
-        # The mean of g under the softmax over this axis alone, for each of its two channels.
-        mean = keep(axes.sum_outer(e, g, axis) * jnp.repeat(inverse, channels, -1))
-        means, d_block = _mapped_back(shares, block, mean, group, shape, colored)
+        total = keep(axes.sum_outer(e, g, axis))
+        received, d_block = _mapped_back(shares, block, total, group, shape, colored)
         d_blocks.append(d_block)
+        # The mean of g under the softmax over this axis alone, for each of its two channels.
+        mean = keep(total * jnp.repeat(shares[..., :WIDTH], channels, -1))
         difference = twice - axes.spread(mean, axis)
-        apart = apart + jnp.repeat(e, channels, -1) * axes.spread(factors, axis) * difference
+        factors = axes.spread(_mapped(shares, block, group, shape, colored), axis)
+        apart = apart + jnp.repeat(e, channels, -1) * factors * difference
         if chain.later:
-            dv = dv + e * axes.spread(keep(inverse * _centered(chain, means, shares, axes)), axis)
+            dv = dv + e * axes.spread(keep(_centered(chain, received, shares, axes)), axis)
     summed = jnp.asarray(np.repeat(np.eye(WIDTH), channels, 0), g.dtype)
     dv = settle(dv + matmul(settled_rows(apart), summed))
     return dv, tuple(d_blocks), no_gradient(where)
@@ -357,36 +353,48 @@ def _transposed(group: Group) -> Int[np.ndarray, " rows"]:
     return np.array(order)
 
 
+def softmax_blocks(
+    out: Multitensor[Array], shape: Shape, *, symmetric: bool = False
+) -> Multitensor[tuple[Float[Array, "sets _ CC"], ...]]:
+    """The output weights, per group the types' [2 (2^k - 1), C] one below the other, as `softmax` takes them.
+
+    symmetric: average the weights of row and column softmaxes, which makes transposition of the puzzle an
+    exact symmetry.
+    """
+
+    def blocks(group: Group, weight: Float[Array, "rows C"]) -> tuple[Float[Array, "sets _ CC"], ...]:
+        if symmetric:
+            weight = (weight + weight[_transposed(group)]) / 2
+        return _blocks(weight, group, shape)
+
+    return map_groups(blocks, out)
+
+
 def softmax(
     x: Multitensor[Array],
     into: Multitensor[Array],
-    out: Multitensor[Array],
+    blocks: Multitensor[Any],
     shape: Shape,
     *,
     apply_pre_norm: bool = False,
-    symmetric: bool = False,
     padding: Padding[Array] | None = None,
 ) -> Multitensor[Array]:
     """Adds all softmaxes of a 2-channel reading of each type.
 
-    into: [sets, C, 2] per group; out: per group, the types' [2 (2^k - 1), C] weights one
-    below the other. apply_pre_norm: normalize x before reading, as the paper says and the
-    reference does not. symmetric: average the weights of row and column softmaxes, which
-    makes transposition of the puzzle an exact symmetry.
+    into: [sets, C, 2] per group; blocks: output weights from `softmax_blocks`. apply_pre_norm: normalize x
+    before reading, as the paper says and the reference does not.
     """
 
     def layer(
         group: Group,
         a: Float[Array, "*axes k"],
         read: Float[Array, "sets k 2"],
-        write: Float[Array, "rows k"],
+        write: tuple[Float[Array, "sets _ CC"], ...],
     ) -> Float[Array, "*axes k"]:
-        if symmetric:
-            write = (write + write[_transposed(group)]) / 2
         where = part(padding, group)
         source = normalize(a, group, shape, group.copies, where) if apply_pre_norm else a
         reading = project(source, read, group, shape)
-        added: Array = _softmaxes(reading, _blocks(write, group, shape), where, group, shape)
+        added: Array = _softmaxes(reading, write, where, group, shape)
         return settle(a + added)
 
-    return map_groups(layer, x, into, out)
+    return map_groups(layer, x, into, blocks)

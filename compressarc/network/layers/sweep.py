@@ -54,10 +54,20 @@ def _columns() -> tuple[Float[np.ndarray, "8 4 32"], Float[np.ndarray, "8 4 32"]
 _INTO, _OUT = _columns()
 
 
+def sweep_weights(
+    into: Float[Array, "2 8 4"], out: Float[Array, "2 4 8"]
+) -> tuple[Float[Array, "2 64 32"], Float[Array, "2 32 64"]]:
+    """Weights of types 10111 and 11111 on folded axes: [2, (direction, channel), columns], and back."""
+    n = DIRECTIONS * into.shape[1]
+    read = jnp.einsum("tik,dkm->tdim", into, jnp.asarray(_INTO, into.dtype)).reshape(2, n, COLUMNS)
+    write = jnp.einsum("tko,dkm->tmdo", out, jnp.asarray(_OUT, out.dtype)).reshape(2, COLUMNS, n)
+    return read, write
+
+
 def directional(
     x: Multitensor[Array],
-    into: Float[Array, "2 8 4"],
-    out: Float[Array, "2 4 8"],
+    read: Float[Array, "2 64 32"],
+    write: Float[Array, "2 32 64"],
     union: Float[Array, "X Y E"],
     operation: Callable[[Columns, Float[Array, "X Y E"]], Columns],
     shape: Shape,
@@ -65,15 +75,11 @@ def directional(
 ) -> Multitensor[Array]:
     """Adds `operation` on the masked 4-channel reading of the directed planes.
 
-    into [2, 8, 4], out [2, 4, 8]: weights of types 10111 and 11111. union [X, Y, E]: 1
-    inside the union of input and output rectangle. operation(v, union): on
-    [C+1, X, Y, E, 32], columns as above.
+    read, write: from `sweep_weights`. union [X, Y, E]: 1 inside the union of input and output
+    rectangle. operation(v, union): on [C+1, X, Y, E, 32], columns as above.
     """
     stream = x.plane_directed
     folded = stream.reshape(*stream.shape[:-2], -1)
-    n = folded.shape[-1]
-    read = jnp.einsum("tik,dkm->tdim", into, jnp.asarray(_INTO, into.dtype)).reshape(2, n, COLUMNS)
-    write = jnp.einsum("tko,dkm->tmdo", out, jnp.asarray(_OUT, out.dtype)).reshape(2, COLUMNS, n)
     v = settle(project(folded, read, PLANE_DIRECTED, shape) * union[None, ..., None])
     where = part(padding, PLANE_DIRECTED)
     v = settle(masked(operation(v, union), where, PLANE_DIRECTED))
