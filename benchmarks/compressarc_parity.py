@@ -174,7 +174,8 @@ def batched_value_and_grad(golden: Golden, others: Beside):
         terms = terms._replace(per_grid=terms.per_grid[np.array(known)])
         return (total, (output, terms)), _with_latents(gradients, unlaid)
 
-    return jax.jit(everything, compiler_options=compiler_options(default_platform()))
+    options = compiler_options(default_platform(), room.shape)
+    return jax.jit(everything, compiler_options=options)
 
 
 def noise_of(golden: Golden, variant: str, dtype) -> Multitensor:
@@ -196,9 +197,8 @@ def value_and_grad(golden: Golden):
         return terms.total, (output, terms)
 
     # compiled as the solver compiles it
-    return jax.jit(
-        jax.value_and_grad(objective, has_aux=True), compiler_options=compiler_options(default_platform())
-    )
+    options = compiler_options(default_platform(), golden.static.shape)
+    return jax.jit(jax.value_and_grad(objective, has_aux=True), compiler_options=options)
 
 
 def _relative(value: Any, reference: Any) -> float:

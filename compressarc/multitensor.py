@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -122,6 +123,11 @@ POINT_DIRECTED = Group("point_directed", "point", True, ("00100", "10100", "0110
 GROUPS = (PLANE, PLANE_DIRECTED, LINE, LINE_DIRECTED, POINT, POINT_DIRECTED)
 PLAIN_SETS = PLANE.types + LINE.types + POINT.types
 DIRECTED_SETS = PLANE_DIRECTED.types + LINE_DIRECTED.types + POINT_DIRECTED.types
+
+
+def largest_array(shape: Shape) -> int:
+    """Numbers in the largest array of the residual stream."""
+    return math.prod(PLANE_DIRECTED.axes(shape)) * DIRECTED_WIDTH
 
 
 class Multitensor(NamedTuple, Generic[ArrayT]):

@@ -220,7 +220,7 @@ class Lanes:
             (data, count, keys),
             (runs, reports),
             static=self.program_key,
-            compiler_options=compiler_options(self.platform),
+            compiler_options=compiler_options(self.platform, self.static.shape, self.per_device),
             platform=self.platform,
             spread=Spread(
                 name=repr([d.id for d in self.mesh.devices.flat]),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from compressarc.config import Variant
-from compressarc.multitensor import ArrayT, Multitensor, Shape, map_groups
+from compressarc.multitensor import ArrayT, Multitensor, Shape, largest_array, map_groups
 from compressarc.network.inputs import Grids, Signature
 from compressarc.network.layers.cummax import cummax
 from compressarc.network.layers.decode import decode
@@ -116,7 +116,7 @@ def forward(
     def one(x: Multitensor[Array], weights: BlockWeights[Array]) -> tuple[Multitensor[Array], None]:
         return block(x, weights, grids, static, variant), None
 
-    if x.plane_directed.size > KEPT_ELEMENTS:
+    if largest_array(shape) > KEPT_ELEMENTS:
         one = jax.checkpoint(one, prevent_cse=False)
     weights = jax.vmap(lambda layer: block_weights(layer, shape, variant))(params.layers)
     x, _ = jax.lax.scan(one, x, weights)

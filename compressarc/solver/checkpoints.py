@@ -201,7 +201,8 @@ class Checkpoints:
         manager = self._open()
         from compressarc.solver.stored_arrays import ArraysSave
 
-        arrays = {f"run/{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(as_trees(run)))}
+        run = as_trees(jax.tree.map(np.asarray, run))
+        arrays = {f"run/{i}": leaf for i, leaf in enumerate(jax.tree.leaves(run))}
         for field in dataclasses.fields(history):
             if field.name != "ranking":
                 arrays[f"history/{field.name}"] = np.asarray(getattr(history, field.name))

@@ -11,26 +11,27 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Shaped
 
 from compressarc.network.parameters import Params
 from compressarc.solver.step import Run
 
 
 def as_trees(run: Run[Any]) -> Run[Any]:
-    """A run (host arrays, or shapes) whose moments have the structure of its parameters."""
+    """A run (arrays of the host, or shapes) whose moments have the structure of its parameters."""
     leaves, structure = jax.tree.flatten(run.params)
     cuts = list(itertools.accumulate((int(np.prod(leaf.shape)) for leaf in leaves), initial=0))
 
-    def split(a):
+    def split(
+        a: Shaped[np.ndarray, "..."] | jax.ShapeDtypeStruct,
+    ) -> Shaped[np.ndarray, "..."] | jax.ShapeDtypeStruct | Params[Any]:
         if a.shape != (cuts[-1],):
             return a
         if isinstance(a, jax.ShapeDtypeStruct):
             parts = [jax.ShapeDtypeStruct(leaf.shape, a.dtype) for leaf in leaves]
         else:
             between = itertools.pairwise(cuts)
-            parts = [
-                np.asarray(a)[i:j].reshape(leaf.shape) for (i, j), leaf in zip(between, leaves, strict=True)
-            ]
+            parts = [a[i:j].reshape(leaf.shape) for (i, j), leaf in zip(between, leaves, strict=True)]
         return jax.tree.unflatten(structure, parts)
 
     return run._replace(optimizer=jax.tree.map(split, run.optimizer))

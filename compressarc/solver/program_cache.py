@@ -270,7 +270,7 @@ def compiled_program(
     result: Any,
     *,
     static: Hashable,
-    compiler_options: dict[str, str],
+    compiler_options: dict[str, Any],
     platform: str,
     spread: Spread | None = None,
     on_compile: OnCompile | None = None,

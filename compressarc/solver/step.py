@@ -7,7 +7,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Generic, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,10 @@ import optax
 from jaxtyping import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray, UInt32
 
 from compressarc.config import Program
-from compressarc.multitensor import TYPES, ArrayT
+from compressarc.multitensor import TYPES, ArrayT, Shape, largest_array
 from compressarc.network.inputs import Grids, Signature
 from compressarc.network.loss import Loss, loss_terms
-from compressarc.network.model import Output, forward
+from compressarc.network.model import KEPT_ELEMENTS, Output, forward
 from compressarc.network.parameters import Params, init_params, standard_normal
 from compressarc.solver.candidates import (
     Candidates,
@@ -170,22 +170,31 @@ def _chunk(
     return loop(lambda run: step(run, data, static, program, key=key), run, count, reports)
 
 
-@functools.cache
-def compiler_options(platform: str) -> dict[str, str]:
-    """Options that make the step faster on a platform, as far as this XLA knows them: today, on a CPU.
+_FASTER = {"xla_cpu_experimental_ynn_fusion_type": ""}
+"""Without YNNPACK's fusions, on by default, steps with many tiny products and means take 15 % less."""
+_SOONER = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
+"""Half the compilation in a third of the memory; the steps of larger puzzles are 10 to 18 % slower."""
 
-    YNNPACK's fusions, on by default, are slow for the many tiny products and means of a
-    small puzzle: without them a step takes 15 % less.
-    """
-    options = {"xla_cpu_experimental_ynn_fusion_type": ""}
+
+def compiler_options(platform: str, shape: Shape, lanes: int = 1) -> dict[str, Any]:
+    """For steps of `lanes` runs on a platform, what this XLA knows of the options wanted: today, on CPUs."""
     if platform != "cpu":
         return {}
-    try:
-        with jax.default_device("cpu"):
-            jax.jit(lambda x: x + 1, compiler_options=options).lower(0.0).compile()
-    except jax.errors.JaxRuntimeError:  # an XLA without this option
-        return {}
-    return options
+    small = lanes * largest_array(shape) <= KEPT_ELEMENTS
+    return dict(_known_options(small, jax.config.read("jax_disable_most_optimizations")))
+
+
+@functools.cache
+def _known_options(small: bool, hurried: bool) -> dict[str, Any]:
+    wanted = _FASTER | (_SOONER if small else {})
+    if hurried:  # JAX is told to optimize little, and does
+        wanted.pop("xla_backend_optimization_level", None)
+    known = {}
+    for name, value in wanted.items():
+        with contextlib.suppress(jax.errors.JaxRuntimeError), jax.default_device("cpu"):
+            jax.jit(lambda x: x + 1, compiler_options={name: value}).lower(0.0).compile()
+            known[name] = value
+    return known
 
 
 def run_chunk(
@@ -203,17 +212,18 @@ def run_chunk(
     zero. One compilation serves all puzzles with this signature, all seeds and counts.
     """
     platform = default_platform()
-    return _jitted_chunk(platform)(run, data, count, key, static=static, program=program.on(platform))
+    jitted = _jitted_chunk(platform, static.shape)
+    return jitted(run, data, count, key, static=static, program=program.on(platform))
 
 
 @functools.cache
-def _jitted_chunk(platform: str) -> Callable[..., tuple[Run[Array], StepInfo[Array]]]:
+def _jitted_chunk(platform: str, shape: Shape) -> Callable[..., tuple[Run[Array], StepInfo[Array]]]:
     """Made at the first call: which options the compiler knows is found out by compiling."""
     return jax.jit(
         _chunk,
         static_argnames=("static", "program"),
         donate_argnames="run",
-        compiler_options=compiler_options(platform),
+        compiler_options=compiler_options(platform, shape),
     )
 
 
@@ -259,7 +269,7 @@ def chunk_program(
         (data, jnp.int32(0), jax.random.key_data(key)),
         (run, reports),
         static=("chunk", static, program, implementation),
-        compiler_options=compiler_options(platform),
+        compiler_options=compiler_options(platform, static.shape),
         platform=platform,
         on_compile=on_compile,
     )
