@@ -68,6 +68,14 @@ ADDED_LATER = {"products": "auto"}
 """Settings that folders of earlier versions say nothing of, and what they were then."""
 
 
+class Form(NamedTuple):
+    """What a step is written for; the result is the same but for rounding."""
+
+    platform: Literal["cpu", "gpu", "tpu"] = "cpu"
+    lanes: int = 1
+    """runs side by side on one device, where that makes a difference: on GPUs"""
+
+
 class Program(NamedTuple):
     """Static settings of the compiled step; hashable."""
 
@@ -78,10 +86,20 @@ class Program(NamedTuple):
     eps: float
     variant: Variant
     products: Literal["auto", "float32", "fast"] = "auto"
+    form: Form = Form()
 
-    def on(self, platform: str) -> Program:
-        """What is left open, decided for a platform: "cpu", "tpu", or "gpu" in any of its names."""
-        return self._replace(products="float32") if self.products == "auto" and platform == "tpu" else self
+    def on(self, platform: str, lanes: int = 1) -> Program:
+        """What is left open, decided for a platform: "cpu", "tpu", or "gpu" in any of its names.
+
+        lanes: runs side by side on one device.
+        """
+        form = (
+            Form("gpu", lanes)
+            if platform not in ("cpu", "tpu")
+            else Form("tpu" if platform == "tpu" else "cpu")
+        )
+        products = "float32" if self.products == "auto" and platform == "tpu" else self.products
+        return self._replace(products=products, form=form)
 
 
 @dataclasses.dataclass(frozen=True)

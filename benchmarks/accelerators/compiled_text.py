@@ -263,7 +263,23 @@ class Module:
         return users
 
     def _taken_inside(self, called: str, parameter: str) -> tuple[list[Stored], list[Stored]] | None:
-        fused, users, names, todo = self.computations[called], self._users[called], {parameter}, [parameter]
+        fused = self.computations[called]
+        names, readers = self._read_by(called, parameter)
+        replaced, parts = [], []
+        for reader in readers:
+            first = reader.operands[0] in names and not names & set(reader.operands[1:])
+            if first and reader.opcode == "dynamic-update-slice":
+                replaced += fused[reader.operands[1]].results[:1]
+            elif first and reader.opcode in ("dynamic-slice", "slice", "gather"):
+                within = self._taken_inside(called, reader.name)  # a slice of a slice
+                parts += reader.results[:1] if within is None or within[0] else within[1]
+            else:
+                return None
+        return (replaced, parts) if readers else None
+
+    def _read_by(self, called: str, name: str) -> tuple[set[str], list[Instruction]]:
+        """An instruction's names, as others see its bytes, and those that read them."""
+        users, names, todo = self._users[called], {name}, [name]
         readers: list[Instruction] = []
         while todo:
             for user in users.get(todo.pop(), []):
@@ -272,16 +288,7 @@ class Module:
                     todo.append(user.name)
                 else:
                     readers.append(user)
-        replaced, parts = [], []
-        for reader in readers:
-            first = reader.operands[0] in names and not names & set(reader.operands[1:])
-            if first and reader.opcode == "dynamic-update-slice":
-                replaced += fused[reader.operands[1]].results[:1]
-            elif first and reader.opcode in ("dynamic-slice", "slice", "gather"):
-                parts += reader.results[:1]
-            else:
-                return None
-        return replaced, parts
+        return names, readers
 
 
 @dataclasses.dataclass(frozen=True)

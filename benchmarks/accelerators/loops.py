@@ -76,7 +76,7 @@ def _lanes(target: Target, room: Any, example: Any, lanes: int, size: str, devic
     from compressarc.batch.lanes import steps_of_lanes
     from compressarc.solver import step
 
-    program = compressarc.SolveConfig().program.on(target.platform)
+    program = compressarc.SolveConfig().program.on(target.platform, lanes)
     run = jax.eval_shape(lambda: step.init(room, program, key=jax.random.key(0)))
     total = lanes * devices
     spec = PartitionSpec("run")

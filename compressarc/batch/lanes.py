@@ -89,7 +89,7 @@ class Lanes:
 
     def __post_init__(self) -> None:
         self.platform: str = self.mesh.devices.flat[0].platform
-        self.program = self.program.on(self.platform)
+        self.program = self.program.on(self.platform, self.per_device)
         self.total = self.mesh.size * self.per_device
         self._sharding = NamedSharding(self.mesh, _LANES)
         self.local = [

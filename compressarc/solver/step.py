@@ -95,7 +95,7 @@ def _step(
     noise = standard_normal(jax.random.fold_in(key, run.step), static.shape, dtype, places)
 
     def objective(params: Params[Array]) -> tuple[Float[Array, ""], tuple[Output, Loss]]:
-        output = forward(params, noise, data, static, program.variant)
+        output = forward(params, noise, data, static, program.variant, program.form)
         terms = loss_terms(output, data, static, run.step)
         return terms.total, (output, terms)
 
@@ -180,7 +180,7 @@ def compiler_options(platform: str, shape: Shape, lanes: int = 1) -> dict[str, A
     """For steps of `lanes` runs on a platform, what this XLA knows of the options wanted: today, on CPUs."""
     if platform != "cpu":
         return {}
-    small = lanes * largest_array(shape) <= KEPT_ELEMENTS
+    small = lanes * largest_array(shape) <= KEPT_ELEMENTS["cpu"]
     return dict(_known_options(small, jax.config.read("jax_disable_most_optimizations")))
 
 
