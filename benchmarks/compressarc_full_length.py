@@ -51,7 +51,7 @@ def spread_of_readings(static, program):
     import jax
     import jax.numpy as jnp
 
-    from compressarc.multitensor import map_groups, unpack
+    from compressarc.multitensor import map_groups, unflattened, unpack
     from compressarc.network.layers.decode import decode
     from compressarc.network.layers.project import project
     from compressarc.network.layers.share import share_up
@@ -61,7 +61,7 @@ def spread_of_readings(static, program):
     shape = static.shape
 
     def widest(readings) -> jax.Array:
-        tensors = unpack(readings, shape)
+        tensors = unpack(unflattened(readings, shape), shape)
         axes = {
             code: tuple(range(1 if code[0] == "1" else 0, tensor.ndim - 1))
             for code, tensor in tensors.items()

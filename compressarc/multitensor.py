@@ -20,6 +20,10 @@ the three comes twice, plain `[..., channel]` and directed `[..., 8, channel]`. 
 the plain point array belongs to no valid type and is always zero.
 
 Because color is the outermost axis, the types of one array are contiguous in memory.
+
+The layers see what lies between color and direction as one axis, of places: [C+1, X * Y * E,
+...] for planes. On CPUs that is the same memory. A TPU stores the two innermost axes in tiles
+of 8 x 128 numbers, and lays places innermost, of which there are hundreds, where channels are 8 or 16.
 """
 
 from __future__ import annotations
@@ -109,6 +113,11 @@ class Group:
             return (c, shape.x + shape.y, e)
         return (c, e + 1)
 
+    def flat(self, shape: Shape) -> tuple[int, int]:
+        """Numbers of color slots and of places: `leading` as the layers have it."""
+        slots, *places = self.leading(shape)
+        return slots, math.prod(places)
+
     def axes(self, shape: Shape) -> tuple[int, ...]:
         """Axis lengths without channel."""
         return self.leading(shape) + ((DIRECTIONS,) if self.directed else ())
@@ -146,6 +155,17 @@ def map_groups(fn: Callable[..., ResultT], *tensors: Multitensor[Any]) -> Multit
     return Multitensor(*(fn(group, *arrays) for group, *arrays in zip(GROUPS, *tensors, strict=True)))
 
 
+def flattened(tensor: Multitensor[Any], shape: Shape) -> Multitensor[Any]:
+    """Packed arrays as the layers have them: all axes between color and direction are one, of places."""
+    lead = lambda group: len(group.leading(shape))  # noqa: E731
+    return map_groups(lambda group, a: a.reshape(*group.flat(shape), *a.shape[lead(group) :]), tensor)
+
+
+def unflattened(tensor: Multitensor[Any], shape: Shape) -> Multitensor[Any]:
+    """The inverse of `flattened`."""
+    return map_groups(lambda group, a: a.reshape(*group.leading(shape), *a.shape[2:]), tensor)
+
+
 @functools.lru_cache(maxsize=256)
 def row_sets(group: Group, shape: Shape) -> Float[np.ndarray, "rows sets"]:
     """One-hot table [rows, sets]: the weight set of each row (flattened row axes).
@@ -168,19 +188,18 @@ def row_sets(group: Group, shape: Shape) -> Float[np.ndarray, "rows sets"]:
 
 @functools.lru_cache(maxsize=256)
 def norm_rows(group: Group, shape: Shape) -> Float[np.ndarray, "rows types"]:
-    """One-hot table [rows, types]: which positions are normalized together.
+    """One-hot table [rows, types]: which entries are normalized together.
 
-    As `row_sets`, except that lines have one row per (color slot, line), since rows
+    As `row_sets`, except that lines have one row per (color slot, place), since rows
     and columns share weights but not statistics.
     """
     if group.space != "line":
         return row_sets(group, shape)
-    axis = np.zeros((shape.x + shape.y, 2))
-    axis[: shape.x, 0] = 1
-    axis[shape.x :, 1] = 1
+    axis = np.zeros((shape.x + shape.y, shape.examples, 2))
+    axis[: shape.x, :, 0] = 1
+    axis[shape.x :, :, 1] = 1
     color = row_sets(group, shape)
-    rows = color.shape[0] * axis.shape[0]
-    return np.einsum("ac,le->alce", color, axis).reshape(rows, 4)
+    return np.einsum("ac,pe->apce", color, axis.reshape(-1, 2)).reshape(-1, 4)
 
 
 def norm_types(group: Group) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from compressarc.multitensor import (
     TYPES,
     Multitensor,
     tied_to,
+    unflattened,
     unpack,
 )
 from compressarc.network.inputs import Signature
@@ -124,7 +125,7 @@ def components(
     Args: params: of a trained run. key: for the latent samples. top: components a tensor.
     """
     stream, kl = mean_decoder_output(params, key, static=static, samples=samples)
-    tensors = unpack(jax.tree.map(np.asarray, stream), static.shape)
+    tensors = unpack(unflattened(jax.tree.map(np.asarray, stream), static.shape), static.shape)
     kl = np.asarray(kl)
     out = []
     for i in np.argsort(-kl):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from compressarc.config import Form, Variant
-from compressarc.multitensor import ArrayT, Multitensor, Shape, largest_array, map_groups
+from compressarc.multitensor import PLANE, ArrayT, Multitensor, Shape, largest_array, map_groups
 from compressarc.network.block_loop import packed, stacked
 from compressarc.network.inputs import Grids, Signature
 from compressarc.network.layers.cummax import cummax
@@ -131,12 +131,13 @@ def heads(
     x: Multitensor[Array], params: Params[Array], grids: Grids[Array], shape: Shape
 ) -> tuple[Float[Array, "C1 X Y E 2"], Float[Array, "E X 2"], Float[Array, "E Y 2"]]:
     """Color logits from type 11011, row and column masks from 10010 and 10001."""
-    head = params.heads
-    bias = head.color_bias[None, None, None, None]
-    colors = x.plane[1:] @ head.color_weight + HEAD_BIAS_SCALE * bias
+    head, (slots, *cells), lines = params.heads, PLANE.leading(shape), (shape.x + shape.y, shape.examples)
+    colors = x.plane[1:] @ head.color_weight + HEAD_BIAS_SCALE * head.color_bias[None, None]
+    colors = colors.reshape(slots - 1, *cells, 2)
     logits = jnp.concatenate([jnp.zeros_like(colors[:1]), colors], axis=0)
     logits = without_colors_beyond(logits, grids.padding)
-    lines = (x.line[0] @ head.mask_weight + head.mask_bias[None, None]).transpose(1, 0, 2)
-    x_mask = lines[:, : shape.x] + grids.x_offset[..., None]
-    y_mask = lines[:, shape.x :] + grids.y_offset[..., None]
+    masks = x.line[0] @ head.mask_weight + head.mask_bias[None]
+    masks = masks.reshape(*lines, 2).transpose(1, 0, 2)
+    x_mask = masks[:, : shape.x] + grids.x_offset[..., None]
+    y_mask = masks[:, shape.x :] + grids.y_offset[..., None]
     return logits, x_mask, y_mask

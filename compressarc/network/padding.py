@@ -30,7 +30,7 @@ NEVER = -1e9
 class Part(NamedTuple):
     """Padding as one packed array sees it."""
 
-    mask: Float[Array, "..."]  # 1 for the puzzle's own entries, axes as in `Group.leading`
+    mask: Float[Array, "slots places"]  # 1 for the puzzle's own entries
     inverse: Float[Array, " types"]  # 1 / positions of each type, directions included
 
 
@@ -59,7 +59,8 @@ def part(padding: Padding[Array] | None, group: Group) -> Part | None:
     if padding is None:
         return None
     index = np.array([TYPES.index(code) for code in norm_types(group)])
-    return Part(getattr(padding, group.space), 1 / padding.positions[index])
+    mask = getattr(padding, group.space)
+    return Part(mask.reshape(mask.shape[0], -1), 1 / padding.positions[index])
 
 
 def no_gradient(where: Part | None) -> Part | None:
@@ -67,21 +68,18 @@ def no_gradient(where: Part | None) -> Part | None:
     return jax.tree.map(jnp.zeros_like, where)
 
 
-_LEADING = {"plane": 4, "line": 3, "point": 2}
+def _shaped(where: Part, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    return where.mask[(..., *(None,) * (x.ndim - 2))]
 
 
-def _shaped(where: Part, x: Float[Array, "..."], group: Group) -> Float[Array, "..."]:
-    return where.mask[(..., *(None,) * (x.ndim - _LEADING[group.space]))]
+def inside(where: Part, x: Float[Array, "..."]) -> Bool[Array, "..."]:
+    """Bool, broadcasts against x, an array [slots, places, ...]."""
+    return _shaped(where, x) > 0
 
 
-def inside(where: Part, x: Float[Array, "..."], group: Group) -> Bool[Array, "..."]:
-    """Bool, broadcasts against x, a packed array of `group` in any layout behind the leading axes."""
-    return _shaped(where, x, group) > 0
-
-
-def masked(x: Float[Array, "*axes"], where: Part | None, group: Group) -> Float[Array, "*axes"]:
-    """X, a packed array of `group` in any layout behind the leading axes, zero beyond the puzzle."""
-    return x if where is None else x * _shaped(where, x, group)
+def masked(x: Float[Array, "*axes"], where: Part | None) -> Float[Array, "*axes"]:
+    """X, an array [slots, places, ...], zero beyond the puzzle."""
+    return x if where is None else x * _shaped(where, x)
 
 
 def present(own: Shape, room: Shape) -> dict[str, Bool[np.ndarray, "..."]]:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from compressarc.multitensor import TYPES, map_groups, unpack
+from compressarc.multitensor import TYPES, map_groups, unflattened, unpack
 from compressarc.network.components import leading_components, mean_decoded
 from compressarc.network.inputs import signature
 from compressarc.network.layers.decode import decode
@@ -35,7 +35,8 @@ def test_the_mean_output_is_the_decoders_without_noise_and_bias(trained):
     stream, kl = jax.jit(lambda p: decode(p, none, weight, bias, static.shape))(params.posterior)
     found, nats = mean_decoded(jax.tree.map(np.asarray, params), static)
     np.testing.assert_allclose(nats, kl, rtol=2e-4)
-    for code, expected in unpack(jax.tree.map(np.asarray, stream), static.shape).items():
+    stream = unflattened(jax.tree.map(np.asarray, stream), static.shape)
+    for code, expected in unpack(stream, static.shape).items():
         np.testing.assert_allclose(found[code], expected, rtol=2e-3, atol=2e-4, err_msg=code)
 
 

@@ -52,7 +52,11 @@ def normalizing(name, fold):
     group = next(g for g in GROUPS if g.name == name)
 
     def plain(x, g):
-        result, back = jax.vjp(lambda x: normalize(x, group, SHAPE, group.copies), x)
+        def packed(x):
+            flat = x.reshape(*group.flat(SHAPE), *x.shape[len(group.leading(SHAPE)) :])
+            return normalize(flat, group, SHAPE, group.copies).reshape(x.shape)
+
+        result, back = jax.vjp(packed, x)
         return result, back(g)[0]
 
     def projected(x, w, g):
@@ -108,7 +112,7 @@ def test_projections_of_a_normalization_are_finite_and_right(name, seed, offset,
     x = offset * rng.normal(size=3) + deviation * rng.normal(size=(*group.axes(SHAPE), 3))
     if constant:
         x[..., 2] = offset
-    x = x.reshape(*group.leading(SHAPE), fold * 3).astype(np.float32)
+    x = x.reshape(*group.flat(SHAPE), fold * 3).astype(np.float32)
     w = rng.normal(size=(2, fold * 3, 5)).astype(np.float32)
     g = (size * rng.normal(size=(*x.shape[:-1], 5))).astype(np.float32)
     results = normalizing(name, fold)(x, w, g)

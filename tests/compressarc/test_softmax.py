@@ -19,7 +19,9 @@ from compressarc.multitensor import (
     PLAIN_WIDTH,
     POINT,
     Multitensor,
+    flattened,
     map_groups,
+    unflattened,
 )
 from compressarc.network.inputs import signature
 from compressarc.network.layers.softmax import out_rows, softmax, softmax_blocks
@@ -106,7 +108,8 @@ def compiled(padded, lanes):
 
     def both(x, into, out, g):
         def layer(x, into, out):
-            return softmax(x, into, softmax_blocks(out, room), room, padding=padding)
+            x = softmax(flattened(x, room), into, softmax_blocks(out, room), room, padding=padding)
+            return unflattened(x, room)
 
         result, back = jax.vjp(layer, x, into, out)
         return (result, *back(g))

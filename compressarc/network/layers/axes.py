@@ -12,10 +12,11 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from compressarc.network.layers.by_platform import linear, operation, replaced
@@ -50,7 +51,7 @@ def settle(x: Float[Array, "..."]) -> Float[Array, "..."]:
     it; so there x is written max(x, min(x, 3e38)), which is x. Elsewhere nothing is done: barriers
     gain nothing there, and double what compilation takes.
     """
-    return _settle.bind(x)
+    return _settle.bind(x, lanes=0)
 
 
 def _stored(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -61,8 +62,19 @@ def _unchanged(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return x
 
 
+def settled_rows(x: Float[Array, "*axes k"]) -> Float[Array, "*axes k"]:
+    """As `settle`, stored as the matrix that a product over all positions reads."""
+    return _settle_rows.bind(x, lanes=0)
+
+
+def _stored_rows(x: Float[Array, "*axes k"]) -> Float[Array, "*axes k"]:
+    return _stored(x.reshape(-1, x.shape[-1])).reshape(x.shape)
+
+
 _settle = operation("settle", cpu=_stored, elsewhere=_unchanged)
-linear(_settle, settle)
+_settle_rows = operation("settle_rows", cpu=_stored_rows, elsewhere=_unchanged)
+linear(_settle, _settle)
+linear(_settle_rows, _settle_rows)
 
 
 def keep(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -71,7 +83,7 @@ def keep(x: Float[Array, "..."]) -> Float[Array, "..."]:
     Nothing is fused into or across a matrix product; exact, since it adds only zeros.
     Arrays that are cheap to compute again are left alone.
     """
-    return x if x.size < _CHEAP else _keep.bind(x)
+    return x if x.size < _CHEAP else _keep.bind(x, lanes=0)
 
 
 def _through_product(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -80,7 +92,7 @@ def _through_product(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 _keep = operation("keep", cpu=_through_product, elsewhere=_unchanged)
-linear(_keep, keep)
+linear(_keep, _keep)
 
 _CHEAP = 64
 _UNROLLED = 32  # the longest axis of a grid is 30
@@ -109,65 +121,113 @@ def _add_slices(x: Float[Array, "..."], axis: int, start: int) -> Float[Array, "
     return terms[0]
 
 
-def sum_axis(x: Float[Array, "..."], axis: int, n: int, start: int = 0) -> Float[Array, "..."]:
-    """Sum of `x` over one axis of length `n`, from index `start` on, keeping the axis.
+def sum_axis(
+    x: Float[Array, "..."], axis: int, n: int, start: int = 0, outer: int = 1
+) -> Float[Array, "..."]:
+    """Sum of `x` over an axis of length `n`, from index `start` on, which stays with length 1.
 
-    The gradient reaches entries before `start` as zero.
+    outer: if the axis of x is several, [outer, n, inner] flattened, it is summed over the middle one. The
+    gradient reaches entries before `start` as zero.
     """
-    return _sum_axis.bind(x, axis=axis, n=n, start=start)
+    return _sum_axis.bind(x, lanes=0, axis=axis, n=n, start=start, outer=outer)
 
 
-def _sum_on_cpu(x: Float[Array, "..."], *, axis: int, n: int, start: int) -> Float[Array, "..."]:
-    del n
-    return _add_slices(x, axis, start)
+def spread(x: Float[Array, "..."], axis: int, n: int, start: int = 0, outer: int = 1) -> Float[Array, "..."]:
+    """Repeats an axis of length 1 `n` times; entries before `start` are zero. outer: see `sum_axis`."""
+    return _spread.bind(x, lanes=0, axis=axis, n=n, start=start, outer=outer)
 
 
-def _sum(x: Float[Array, "..."], *, axis: int, n: int, start: int) -> Float[Array, "..."]:
-    return jax.lax.slice_in_dim(x, start, n, axis=axis).sum(axis, keepdims=True)
+def max_axis(x: Float[Array, "..."], axis: int, n: int | None = None, outer: int = 1) -> Float[Array, "..."]:
+    """Largest entry along one short axis, which stays with length 1. Differentiate elsewhere.
+
+    n, outer: see `sum_axis`; n is the whole axis if not given.
+    """
+    return _max_axis.bind(x, lanes=0, axis=axis, n=n or x.shape[axis], outer=outer)
 
 
-def spread(x: Float[Array, "..."], axis: int, n: int, start: int = 0) -> Float[Array, "..."]:
-    """Repeats a length-1 axis `n` times; entries before `start` are zero."""
-    return _spread.bind(x, axis=axis, n=n, start=start)
+def _summed_shape(shape: tuple[int, ...], *, axis: int, n: int, **_: Any) -> tuple[int, ...]:
+    return replaced(shape, axis, shape[axis] // n)
 
 
-def _repeated(x: Float[Array, "..."], *, axis: int, n: int, start: int) -> Float[Array, "..."]:
-    out = jnp.broadcast_to(x, (*x.shape[:axis], n, *x.shape[axis + 1 :]))
+def _spread_shape(shape: tuple[int, ...], *, axis: int, n: int, **_: Any) -> tuple[int, ...]:
+    return replaced(shape, axis, shape[axis] * n)
+
+
+def _middle(x: Float[Array, "..."], axis: int, n: int, outer: int) -> tuple[Float[Array, "..."], int]:
+    """An axis [outer * n * inner] as [outer, n, inner], unless it is the middle alone; and where that is."""
+    if n == x.shape[axis]:
+        return x, axis
+    return x.reshape(*x.shape[:axis], outer, n, -1, *x.shape[axis + 1 :]), axis + 1
+
+
+def _sum_on_cpu(x: Float[Array, "..."], *, axis: int, n: int, start: int, outer: int) -> Float[Array, "..."]:
+    total = _add_slices(*_middle(x, axis, n, outer), start)
+    return total.reshape(_summed_shape(x.shape, axis=axis, n=n))
+
+
+def _sum(x: Float[Array, "..."], *, axis: int, n: int, start: int, outer: int) -> Float[Array, "..."]:
+    apart, middle = _middle(x, axis, n, outer)
+    total = jax.lax.slice_in_dim(apart, start, n, axis=middle).sum(middle)
+    return total.reshape(_summed_shape(x.shape, axis=axis, n=n))
+
+
+def _repeated(x: Float[Array, "..."], *, axis: int, n: int, start: int, outer: int) -> Float[Array, "..."]:
+    apart, middle = _middle(x, axis, 1, outer)
+    out = jnp.broadcast_to(apart, replaced(apart.shape, middle, n))
     if start:
-        present = (jnp.arange(n) >= start).reshape((n,) + (1,) * (x.ndim - axis - 1))
-        out = jnp.where(present, out, 0)
-    return out
+        present = (np.arange(n) >= start).reshape((n,) + (1,) * (out.ndim - middle - 1))
+        present = jnp.broadcast_to(jnp.asarray(present), out.shape)
+        out = jax.lax.select(present, out, jnp.zeros_like(out))
+    return out.reshape(_spread_shape(x.shape, axis=axis, n=n))
 
 
-_sum_axis = operation(
-    "sum_axis", cpu=_sum_on_cpu, elsewhere=_sum, shape=lambda shape, *, axis, **_: replaced(shape, axis, 1)
-)
-_spread = operation(
-    "spread",
-    cpu=_repeated,
-    elsewhere=_repeated,
-    shape=lambda shape, *, axis, n, **_: replaced(shape, axis, n),
-)
-linear(_sum_axis, _spread.bind)
-linear(_spread, _sum_axis.bind)
-
-
-def max_axis(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
-    """Largest entry along one short axis, keeping the axis. Differentiate elsewhere."""
-    return _max_axis.bind(x, axis=axis)
-
-
-def _max_on_cpu(x: Float[Array, "..."], *, axis: int) -> Float[Array, "..."]:
-    terms = _slices(x, axis)
+def _max_on_cpu(x: Float[Array, "..."], *, axis: int, n: int, outer: int) -> Float[Array, "..."]:
+    terms = _slices(*_middle(x, axis, n, outer))
     while len(terms) > 1:
         terms = [functools.reduce(jax.lax.max, terms[i : i + 2]) for i in range(0, len(terms), 2)]
-    return terms[0]
+    return terms[0].reshape(_summed_shape(x.shape, axis=axis, n=n))
 
 
-def _max(x: Float[Array, "..."], *, axis: int) -> Float[Array, "..."]:
-    return x.max(axis, keepdims=True)
+def _max(x: Float[Array, "..."], *, axis: int, n: int, outer: int) -> Float[Array, "..."]:
+    apart, middle = _middle(x, axis, n, outer)
+    return apart.max(middle).reshape(_summed_shape(x.shape, axis=axis, n=n))
 
 
-_max_axis = operation(
-    "max_axis", cpu=_max_on_cpu, elsewhere=_max, shape=lambda shape, *, axis: replaced(shape, axis, 1)
-)
+_LARGEST_TABLE = 1 << 21
+"""Entries of a table of zeros and ones that a TPU multiplies with, rather than lay an array out anew."""
+
+
+def _table(n: int, start: int, outer: int, inner: int) -> Float[np.ndarray, "whole summed"]:
+    """Zeros and ones: which entries of an axis [outer, n, inner] belong to those without the middle one."""
+    middle = (np.arange(n) >= start).astype(np.float32)[:, None]
+    return np.kron(np.eye(outer, dtype=np.float32), np.kron(middle, np.eye(inner, dtype=np.float32)))
+
+
+def _along(x: Float[Array, "..."], axis: int, table: Float[np.ndarray, "from to"]) -> Float[Array, "..."]:
+    product = jax.lax.dot_general(
+        x, jnp.asarray(table, x.dtype), (((axis,), (0,)), ((), ())), precision=jax.lax.Precision.HIGHEST
+    )
+    return jnp.moveaxis(product, -1, axis)
+
+
+def _sum_on_tpu(x: Float[Array, "..."], *, axis: int, n: int, start: int, outer: int) -> Float[Array, "..."]:
+    summed = x.shape[axis] // n
+    if summed == 1 or x.shape[axis] * summed > _LARGEST_TABLE:
+        return _sum(x, axis=axis, n=n, start=start, outer=outer)
+    return _along(x, axis, _table(n, start, outer, summed // outer))
+
+
+def _spread_on_tpu(
+    x: Float[Array, "..."], *, axis: int, n: int, start: int, outer: int
+) -> Float[Array, "..."]:
+    summed = x.shape[axis]
+    if summed == 1 or summed * n * summed > _LARGEST_TABLE:
+        return _repeated(x, axis=axis, n=n, start=start, outer=outer)
+    return _along(x, axis, _table(n, start, outer, summed // outer).T)
+
+
+_sum_axis = operation("sum_axis", cpu=_sum_on_cpu, elsewhere=_sum, tpu=_sum_on_tpu, shape=_summed_shape)
+_spread = operation("spread", cpu=_repeated, elsewhere=_repeated, tpu=_spread_on_tpu, shape=_spread_shape)
+_max_axis = operation("max_axis", cpu=_max_on_cpu, elsewhere=_max, shape=_summed_shape)
+linear(_sum_axis, _spread)
+linear(_spread, _sum_axis)

@@ -22,12 +22,11 @@ from compressarc.multitensor import (
     Multitensor,
     Shape,
     map_groups,
-    norm_rows,
     norm_types,
     row_sets,
 )
 from compressarc.network.layers.axes import exact_product
-from compressarc.network.layers.normalize import normalize, per_row, to_rows, type_mean
+from compressarc.network.layers.normalize import normalize, to_rows, type_mean, type_sums
 from compressarc.network.layers.project import project
 from compressarc.network.padding import Padding, Part, masked, part
 
@@ -88,7 +87,12 @@ def _decode_group(
     where: Part | None,
 ) -> tuple[Float[Array, "*positions 4"], Float[Array, " types"]]:
     """Latents z and KL in nats per type of the group."""
-    mean, local, noise = (masked(with_unused_slot(group, a), where, group) for a in (mean, local, noise))
+
+    def laid(a: Float[Array, "*axes 4"]) -> Float[Array, "slots places *rest"]:
+        a = with_unused_slot(group, a)
+        return masked(a.reshape(*group.flat(shape), *a.shape[len(group.leading(shape)) :]), where)
+
+    mean, local, noise = (laid(a) for a in (mean, local, noise))
     rows = lambda values: to_rows(values, mean, group, shape)  # noqa: E731
     index = np.array([TYPES.index(code) for code in norm_types(group)])
     elements = _elements(group, shape, where, mean.dtype)
@@ -107,9 +111,8 @@ def _decode_group(
     signal = jnp.where(noiseless, 1, jnp.sqrt(jnp.where(noiseless | (c <= 0), 1, -variance_lost)))
     m = normalize(mean, group, shape, group.copies, where)
     z = rows(scale) * (signal * m + jnp.exp(-c) * noise)
-    kl = masked(0.5 * variance_lost * (1 - m * m) + c, where, group)
-    table = jnp.asarray(norm_rows(group, shape).T, mean.dtype)
-    return z, exact_product(table, per_row(kl, group, group.copies)).sum(-1)
+    kl = masked(0.5 * variance_lost * (1 - m * m) + c, where)
+    return z, type_sums(kl, group, shape).sum(-1)
 
 
 def decode(
@@ -123,8 +126,8 @@ def decode(
     """Samples the latents and maps them to the residual stream.
 
     noise: standard normal, packed like `posterior.mean`; weight [sets, 4, C] and bias
-    [sets, C] per group. Returns the stream and the KL of each type in nats, in the order
-    of `TYPES`.
+    [sets, C] per group. Returns the stream, flattened, and the KL of each type in nats, in the
+    order of `TYPES`.
     """
     kl: dict[str, Array] = {}
 
@@ -143,7 +146,7 @@ def decode(
         lead = 2 if group.space == "point" else 1
         offset = exact_product(jnp.asarray(sets, b.dtype), b)
         offset = offset.reshape(*z.shape[:lead], *(1,) * (z.ndim - lead - 1), b.shape[-1])
-        return masked(project(z, w, group, shape) + offset, where, group)
+        return masked(project(z, w, group, shape) + offset, where)
 
     stream = map_groups(group_stream, posterior.mean, posterior.local, noise, weight, bias)
     return stream, jnp.stack([kl[code] for code in TYPES])

@@ -124,9 +124,10 @@ def direction_share(
     plane = mapped(x.plane_directed, maps.plane, PLANE_DIRECTED)
     point = mapped(x.point_directed, maps.point, POINT_DIRECTED)
     lines = flat(normalize(x.line_directed, LINE_DIRECTED, shape, DIRECTIONS, part(padding, LINE_DIRECTED)))
+    rows = shape.x * shape.examples
     both = [
-        project(lines[:, : shape.x], maps.row, LINE_DIRECTED, shape),
-        project(lines[:, shape.x :], maps.column, LINE_DIRECTED, shape),
+        project(lines[:, :rows], maps.row, LINE_DIRECTED, shape),
+        project(lines[:, rows:], maps.column, LINE_DIRECTED, shape),
     ]
     return x._replace(
         plane_directed=settle(x.plane_directed + plane.reshape(x.plane_directed.shape)),

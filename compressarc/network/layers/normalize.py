@@ -7,18 +7,19 @@ same). Padding beyond the canvas does not.
 
 from __future__ import annotations
 
-import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jax.interpreters import ad
+from jaxtyping import Array, DTypeLike, Float
 
-from compressarc.multitensor import Group, Shape, norm_rows
-from compressarc.network.layers.axes import custom_vjp, exact_product, settle, sum_axis
-from compressarc.network.layers.project import project, settled_rows, slot_moments
+from compressarc.multitensor import Group, Shape, norm_rows, norm_types
+from compressarc.network.layers.axes import custom_vjp, exact_product, settle, settled_rows, sum_axis
+from compressarc.network.layers.by_platform import operation
+from compressarc.network.layers.project import project, slot_moments
 from compressarc.network.padding import Part, masked, no_gradient
 
 EPSILON = 1e-8
@@ -27,32 +28,98 @@ _ONE_PRODUCT = 1 << 15
 
 
 def _positions_per_row(group: Group, shape: Shape, copies: int) -> int:
-    inner = {"plane": shape.x * shape.y * shape.examples, "line": shape.examples, "point": 1}
-    return copies * inner[group.space]
+    inner = shape.x * shape.y * shape.examples if group.space == "plane" else 1
+    return copies * inner
 
 
-@functools.lru_cache(maxsize=512)
-def _averages(
-    group: Group, shape: Shape, copies: int
-) -> tuple[Float[np.ndarray, "types rows"], Float[np.ndarray, "rows types"]]:
-    """[types, rows] averaging of row sums, and [rows, types] to hand the averages back."""
+def _type_positions(group: Group, shape: Shape, copies: int) -> Float[np.ndarray, "types 1"]:
     rows = norm_rows(group, shape)
-    return (rows / (rows.sum(0) * _positions_per_row(group, shape, copies))).T, rows
+    return rows.sum(0)[:, None] * _positions_per_row(group, shape, copies)
 
 
-def per_row(x: Float[Array, "*axes k"], group: Group, copies: int) -> Float[Array, "rows k"]:
-    """Sums a packed array [row axes, ..., k] to [norm rows, k]; `copies` positions a row at least."""
+def _sums_per_row(x: Float[Array, "*axes k"], *, group: Group, shape: Shape) -> Float[Array, "rows k"]:
     k = x.shape[-1]
-    if group.space == "plane":  # one row per color slot
-        inner = sum_axis(x, 1, x.shape[1]).reshape(x.shape[0], -1, copies * k)
-        sums = jnp.einsum("cm,cmb->cb", jnp.ones(inner.shape[:2], x.dtype), inner, precision="highest")
-    else:  # one row per (color slot, line) or (color slot, example slot)
-        sums = x.reshape(x.shape[0] * x.shape[1], -1)
-    return sums.reshape(sums.shape[0], -1, k).sum(1)
+    if group.space != "plane":
+        return x.reshape(x.shape[0] * x.shape[1], -1, k).sum(1)
+    inner = sum_axis(x, 1, shape.x)  # one row per color slot
+    inner = inner.reshape(x.shape[0], shape.y * shape.examples, -1)
+    sums = jnp.einsum("cm,cmb->cb", jnp.ones(inner.shape[:2], x.dtype), inner, precision="highest")
+    return sums.reshape(x.shape[0], -1, k).sum(1)
 
 
-def _inverse(where: Part, group: Group, copies: int) -> Float[Array, "types 1"]:
+def _type_sums_on_cpu(x: Float[Array, "*axes k"], *, group: Group, shape: Shape) -> Float[Array, "types k"]:
+    table = norm_rows(group, shape).T
+    return exact_product(jnp.asarray(table, x.dtype), _sums_per_row(x, group=group, shape=shape))
+
+
+def _table(group: Group, shape: Shape, dtype: DTypeLike) -> Float[Array, "types slots _"]:
+    """Which type is at each slot and place, or at each slot."""
+    rows = norm_rows(group, shape)
+    return jnp.asarray(rows.T.reshape(rows.shape[1], shape.colors + 1, -1), dtype)
+
+
+def _type_sums(x: Float[Array, "*axes k"], *, group: Group, shape: Shape) -> Float[Array, "types k"]:
+    x = x.sum(tuple(range(2, x.ndim - 1)))
+    if group.space == "plane":
+        x = x.sum(1, keepdims=True)
+    return jnp.einsum("tcp,cpk->tk", _table(group, shape, x.dtype), x, precision="highest")
+
+
+def _row_sums_on_cpu(x: Float[Array, "*axes k"], *, group: Group, shape: Shape) -> Float[Array, "rows k"]:
+    rows = norm_rows(group, shape)
+    inner = x.size // x.shape[-1] // len(rows)
+    if len(rows) ** 2 * inner <= _ONE_PRODUCT:
+        matrix = np.repeat(rows @ rows.T, inner, axis=1)
+        return exact_product(jnp.asarray(matrix, x.dtype), x.reshape(-1, x.shape[-1]))
+    return exact_product(jnp.asarray(rows, x.dtype), _type_sums_on_cpu(x, group=group, shape=shape))
+
+
+def _row_sums(x: Float[Array, "*axes k"], *, group: Group, shape: Shape) -> Float[Array, "rows k"]:
+    rows = norm_rows(group, shape)
+    return exact_product(jnp.asarray(rows, x.dtype), _type_sums(x, group=group, shape=shape))
+
+
+def _of_types(x: tuple[int, ...], *, group: Group, **_: Any) -> tuple[int, ...]:
+    return (len(norm_types(group)), x[-1])
+
+
+def _of_rows(x: tuple[int, ...], *, group: Group, **_: Any) -> tuple[int, ...]:
+    return (x[0] if group.space == "plane" else x[0] * x[1], x[-1])
+
+
+_types = operation("type_sums", cpu=_type_sums_on_cpu, elsewhere=_type_sums, shape=_of_types)
+_rows = operation("row_sums", cpu=_row_sums_on_cpu, elsewhere=_row_sums, shape=_of_rows)
+
+
+def _type_sums_transposed(
+    g: Float[Array, "*lanes types k"], x: Any, *, lanes: int, group: Group, shape: Shape
+) -> list[Float[Array, "..."]]:
+    axes = x.aval.shape[lanes:]
+
+    def one(g: Float[Array, "types k"]) -> Float[Array, "..."]:
+        rows = exact_product(jnp.asarray(norm_rows(group, shape), g.dtype), g)
+        like = jax.ShapeDtypeStruct(axes, g.dtype)
+        return jnp.broadcast_to(_aligned(rows, like, group), axes)
+
+    for _ in range(lanes):
+        one = jax.vmap(one)
+    return [one(g)]
+
+
+ad.deflinear2(_types, _type_sums_transposed)
+
+
+def type_sums(x: Float[Array, "*axes k"], group: Group, shape: Shape) -> Float[Array, "types k"]:
+    """Sums over each type's entries."""
+    return _types.bind(x, lanes=0, group=group, shape=shape)
+
+
+def _inverse(
+    where: Part | None, group: Group, shape: Shape, copies: int
+) -> Float[np.ndarray | Array, "types 1"]:
     """1 / positions of each type with `copies` positions folded, [types, 1]."""
+    if where is None:
+        return 1 / _type_positions(group, shape, copies)
     return (where.inverse * (group.copies / copies))[:, None]
 
 
@@ -60,27 +127,19 @@ def type_mean(
     x: Float[Array, "*axes k"], group: Group, shape: Shape, copies: int, where: Part | None = None
 ) -> Float[Array, "types k"]:
     """Mean of each type and channel over positions; x is zero in the padding, if there is any."""
-    average, rows = _averages(group, shape, copies)
-    if where is not None:
-        return exact_product(jnp.asarray(rows.T, x.dtype), per_row(x, group, copies)) * _inverse(
-            where, group, copies
-        )
-    return exact_product(jnp.asarray(average, x.dtype), per_row(x, group, copies))
+    return type_sums(x, group, shape) * jnp.asarray(_inverse(where, group, shape, copies), x.dtype)
 
 
 def row_mean(
     x: Float[Array, "*axes k"], group: Group, shape: Shape, copies: int, where: Part | None = None
 ) -> Float[Array, "rows k"]:
-    """The mean of each row's type: as `type_mean`, handed to the rows."""
-    average, rows = _averages(group, shape, copies)
-    inner = _positions_per_row(group, shape, copies)
-    if len(rows) ** 2 * inner <= _ONE_PRODUCT:
-        matrix = np.repeat(rows @ (average if where is None else rows.T), inner, axis=1)
-        out = exact_product(jnp.asarray(matrix, x.dtype), x.reshape(-1, x.shape[-1]))
-        if where is None:
-            return out
-        return out * exact_product(jnp.asarray(rows, x.dtype), _inverse(where, group, copies))
-    return exact_product(jnp.asarray(rows, x.dtype), type_mean(x, group, shape, copies, where))
+    """The mean of each row's type: as `type_mean`, handed to the rows. Differentiate elsewhere."""
+    inverse, rows = _inverse(where, group, shape, copies), norm_rows(group, shape)
+    if where is None:
+        per_row = jnp.asarray(rows @ inverse, x.dtype)
+    else:
+        per_row = exact_product(jnp.asarray(rows, x.dtype), inverse)
+    return _rows.bind(x, lanes=0, group=group, shape=shape) * per_row
 
 
 def to_rows(
@@ -90,7 +149,9 @@ def to_rows(
     return _aligned(exact_product(jnp.asarray(norm_rows(group, shape), values.dtype), values), like, group)
 
 
-def _aligned(rows: Float[Array, "rows k"], like: Float[Array, "..."], group: Group) -> Float[Array, "..."]:
+def _aligned(
+    rows: Float[Array, "rows k"], like: Float[Array, "..."] | jax.ShapeDtypeStruct, group: Group
+) -> Float[Array, "..."]:
     """[rows, k] -> an array that broadcasts against `like`."""
     lead = 1 if group.space == "plane" else 2
     return rows.reshape(*like.shape[:lead], *(1,) * (like.ndim - lead - 1), rows.shape[-1])
@@ -119,7 +180,7 @@ def _forward(
     x: Float[Array, "*axes k"], where: Part | None, group: Group, shape: Shape, copies: int
 ) -> tuple[Float[Array, "*axes k"], tuple[Float[Array, "*axes k"], Float[Array, "..."], Part | None]]:
     x = settle(x)
-    centered = masked(x - _aligned(row_mean(x, group, shape, copies, where), x, group), where, group)
+    centered = masked(x - _aligned(row_mean(x, group, shape, copies, where), x, group), where)
     variance = row_mean(jnp.square(centered), group, shape, copies, where)
     scale = _aligned(jax.lax.rsqrt(EPSILON + variance), x, group)
     out = centered * scale
@@ -134,10 +195,10 @@ def _backward(
     g: Float[Array, "*axes k"],
 ) -> tuple[Float[Array, "*axes k"], Part | None]:
     out, scale, where = saved
-    g = settle(masked(g, where, group))
+    g = settle(masked(g, where))
     mean = _aligned(row_mean(g, group, shape, copies, where), g, group)
     along = _aligned(row_mean(g * out, group, shape, copies, where), g, group)
-    return masked(scale * (g - mean - out * along), where, group), no_gradient(where)
+    return masked(scale * (g - mean - out * along), where), no_gradient(where)
 
 
 _normalize.defvjp(_forward, _backward)
@@ -212,14 +273,14 @@ def _project_forward(
     folded = lambda a: a.reshape(*a.shape[:-1], fold, -1) if fold > 1 else a  # noqa: E731
     repeat = lambda values: jnp.tile(values, (1, fold)) if fold > 1 else values  # noqa: E731
     mean_rows = repeat(row_mean(folded(x), group, shape, group.copies, where))
-    deviation = masked(jnp.square(x - _aligned(mean_rows, x, group)), where, group)
+    deviation = masked(jnp.square(x - _aligned(mean_rows, x, group)), where)
     variance = _by_type(row_mean(folded(deviation), group, shape, group.copies, where))
     mean = _by_type(mean_rows)
     scale = repeat(jax.lax.rsqrt(EPSILON + variance))
     scaled = scale[..., None] * weight
     out = project(x, scaled, group, shape)
     constant = -(mean[..., None] * scaled).sum(1)
-    out = masked(out + _plane_rows(constant, out, group, shape), where, group)
+    out = masked(out + _plane_rows(constant, out, group, shape), where)
     return out, _Saved(x, mean, scale, weight, where)
 
 
@@ -228,12 +289,12 @@ def _project_backward(
 ) -> tuple[Float[Array, "*axes k"], Float[Array, "2 k n"], Part | None]:
     x, mean, scale, weight, where = saved
     copies = group.copies // fold
-    g = settled_rows(masked(g, where, group))
+    g = settled_rows(masked(g, where))
     if where is None:
         positions = math.prod(shape.axes("10011")) * copies
         count = jnp.asarray([positions, positions * shape.colors], g.dtype)[:, None, None]
     else:
-        count = 1 / _inverse(where, group, copies)[..., None]
+        count = 1 / jnp.asarray(_inverse(where, group, shape, copies))[..., None]
     g_mean = _by_type(row_mean(g, group, shape, copies, where))
     moments = slot_moments(x, g) / count - mean[..., None] * g_mean[:, None]
 
@@ -246,7 +307,7 @@ def _project_backward(
     offset = -scale * over_fold((weight * g_mean[:, None]).sum(-1)) - slope * mean
     back = project(g, (scale[..., None] * weight).transpose(0, 2, 1), group, shape)
     rows = lambda values: _plane_rows(values, back, group, shape)  # noqa: E731
-    back = masked(back + rows(offset) + rows(slope) * x, where, group)
+    back = masked(back + rows(offset) + rows(slope) * x, where)
     return back, scale[..., None] * moments * count, no_gradient(where)
 
 

@@ -6,12 +6,16 @@ write to the residual stream). Biases exist only in the decoding layer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Primitive
 from jaxtyping import Array, Float
 
 from compressarc.multitensor import Group, Shape, row_sets
-from compressarc.network.layers.axes import custom_vjp, settle
+from compressarc.network.layers.axes import custom_vjp, settled_rows
+from compressarc.network.layers.by_platform import operation
 
 _BATCHED = 1 << 16
 _THIN = 2
@@ -23,8 +27,7 @@ def project(
 ) -> Float[Array, "*axes n"]:
     """Maps channels: x [..., k], weight [sets, k, n] -> [..., n].
 
-    x: a packed array of `group` (any layout behind the row axes); sets: in the order
-    of `group.types`.
+    x: a flattened array of `group`, [slots, places, ..., k]; sets: in the order of `group.types`.
     """
     if group.space != "point":
         return _project_slots(x, weight)
@@ -55,8 +58,7 @@ def _rows_backward(
 ) -> tuple[Float[Array, "*axes k"], Float[Array, "sets k n"]]:
     x, weight = saved
     g = settled_rows(g)
-    chosen = _chosen(x, group, shape)
-    d_weight = chosen.reshape(-1, chosen.shape[-1]).T @ g.reshape(-1, g.shape[-1])
+    d_weight = outer_sum(_chosen(x, group, shape), g)
     return _project_rows(g, weight.swapaxes(1, 2), group, shape), d_weight.reshape(weight.shape)
 
 
@@ -65,13 +67,71 @@ _project_rows.defvjp(
 )
 
 
-def settled_rows(x: Float[Array, "*axes k"]) -> Float[Array, "*axes k"]:
-    """As `settle`, stored as the matrix that a product over all slots reads."""
-    return settle(x.reshape(-1, x.shape[-1])).reshape(x.shape)
+def _contracted(
+    x: Float[Array, "..."],
+    y: Float[Array, "..."],
+    over: tuple[Sequence[int], Sequence[int]],
+    precision: str | None,
+    slots: bool = False,
+) -> Float[Array, "..."]:
+    """Sum of products over axes of x and y; slots: for each color slot, the first axis of both."""
+    each = ((0,), (0,)) if slots else ((), ())
+    return jax.lax.dot_general(x, y, (over, each), precision=precision)
+
+
+def _rows(x: Float[Array, "*axes k"]) -> Float[Array, "rows k"]:
+    return x.reshape(-1, x.shape[-1])
+
+
+def _slot_rows(x: Float[Array, "C1 *axes k"]) -> Float[Array, "C1 rows k"]:
+    return x.reshape(x.shape[0], -1, x.shape[-1])
+
+
+# On CPUs products are of matrices; a TPU keeps the axis of places, which it lays innermost.
+_product_op = operation(
+    "positions_product",
+    cpu=lambda x, w, precision: _contracted(_rows(x), w, ((1,), (0,)), precision).reshape(
+        *x.shape[:-1], w.shape[-1]
+    ),
+    elsewhere=lambda x, w, precision: _contracted(x, w, ((x.ndim - 1,), (0,)), precision),
+    shape=lambda x, w, **_: (*x[:-1], w[-1]),
+)
+_slots_op = operation(
+    "slots_product",
+    cpu=lambda x, w, precision: _contracted(_slot_rows(x), w, ((2,), (1,)), precision, slots=True).reshape(
+        *x.shape[:-1], w.shape[-1]
+    ),
+    elsewhere=lambda x, w, precision: _contracted(x, w, ((x.ndim - 1,), (1,)), precision, slots=True),
+    shape=lambda x, w, **_: (*x[:-1], w[-1]),
+)
+_outer_op = operation(
+    "outer_sum",
+    cpu=lambda x, g, precision: _contracted(_rows(x), _rows(g), ((0,), (0,)), precision),
+    elsewhere=lambda x, g, precision: _contracted(x, g, (range(x.ndim - 1),) * 2, precision),
+    shape=lambda x, g, **_: (x[-1], g[-1]),
+)
+_slot_outer_op = operation(
+    "slots_outer_sum",
+    cpu=lambda x, g, precision: _contracted(
+        _slot_rows(x), _slot_rows(g), ((1,), (1,)), precision, slots=True
+    ),
+    elsewhere=lambda x, g, precision: _contracted(x, g, (range(1, x.ndim - 1),) * 2, precision, slots=True),
+    shape=lambda x, g, **_: (x[0], x[-1], g[-1]),
+)
+
+
+def _bound(made: Primitive, x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
+    # An operation is lowered later, when what products are made in may be set otherwise.
+    return made.bind(x, y, lanes=0, precision=jax.config.jax_default_matmul_precision)
 
 
 def _product(x: Float[Array, "*axes k"], weight: Float[Array, "k n"]) -> Float[Array, "*axes n"]:
-    return (x.reshape(-1, x.shape[-1]) @ weight).reshape(*x.shape[:-1], weight.shape[-1])
+    return _bound(_product_op, x, weight)
+
+
+def outer_sum(x: Float[Array, "*axes k"], g: Float[Array, "*axes n"]) -> Float[Array, "k n"]:
+    """Sum over all positions of x (outer) g."""
+    return _bound(_outer_op, x, g)
 
 
 @jax.custom_vjp
@@ -85,8 +145,7 @@ def _matmul_backward(
 ) -> tuple[Float[Array, "*axes k"], Float[Array, "k n"]]:
     x, weight = saved
     g = settled_rows(g)
-    k, n = weight.shape
-    return _product(g, weight.T), x.reshape(-1, k).T @ g.reshape(-1, n)
+    return _product(g, weight.T), outer_sum(x, g)
 
 
 matmul.defvjp(lambda x, weight: (matmul(x, weight), (x, weight)), _matmul_backward)
@@ -103,21 +162,19 @@ def _project_slots(
     """
     if x.shape[0] > 1 and x.size < _BATCHED:
         slots = jnp.concatenate([weight[:1], jnp.repeat(weight[1:], x.shape[0] - 1, 0)])
-        rows = x.reshape(x.shape[0], -1, x.shape[-1])
-        return jnp.einsum("cmk,ckn->cmn", rows, slots).reshape(*x.shape[:-1], -1)
+        return _bound(_slots_op, x, slots)
     out = _product(x, weight[1])
     return jax.lax.dynamic_update_slice_in_dim(out, _product(x[:1], weight[0]), 0, axis=0)
 
 
 def slot_moments(x: Float[Array, "C1 *axes k"], g: Float[Array, "C1 *axes n"]) -> Float[Array, "2 k n"]:
     """Sum over positions of x (outer) g, for the uncolored and the colored type: [2, k, n]."""
-    slots = x.shape[0]
-    rows, columns = (a.reshape(slots, -1, a.shape[-1]) for a in (x, g))
     if g.shape[-1] <= _THIN:
-        each = [jnp.einsum("cmk,cm->ck", rows, columns[..., i]) for i in range(g.shape[-1])]
-        per_slot = jnp.stack(each, -1)
+        per_slot = jnp.concatenate(
+            [_bound(_slot_outer_op, x, g[..., i : i + 1]) for i in range(g.shape[-1])], -1
+        )
     else:
-        per_slot = jnp.einsum("cmk,cmn->ckn", rows, columns)
+        per_slot = _bound(_slot_outer_op, x, g)
     return jnp.stack([per_slot[0], per_slot[1:].sum(0)])
 
 

@@ -41,25 +41,24 @@ def _add_slot(x: Float[Array, "*axes"], axis: int) -> Float[Array, "*axes"]:
 
 
 def _up(
-    plane: Float[Array, "C1 X Y E *k"],
-    line: Float[Array, "C1 XY E *k"],
+    plane: Float[Array, "C1 XYE *k"],
+    line: Float[Array, "C1 LE *k"],
     point: Float[Array, "C1 E1 *k"],
-    x: int,
-) -> tuple[Float[Array, "C1 X Y E *k"], Float[Array, "C1 XY E *k"], Float[Array, "C1 E1 *k"]]:
+    shape: Shape,
+) -> tuple[Float[Array, "C1 XYE *k"], Float[Array, "C1 LE *k"], Float[Array, "C1 E1 *k"]]:
     """Adds to each array everything below it except across the direction axis."""
-    y = line.shape[1] - x
+    x, y, rows = shape.x, shape.y, shape.x * shape.examples
     point = keep(_add_slot(_add_slot(point, 1), 0))
-    per_example = point[:, None, 1:]
     columns = _add_slot(line, 0)
-    line = columns + spread(per_example, 1, x + y)
-    rows = keep(line[:, :x, None])  # with what comes from below them, which columns then lack
-    plane = _add_slot(plane, 0) + spread(rows, 2, y) + spread(keep(columns[:, None, x:]), 1, x)
+    line = columns + spread(point[:, 1:], 1, x + y)
+    along_x = keep(line[:, :rows])  # with what comes from below them, which columns then lack
+    plane = _add_slot(plane, 0) + spread(along_x, 1, y, outer=x) + spread(keep(columns[:, rows:]), 1, x)
     return plane, line, point
 
 
 def _upward(v: Multitensor[Array], shape: Shape) -> Multitensor[Array]:
-    plain = [settle(a) for a in _up(v.plane, v.line, v.point, shape.x)]
-    directed = _up(v.plane_directed, v.line_directed, v.point_directed, shape.x)
+    plain = [settle(a) for a in _up(v.plane, v.line, v.point, shape)]
+    directed = _up(v.plane_directed, v.line_directed, v.point_directed, shape)
     with_plain = [
         a + spread(b[..., None, :], b.ndim - 1, DIRECTIONS) for a, b in zip(directed, plain, strict=True)
     ]
@@ -67,24 +66,27 @@ def _upward(v: Multitensor[Array], shape: Shape) -> Multitensor[Array]:
 
 
 def _pixels_down(
-    plane: Float[Array, "C1 X Y E *k"],
-    line: Float[Array, "C1 XY E *k"],
+    plane: Float[Array, "C1 XYE *k"],
+    line: Float[Array, "C1 LE *k"],
     point: Float[Array, "C1 E1 *k"],
     means: PixelMeans[Array],
-) -> tuple[Float[Array, "C1 X Y E *k"], Float[Array, "C1 XY E *k"], Float[Array, "C1 E1 *k"]]:
+    shape: Shape,
+) -> tuple[Float[Array, "C1 XYE *k"], Float[Array, "C1 LE *k"], Float[Array, "C1 E1 *k"]]:
     """Adds the means over y, then over x, to what lacks these axes."""
-    x = plane.shape[1]
-    tail = (None,) * (plane.ndim - means.plane_y.ndim - 1)
+    x, y, rows = shape.x, shape.y, shape.x * shape.examples
+    tail = (None,) * (plane.ndim - 2)
 
-    def mean(weight: Float[Array, "..."], v: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
-        return keep(sum_axis(weight[(None, ..., *tail)] * v, axis, v.shape[axis]))
+    def mean(
+        weight: Float[Array, "..."], v: Float[Array, "..."], n: int, outer: int = 1
+    ) -> Float[Array, "..."]:
+        return keep(sum_axis(weight.reshape(-1)[(None, ..., *tail)] * v, 1, n, outer=outer))
 
-    to_point = mean(means.column_y, line[:, x:], 1)
-    rows = line[:, :x] + mean(means.plane_y, plane, 2)[:, :, 0]
-    columns = line[:, x:] + mean(means.plane_x, plane, 1)[:, 0]
-    to_point = to_point + mean(means.row_x, rows, 1)
-    point = jnp.concatenate([point[:, :1], point[:, 1:] + to_point[:, 0]], axis=1)
-    return plane, keep(jnp.concatenate([rows, columns], axis=1)), keep(point)
+    to_point = mean(means.column_y, line[:, rows:], y)
+    along_x = line[:, :rows] + mean(means.plane_y, plane, y, outer=x)
+    along_y = line[:, rows:] + mean(means.plane_x, plane, x)
+    to_point = to_point + mean(means.row_x, along_x, x)
+    point = jnp.concatenate([point[:, :1], point[:, 1:] + to_point], axis=1)
+    return plane, keep(jnp.concatenate([along_x, along_y], axis=1)), keep(point)
 
 
 def _into_slot(x: Float[Array, "*axes"], axis: int, share: Float[Array, ""] | None) -> Float[Array, "*axes"]:
@@ -96,12 +98,12 @@ def _into_slot(x: Float[Array, "*axes"], axis: int, share: Float[Array, ""] | No
 
 
 def _downward(
-    v: Multitensor[Array], means: PixelMeans[Array], padding: Padding[Array] | None
+    v: Multitensor[Array], means: PixelMeans[Array], shape: Shape, padding: Padding[Array] | None
 ) -> Multitensor[Array]:
     colors = None if padding is None else padding.color_share
     examples = None if padding is None else padding.example_share
-    directed = _pixels_down(v.plane_directed, v.line_directed, v.point_directed, means)
-    plain = _pixels_down(v.plane, v.line, v.point, means)
+    directed = _pixels_down(v.plane_directed, v.line_directed, v.point_directed, means, shape)
+    plain = _pixels_down(v.plane, v.line, v.point, means, shape)
     plain = [
         p + keep(sum_axis(d, d.ndim - 2, DIRECTIONS)[..., 0, :] * (1 / DIRECTIONS))
         for p, d in zip(plain, directed, strict=True)
@@ -129,7 +131,7 @@ def _communicate(
         group: Group, a: Float[Array, "*axes k"], u: Float[Array, "*axes n"], w: Float[Array, "sets n k"]
     ) -> Float[Array, "*axes k"]:
         where = part(padding, group)
-        u = settle(masked(u, where, group))
+        u = settle(masked(u, where))
         return settle(a + normalize_project(u, w, group, shape, where=where))
 
     return map_groups(write, x, u, out)
@@ -158,4 +160,4 @@ def share_down(
     padding: Padding[Array] | None = None,
 ) -> Multitensor[Array]:
     """Adds to each type the normalized sum of the means of all types above it (width 8)."""
-    return _communicate(x, into, out, lambda v: _downward(v, means, padding), shape, padding)
+    return _communicate(x, into, out, lambda v: _downward(v, means, shape, padding), shape, padding)

@@ -30,9 +30,18 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from compressarc.multitensor import DIRECTIONS, Group, Multitensor, Shape, map_groups
-from compressarc.network.layers.axes import custom_vjp, keep, max_axis, settle, spread, sum_axis
+from compressarc.network.layers.axes import (
+    custom_vjp,
+    keep,
+    max_axis,
+    settle,
+    settled_rows,
+    spread,
+    sum_axis,
+)
+from compressarc.network.layers.by_platform import operation, replaced
 from compressarc.network.layers.normalize import normalize
-from compressarc.network.layers.project import matmul, project, settled_rows, slot_moments
+from compressarc.network.layers.project import matmul, outer_sum, project, slot_moments
 from compressarc.network.padding import Padding, Part, inside, masked, no_gradient, part
 
 WIDTH = 2
@@ -55,69 +64,108 @@ def out_rows(types: tuple[str, ...]) -> list[slice]:
 
 
 class _Axes:
-    """Sums and maxima over, and repetition along, the named axes of one packed array."""
+    """Sums and maxima over, and repetition along, the named axes of one flattened array.
+
+    without: the axis that has been summed over already.
+    """
 
     def __init__(self, group: Group, shape: Shape) -> None:
         self.shape = shape
-        position = {"plane": {"x": 1, "y": 2}, "line": {"l": 1}, "point": {}}[group.space]
-        self.index = {"c": 0, **position}
+        self.names = [a for a in _FIRST if a in {"plane": "cxy", "line": "cl", "point": "c"}[group.space]]
         if group.directed:
-            self.index["d"] = len(group.leading(shape))
-        self.names = [a for a in _FIRST if a in self.index]
-        self.length = {"c": shape.colors + 1, "d": DIRECTIONS, "x": shape.x, "y": shape.y}
+            self.names.insert(0, "d")
+
+    def _where(self, axis: str, without: str) -> dict[str, int]:
+        """The parameters of `sum_axis` for a named axis."""
+        shape = self.shape
+        if axis == "c":
+            return {"axis": 0, "n": shape.colors + 1, "start": 1}
+        if axis == "d":
+            return {"axis": 2, "n": DIRECTIONS}
+        if axis == "x":
+            return {"axis": 1, "n": shape.x}
+        return {"axis": 1, "n": shape.y, "outer": 1 if without == "x" else shape.x}
 
     def _lines(self, z: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-        """Rows and columns apart: [..., X+Y, ...] -> [..., X, ...], [..., Y, ...]."""
-        x, y = self.shape.x, self.shape.y
-        return jax.lax.slice_in_dim(z, 0, x, axis=1), jax.lax.slice_in_dim(z, x, x + y, axis=1)
+        """Rows and columns apart: [..., X * E, ...] and [..., Y * E, ...]."""
+        rows = self.shape.x * self.shape.examples
+        return z[:, :rows], z[:, rows:]
 
-    def sum(self, z: Float[Array, "..."], axis: str) -> Float[Array, "..."]:
-        if axis == "l":  # -> [..., 2, ...]
+    def sum(self, z: Float[Array, "..."], axis: str, without: str = "") -> Float[Array, "..."]:
+        if axis == "l":  # -> [..., 2 * E, ...]
             rows, columns = self._lines(z)
             sums = sum_axis(rows, 1, self.shape.x), sum_axis(columns, 1, self.shape.y)
             return keep(jnp.concatenate(sums, axis=1))
-        return keep(sum_axis(z, self.index[axis], self.length[axis], int(axis == "c")))
+        return keep(sum_axis(z, **self._where(axis, without)))
 
     def sum_outer(
         self, e: Float[Array, "*axes 2"], g: Float[Array, "*axes C"], axis: str
     ) -> Float[Array, "*summed CC"]:
         """Sum of e [..., 2] (outer) g [..., C] over an axis: [..., 2 C], channels of e outermost."""
         if axis == "l":
-            parts = zip(self._lines(e), self._lines(g), strict=True)
-            return jnp.concatenate([_sum_outer(a, b, 1, 0) for a, b in parts], axis=1)
-        return _sum_outer(e, g, self.index[axis], int(axis == "c"))
+            parts = zip(self._lines(e), self._lines(g), (self.shape.x, self.shape.y), strict=True)
+            return jnp.concatenate([_sum_outer.bind(a, b, lanes=0, axis=1, n=n) for a, b, n in parts], axis=1)
+        return _sum_outer.bind(e, g, lanes=0, **self._where(axis, ""))
 
-    def max(self, z: Float[Array, "..."], axis: str) -> Float[Array, "..."]:
+    def max(self, z: Float[Array, "..."], axis: str, without: str = "") -> Float[Array, "..."]:
         if axis == "l":
-            return keep(jnp.concatenate([max_axis(a, 1) for a in self._lines(z)], axis=1))
-        return keep(max_axis(z[1:] if axis == "c" else z, self.index[axis]))
+            parts = zip(self._lines(z), (self.shape.x, self.shape.y), strict=True)
+            return keep(jnp.concatenate([max_axis(a, 1, n) for a, n in parts], axis=1))
+        if axis == "c":
+            return keep(max_axis(z[1:], 0))
+        return keep(max_axis(z, **self._where(axis, without)))
 
-    def spread(self, z: Float[Array, "..."], axis: str) -> Float[Array, "..."]:
+    def spread(self, z: Float[Array, "..."], axis: str, without: str = "") -> Float[Array, "..."]:
         if axis == "l":
-            x, y = self.shape.x, self.shape.y
-            return jnp.concatenate([spread(z[:, :1], 1, x), spread(z[:, 1:], 1, y)], axis=1)
-        return spread(z, self.index[axis], self.length[axis], int(axis == "c"))
+            e = self.shape.examples
+            return jnp.concatenate([spread(z[:, :e], 1, self.shape.x), spread(z[:, e:], 1, self.shape.y)], 1)
+        return spread(z, **self._where(axis, without))
 
     def exponentials(
-        self, v: Float[Array, "*axes"], top: Float[Array, "..."], axis: str
+        self, v: Float[Array, "*axes"], top: Float[Array, "..."], axis: str, without: str = ""
     ) -> Float[Array, "*axes"]:
         """exp(v - top), top being the maximum over an axis."""
-        below = v - self.spread(top, axis)
+        below = v - self.spread(top, axis, without)
         # The slot of no color has a reading too, which no softmax over colors is about.
         return jnp.exp(jnp.minimum(below, 0) if axis == "c" else below)
 
 
-def _sum_outer(
-    e: Float[Array, "*axes 2"], g: Float[Array, "*axes C"], axis: int, start: int
+def _outer(e: Float[Array, "*axes 2"], g: Float[Array, "*axes C"]) -> Float[Array, "*axes CC"]:
+    return (e[..., None] * g[..., None, :]).reshape(*g.shape[:-1], WIDTH * g.shape[-1])
+
+
+def _outer_sums(
+    e: Float[Array, "*axes 2"], g: Float[Array, "*axes C"], *, axis: int, n: int, **where: int
 ) -> Float[Array, "*summed CC"]:
-    n, channels = e.shape[axis], g.shape[-1]
+    return sum_axis(_outer(e, g), axis, n, **where)
+
+
+def _outer_sums_on_cpu(
+    e: Float[Array, "*axes 2"],
+    g: Float[Array, "*axes C"],
+    *,
+    axis: int,
+    n: int,
+    start: int = 0,
+    outer: int = 1,
+) -> Float[Array, "*summed CC"]:
     cuts = np.linspace(start, n, -(-(n - start) // _FUSED) + 1).round().astype(int).tolist()
+    if len(cuts) == 2 and not start:
+        return _outer_sums(e, g, axis=axis, n=n, outer=outer)
+    apart = [z.reshape(*z.shape[:axis], outer, n, -1, *z.shape[axis + 1 :]) for z in (e, g)]
     parts = []
     for low, high in itertools.pairwise(cuts):
-        a, b = (jax.lax.slice_in_dim(z, low, high, axis=axis) for z in (e, g))
-        product = (a[..., None] * b[..., None, :]).reshape(*b.shape[:-1], WIDTH * channels)
-        parts.append(sum_axis(product, axis, high - low))
+        a, b = (jax.lax.slice_in_dim(z, low, high, axis=axis + 1) for z in apart)
+        a, b = (z.reshape(*z.shape[:axis], -1, *z.shape[axis + 3 :]) for z in (a, b))
+        parts.append(_outer_sums(a, b, axis=axis, n=high - low, outer=outer))
     return functools.reduce(jax.lax.add, parts)
+
+
+def _outer_shape(e: tuple[int, ...], g: tuple[int, ...], *, axis: int, n: int, **_: int) -> tuple[int, ...]:
+    return replaced((*g[:-1], WIDTH * g[-1]), axis, g[axis] // n)
+
+
+_sum_outer = operation("sum_outer", cpu=_outer_sums_on_cpu, elsewhere=_outer_sums, shape=_outer_shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,10 +251,10 @@ def _shares(
         return own
     tops, totals = top, total
     for axis in chain.later:  # twice as many columns with each
-        higher = axes.max(tops, axis)
-        sums = axes.sum(totals * axes.exponentials(tops, higher, axis), axis)
-        tops = jnp.concatenate([tops, axes.spread(higher, axis)], -1)
-        totals = jnp.concatenate([totals, axes.spread(sums, axis)], -1)
+        higher = axes.max(tops, axis, chain.axis)
+        sums = axes.sum(totals * axes.exponentials(tops, higher, axis, chain.axis), axis, chain.axis)
+        tops = jnp.concatenate([tops, axes.spread(higher, axis, chain.axis)], -1)
+        totals = jnp.concatenate([totals, axes.spread(sums, axis, chain.axis)], -1)
     totals = totals[..., WIDTH:]  # zero in the slot of no color
     below = jnp.minimum(_tiled(top, chain.columns - WIDTH) - tops[..., WIDTH:], 0)
     longer = jnp.where(totals > 0, jnp.exp(below) / jnp.where(totals > 0, totals, 1), 0)
@@ -227,7 +275,8 @@ def _centered(
     mean = share * own
     for axis in chain.later:
         has = jnp.asarray(chain.with_axis(axis)[WIDTH:])
-        mean = jnp.where(has, axes.spread(axes.sum(mean, axis), axis), mean)
+        total = axes.sum(mean, axis, chain.axis)
+        mean = jnp.where(has, axes.spread(total, axis, chain.axis), mean)
     apart = share * (own * _tiled(shares[..., :WIDTH], share.shape[-1]) - mean)
     return functools.reduce(
         jax.lax.add, [apart[..., i : i + WIDTH] for i in range(0, apart.shape[-1], WIDTH)]
@@ -259,7 +308,7 @@ def _mapped_back(
         return jax.vjp(lambda r, block: _mapped(r, block, group, shape, colored), r, block)[1](g)
     if colored:
         return project(g, block.swapaxes(1, 2), group, shape), slot_moments(r, g)
-    d_weight = r.reshape(-1, r.shape[-1]).T @ g.reshape(-1, g.shape[-1])
+    d_weight = outer_sum(r, g)
     return matmul(g, block[1].T), jnp.stack([jnp.zeros_like(d_weight), d_weight])
 
 
@@ -287,12 +336,12 @@ def _forward(
 ) -> tuple[Float[Array, "*axes C"], _Saved]:
     axes = _Axes(group, shape)
     if where is not None:
-        v = jnp.where(inside(where, v, group), v, jnp.finfo(v.dtype).min)
+        v = jnp.where(inside(where, v), v, jnp.finfo(v.dtype).min)
     out, saved = jnp.zeros((), v.dtype), []
     for chain, block in zip(_chains(axes), blocks, strict=True):
         axis, colored = chain.axis, chain.axis != "c"
         top = axes.max(v, axis)
-        e = masked(axes.exponentials(v, top, axis), where, group)
+        e = masked(axes.exponentials(v, top, axis), where)
         total = axes.sum(e, axis)
         shares = _shares(chain, top, total, axes)
         factors = axes.spread(_mapped(shares, block, group, shape, colored), axis)

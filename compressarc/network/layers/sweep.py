@@ -80,9 +80,11 @@ def directional(
     """
     stream = x.plane_directed
     folded = stream.reshape(*stream.shape[:-2], -1)
-    v = settle(project(folded, read, PLANE_DIRECTED, shape) * union[None, ..., None])
     where = part(padding, PLANE_DIRECTED)
-    v = settle(masked(operation(v, union), where, PLANE_DIRECTED))
+    v = settle(project(folded, read, PLANE_DIRECTED, shape) * union.reshape(-1)[None, :, None])
+    cells = PLANE_DIRECTED.leading(shape)
+    v = operation(v.reshape(*cells, COLUMNS), union).reshape(v.shape)
+    v = settle(masked(v, where))
     v = normalize_project(v, write, PLANE_DIRECTED, shape, DIRECTIONS, where)
     return x._replace(plane_directed=settle(stream + v.reshape(stream.shape)))
 
