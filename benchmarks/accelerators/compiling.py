@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks.accelerators.compiled_text import figures
-from benchmarks.accelerators.loops import LOOPS, Loop
+from benchmarks.accelerators.loops import Loop, loop_of
 from benchmarks.accelerators.targets import Target
 
 KEEP = "QUINTET_KEEP_TEXT"
@@ -87,5 +87,5 @@ def row_of(name: str, target: Target, loop: Loop, compiled: Compiled) -> dict[st
 
 def compiled_row(name: str, target: Target) -> dict[str, Any]:
     """Compiles one loop for a device that need not be here; in a process with the target's environment."""
-    loop = LOOPS[name](target)
+    loop = loop_of(name)(target)
     return row_of(name, target, loop, compile_loop(loop, target.devices()))

@@ -7,6 +7,7 @@ only running tells, or one, so that the figures are those of one step; or the st
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -122,8 +123,10 @@ def arc_lanes(name: str, lanes: int | None = None, devices: int = 1) -> Callable
     return loop
 
 
-def arc_bucket(lanes: int) -> Callable[[Target], Loop]:
-    """A padded bucket: puzzles of up to 6 examples, 2 tests, 10 x 10 cells side by side."""
+def arc_room(
+    examples: int, colors: int, x: int, y: int, lanes: int, tests: int = 1
+) -> Callable[[Target], Loop]:
+    """A padded room: puzzles of up to so many examples, colors beside black, and x times y cells."""
 
     def loop(target: Target) -> Loop:
         import numpy as np
@@ -132,14 +135,21 @@ def arc_bucket(lanes: int) -> Callable[[Target], Loop]:
         from compressarc.batch.bucket_shapes import padded_grids, room_for
 
         rng = np.random.default_rng(0)
-        grid = lambda: rng.integers(0, 10, (10, 10)).tolist()  # noqa: E731
+
+        def grid() -> list[list[int]]:
+            cells = rng.integers(0, colors + 1, (x, y))
+            cells.flat[: colors + 1] = np.arange(colors + 1)[: cells.size]
+            return cells.tolist()
+
         pairs = lambda count: [{"input": grid(), "output": grid()} for _ in range(count)]  # noqa: E731
-        large = compressarc.parse_puzzle({"train": pairs(4), "test": pairs(2)}, name="large")
-        small = compressarc.parse_puzzle(
-            {"train": [{"input": [[0, 1]], "output": [[1, 0]]}] * 3, "test": pairs(1)}, name="small"
-        )
-        room = room_for([compressarc.signature(p.canvas) for p in (large, small)])
-        return _lanes(target, room, padded_grids(large.canvas, room), lanes, "padded bucket of 6 x 10 x 10")
+        large = {"train": pairs(examples - tests), "test": pairs(tests)}
+        small = {"train": [{"input": [[0, 1]], "output": [[1, 0]]}] * 2, "test": pairs(1)}
+        puzzles = [
+            compressarc.parse_puzzle(data, name=name) for name, data in (("large", large), ("small", small))
+        ]
+        room = room_for([compressarc.signature(p.canvas) for p in puzzles])
+        example = padded_grids(puzzles[0].canvas, room)
+        return _lanes(target, room, example, lanes, f"padded room of {examples} x {colors} x {x} x {y}")
 
     return loop
 
@@ -340,7 +350,7 @@ LOOPS: dict[str, Callable[[Target], Loop]] = {
     "compressarc/272f95fa lanes": arc_lanes("272f95fa"),
     "compressarc/3631a71a": arc_run("3631a71a"),
     "compressarc/3631a71a lanes": arc_lanes("3631a71a"),
-    "compressarc/bucket": arc_bucket(32),
+    "compressarc/bucket": arc_room(6, 9, 10, 10, lanes=32, tests=2),
     "compressarc/devices": arc_lanes("25ff71a9", lanes=2, devices=4),
     "lodo/random": lodo_update("random"),
     "lodo/shuffle": lodo_update("shuffle"),
@@ -359,6 +369,18 @@ LOOPS: dict[str, Callable[[Target], Loop]] = {
     "mips/devices": mips_step("gru", seeds=4, devices=4),
 }
 """What is compiled, by name."""
+
+_ROOM = re.compile(r"compressarc/room (\d+)x(\d+)x(\d+)x(\d+) x (\d+)")
+
+
+def loop_of(name: str) -> Callable[[Target], Loop]:
+    """What is compiled by this name: one of `LOOPS`, or "compressarc/room ExCxXxY x LANES".
+
+    Raises: KeyError.
+    """
+    room = _ROOM.fullmatch(name)
+    return arc_room(*map(int, room.groups())) if room else LOOPS[name]
+
 
 QUICK = ("lodo/shuffle", "features/decoder", "hypernet/tables", "mips/gru")
 """A loop of each package that compiles in seconds; compressarc's takes half a minute at least."""

@@ -1,88 +1,156 @@
-"""How long a step takes on a device: a model, and what it assumes.
+"""How long a step takes on a device, and how much memory: a model, and what it assumes.
 
 A step of L runs side by side takes the longest of
 
-    kernels x seconds per launch          (does not grow with L)
-    L x bytes moved / bandwidth
-    L x operations / arithmetic rate
+    kernels x seconds per kernel              (does not grow with L)
+    bytes moved / bandwidth
+    cycles / clock rate                       (TPUs)
 
-Kernels, bytes and operations are what the compiled program shows (`python -m
-benchmarks.compressarc_step`, `benchmarks.compressarc_batch --count`), as functions of the
-puzzle's work (`plan.work`). The CPU's line is fitted to measured steps. Data sheets give
-bandwidth and rate; what share of them such small products reach, and the seconds per
-launch, are assumptions, marked below.
+Kernels, bytes, cycles, memory and seconds of compilation are what XLA's compilers say of padded rooms
+compiled for the device, as lines in the rooms' work (`plan.work`): `python -m
+benchmarks.compressarc_device_model` fits them and says how far they are from rooms that took no part.
+No device has run them. The CPU's line is fitted to measured steps. Data sheets give bandwidth and clock;
+what share of the bandwidth is reached, and the seconds per kernel, are assumptions, marked below.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from compressarc.config import unknown
 
-KERNELS = 7700
-"""Kernels of one step in the CPU's module, loop bodies counted as often as they run (7,600 to 7,900)."""
-
-BYTES_PER_WORK = 213e3
-"""Bytes a step moves for each unit of work (1.7 GB at 7,980)."""
-
-FLOPS_PER_WORK = 210e3
-"""Operations of a step for each unit of work (1.67 GFLOP at 7,980)."""
-
-MEMORY_PER_WORK = 12.5e3
-"""Bytes of temporaries for each unit of work (589 MB at 48,050)."""
-
-STATE_PER_WORK = 0.9e3
-"""Bytes of latents, moments and gradients for each unit of work, roughly."""
+STATE_PER_WORK = 13.4e3
+"""Bytes of memory of a run on a CPU for each unit of work: temporaries (589 MB at 48,050) and state."""
 
 MEMORY_SHARE = 0.65
 """Share of a device's memory that a plan fills; jax takes three quarters of a GPU's by default."""
 
 FIXED_BYTES = 12e6
-"""Bytes of one run that don't depend on its shape: weights, moments, program arguments."""
+"""Bytes of one run on a CPU that don't depend on its shape: weights, moments, program arguments."""
+
+TILE = 128
+"""Numbers in a row of a TPU's tiles; the lanes lie along it."""
+
+Line = tuple[float, float]
+"""A constant, and what each unit of work adds."""
+
+
+FEW = 64
+"""From so many lanes on they lie along a TPU's tiles; below, places do (`network.layers.by_platform`)."""
+
+
+def _at(line: Line, work: float) -> float:
+    return line[0] + line[1] * work
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """What a compiler says of one step of some number of lanes."""
+
+    kernels: float = 0.0  # of a step, transfers between memories included; whatever the lanes
+    bytes: Line = (0.0, 0.0)  # moved in the large memory, padding included
+    cycles: Line = (0.0, 0.0)
+    memory: Line = (0.0, 0.0)  # bytes of temporaries and arguments
+    program: Line = (0.0, 0.0)  # bytes of one program's text, whatever the lanes
+    compile_seconds: Line = (0.0, 0.0)  # of one program on two cores, whatever the lanes
+
+    def of(self, work: float, times: float) -> dict[str, float]:
+        """All of it, for so many times that number of lanes."""
+        several = {"bytes": self.bytes, "cycles": self.cycles, "memory": self.memory}
+        once = {"program": self.program, "compile_seconds": self.compile_seconds}
+        return (
+            {"kernels": self.kernels}
+            | {name: times * _at(line, work) for name, line in several.items()}
+            | {name: _at(line, work) for name, line in once.items()}
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class DeviceModel:
-    """Speeds of one device. A model, but for the CPU's line, which is fitted to measurements."""
+    """One device. A model, but for the CPU's line, which is fitted to measurements."""
 
     name: str
     memory: float  # bytes
     bandwidth: float  # bytes per second
-    flops: float  # float32 operations per second that products of width 8 to 72 may reach (assumption)
     launch: float  # seconds per kernel inside one compiled program (assumption)
-    compile_seconds: float  # per program, beyond which steps wait (assumption, but for the CPU)
     max_lanes: int  # runs side by side beyond which nothing is gained
+    fitted: Fitted  # of one lane; on TPUs of 128, which lie along the tiles
+    few: Fitted = Fitted()  # on TPUs, of one of few lanes, whose places lie along the tiles
+    clock: float = 0.0  # cycles per second, of a TPU
     dollars_per_hour: float | None = None  # on-demand list price of one device (assumption)
     share_of_bandwidth: float = 0.6  # what these kernels reach of the data sheet (assumption)
     compile_ahead: int = 4  # programs compiled while others run; 0: that takes the steps' own time
 
+    @property
+    def is_tpu(self) -> bool:
+        """Whether lanes come in tiles."""
+        return self.clock > 0
+
+    def said(self, work: float, lanes: int) -> dict[str, float]:
+        """The compiler's figures for a step of `lanes` runs; on TPUs tiles are whole, full or not."""
+        if self.is_tpu and lanes < FEW:
+            return self.few.of(work, lanes)
+        return self.fitted.of(work, math.ceil(lanes / TILE) if self.is_tpu else lanes)
+
     def step_seconds(self, work: float, lanes: int) -> float:
         """Seconds of one step of `lanes` runs side by side."""
+        said = self.said(work, lanes)
         return max(
-            KERNELS * self.launch,
-            lanes * (BYTES_PER_WORK * work / (self.share_of_bandwidth * self.bandwidth)),
-            lanes * FLOPS_PER_WORK * work / self.flops,
+            said["kernels"] * self.launch,
+            said["bytes"] / (self.share_of_bandwidth * self.bandwidth),
+            said["cycles"] / self.clock if self.is_tpu else 0.0,
         )
 
-    def run_bytes(self, work: float) -> float:
-        """Device memory of one run, bytes."""
-        return FIXED_BYTES + (MEMORY_PER_WORK + STATE_PER_WORK) * work
+    def compile_seconds(self, work: float) -> float:
+        """Seconds to compile one program, beyond which steps wait."""
+        return _at(self.fitted.compile_seconds, work)
+
+    def program_bytes(self, work: float) -> float:
+        """Device memory of one program's text."""
+        return _at(self.fitted.program, work)
+
+    def run_bytes(self, work: float, lanes: int = 1) -> float:
+        """Device memory of `lanes` runs, bytes, without programs."""
+        return self.said(work, lanes)["memory"]
+
+    def room_for_runs(self, work: float) -> float:
+        """Bytes that a plan fills with runs: the programs that are there at a time take theirs."""
+        return MEMORY_SHARE * self.memory - (1 + self.compile_ahead) * self.program_bytes(work)
+
+    def lanes(self, work: float) -> int:
+        """Runs side by side that fit into memory and still pay; on TPUs whole tiles, if one fits."""
+        room = self.room_for_runs(work)
+        tiles = int(room / self.run_bytes(work, TILE)) if self.is_tpu else 0
+        if tiles:
+            return min(self.max_lanes, tiles * TILE)
+        most = FEW - 1 if self.is_tpu else self.max_lanes
+        return max(1, min(most, int(room / self.run_bytes(work))))
+
+    def side_by_side(self, work: float, most: int) -> int:
+        """Lanes for at most so many runs; on TPUs whole tiles, if half of one is full."""
+        if self.is_tpu and most >= FEW:
+            most = TILE * math.ceil(most / TILE)
+        return min(self.lanes(work), most)
 
     def assumptions(self) -> list[str]:
         """What the model takes for granted, in words."""
+        fitted, each = self.fitted, f"{TILE} runs" if self.is_tpu else "a run"
+        cycles = (
+            f", {fitted.cycles[0] / 1e6:.1f} M + {fitted.cycles[1] / 1e3:.2f} k x w cycles at "
+            f"{self.clock / 1e9:.2g} GHz"
+            if self.is_tpu
+            else ""
+        )
         return [
             f"{self.name}: {self.bandwidth / 1e9:.0f} GB/s, of which {100 * self.share_of_bandwidth:.0f} % "
-            f"are reached; {self.flops / 1e12:.1f} TFLOP/s in small float32 products; {KERNELS} kernels a "
-            f"step of {1e6 * self.launch:.1f} microseconds at least; {self.compile_seconds:.0f} s to compile "
-            f"a program, {self.compile_ahead} of them ahead while others run",
-            f"a step of work w moves {BYTES_PER_WORK / 1e3:.0f} kB x w, computes "
-            f"{FLOPS_PER_WORK / 1e3:.0f} kFLOP x w and holds {MEMORY_PER_WORK / 1e3:.1f} kB x w",
+            f"are reached; {fitted.kernels:,.0f} kernels a step of {1e6 * self.launch:.1f} microseconds; "
+            f"{fitted.compile_seconds[0]:.0f} s + {1e3 * fitted.compile_seconds[1]:.2f} ms x w to compile a "
+            f"program on two cores, {self.compile_ahead} of them ahead while others run",
+            f"a step of {each} of work w moves {fitted.bytes[0] / 1e6:.0f} MB + "
+            f"{fitted.bytes[1] / 1e3:.0f} kB x w{cycles}, and holds {fitted.memory[0] / 1e6:.0f} MB + "
+            f"{fitted.memory[1] / 1e3:.1f} kB x w",
         ] + ([f"{self.dollars_per_hour:.2f} dollars an hour and device"] if self.dollars_per_hour else [])
-
-    def lanes(self, work: float) -> int:
-        """Runs side by side that fit into memory and still pay."""
-        fitting = int(MEMORY_SHARE * self.memory / self.run_bytes(work))
-        return max(1, min(self.max_lanes, fitting))
 
 
 class _Cpu(DeviceModel):
@@ -93,22 +161,34 @@ class _Cpu(DeviceModel):
         return [
             "one core of the machine this was measured on: 10 ms + 31 microseconds x work a step, or 78 "
             "microseconds x work - 40 ms where that is more; "
-            f"{self.compile_seconds:.0f} s to compile a program"
+            f"{self.fitted.compile_seconds[0]:.0f} s to compile a program"
         ]
 
     def step_seconds(self, work: float, lanes: int) -> float:
         return lanes * max(0.010 + 31e-6 * work, 78e-6 * work - 0.040)
 
 
+_CPU = Fitted(memory=(FIXED_BYTES, STATE_PER_WORK), compile_seconds=(47.0, 0.0))
+_GPU = Fitted(kernels=4400, bytes=(12e6, 440e3), memory=(5e6, 14e3), compile_seconds=(25.0, 0.0))
+_TPU = Fitted(
+    kernels=15000, bytes=(1e9, 60e6), cycles=(30e6, 60e3), memory=(1e9, 1.5e6), program=(200e6, 1e3),
+    compile_seconds=(150.0, 0.0),
+)  # fmt: skip
+
+_FEW = Fitted(
+    kernels=13000, bytes=(20e6, 45e3), cycles=(15e6, 3e3), memory=(30e6, 45e3), program=(170e6, 1e3),
+    compile_seconds=(60.0, 5e-3),
+)  # fmt: skip
+
 DEVICES = {
     model.name: model
     for model in (
-        _Cpu("cpu", 8e9, 8.7e9, 4e9, 2e-6, 47.0, 1, compile_ahead=0),
-        DeviceModel("rtx4070", 12e9, 504e9, 5e12, 2.5e-6, 60.0, 32, 0.25),
-        DeviceModel("a100", 80e9, 2.0e12, 6e12, 2.5e-6, 60.0, 64, 3.7),
-        DeviceModel("h100", 80e9, 3.35e12, 12e12, 2.2e-6, 60.0, 64, 4.8),
-        DeviceModel("h200", 141e9, 4.8e12, 12e12, 2.2e-6, 60.0, 64, 5.5),
-        DeviceModel("v5e", 16e9, 0.82e12, 3e12, 1.5e-6, 90.0, 32, 1.2),
+        _Cpu("cpu", 8e9, 8.7e9, 2e-6, 1, _CPU, compile_ahead=0),
+        DeviceModel("rtx4070", 12e9, 504e9, 2.5e-6, 32, _GPU, dollars_per_hour=0.25),
+        DeviceModel("a100", 80e9, 2.0e12, 2.5e-6, 64, _GPU, dollars_per_hour=3.7),
+        DeviceModel("h100", 80e9, 3.35e12, 2.2e-6, 64, _GPU, dollars_per_hour=4.8),
+        DeviceModel("h200", 141e9, 4.8e12, 2.2e-6, 64, _GPU, dollars_per_hour=5.5),
+        DeviceModel("v5e", 16e9, 0.82e12, 0.3e-6, 512, _TPU, _FEW, clock=1.5e9, dollars_per_hour=1.2),
     )
 }
 

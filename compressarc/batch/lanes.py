@@ -235,6 +235,10 @@ class Lanes:
         """The compiled step, as the compiler prints it."""
         return self._compiled().executable.as_text() or ""
 
+    def memory(self) -> Any:
+        """What the compiled step takes of a device's memory, as XLA says (`memory_analysis`)."""
+        return self._compiled().executable.memory_analysis()
+
     def _compiled(self) -> CompiledProgram:
         self.compile()
         assert self._advance is not None

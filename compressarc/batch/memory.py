@@ -57,7 +57,7 @@ def plan_warnings(plan: Plan, device: DeviceModel, shapes: Mapping[str, Shape]) 
     """
     found = []
     for bucket in plan.buckets:
-        needed = bucket.lanes * device.run_bytes(work(bucket.room.shape))
+        needed = device.run_bytes(work(bucket.room.shape), bucket.lanes)
         if needed <= device.memory:
             continue
         largest = max((name for name in bucket.puzzles if name in shapes), key=lambda n: work(shapes[n]))

@@ -243,7 +243,7 @@ def make_plan(
         for group in groups:
             room = common_room(statics[name] for name in group)
             most = math.ceil(len(group) * seeds / devices)
-            side_by_side = lanes or min(device.lanes(work(room.shape)), most)
+            side_by_side = lanes or device.side_by_side(work(room.shape), most)
             buckets.append(Bucket(room, tuple(group), side_by_side))
         own = sum(work(statics[name].shape) for name in statics)
         padded = sum(len(b.puzzles) * work(b.room.shape) for b in buckets)
@@ -278,19 +278,21 @@ def estimate(plan: Plan, device: DeviceModel, *, devices: int, seeds: int, steps
     Programs run one after another, and the coming ones are compiled meanwhile
     (`compressarc.batch.compile_ahead`): what counts is the time for which nothing runs.
     """
-    times, peak = [], 0.0
+    times, compiles, peak = [], [], 0.0
     for bucket in plan.buckets:
         size = work(bucket.room.shape)
         runs = len(bucket.puzzles) * seeds
         waves = math.ceil(runs / (bucket.lanes * devices))
         times.append(waves * steps * device.step_seconds(size, bucket.lanes))
-        peak = max(peak, bucket.lanes * device.run_bytes(size))
+        programs = (1 + device.compile_ahead) * device.program_bytes(size)
+        peak = max(peak, device.run_bytes(size, bucket.lanes) + programs)
+        compiles.append(device.compile_seconds(size))
     begun: list[float] = []
     now = compiling = 0.0
     for number, seconds in enumerate(times):
         coming = range(len(begun), min(number + device.compile_ahead + 1, len(times)))
         begun += [now] * len(coming)
-        wait = max(0.0, begun[number] + device.compile_seconds - now)
+        wait = max(0.0, begun[number] + compiles[number] - now)
         compiling += wait
         now += wait + seconds
     dollars = None if device.dollars_per_hour is None else now / 3600 * device.dollars_per_hour * devices

@@ -47,7 +47,13 @@ def _check(command: Batch) -> None:
         value = getattr(command, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')}={value}: expected a positive number")
-    if command.out is None and not command.plan:
+    if command.compile and not (command.plan and command.device):
+        raise ValueError("--compile belongs to --plan and --device, the device to compile for")
+    if command.compile_only != (command.target is not None):
+        raise ValueError("--compile-only and --target, the device to compile for, belong together")
+    if command.compile_only and (command.plan or command.resume or command.out or command.coordinator):
+        raise ValueError("--compile-only takes no step: no --plan, --out, --resume or --coordinator with it")
+    if command.out is None and not command.plan and not command.compile_only:
         raise ValueError("batch needs --out, the folder for its results (or --plan, to print the plan only)")
     if command.resume and command.out is not None and not (command.out / "settings.json").exists():
         raise ValueError(f"{command.out}: no batch to resume here (no settings.json)")
@@ -191,6 +197,8 @@ def run_batch_command(command: Batch, console: Console, use_cache: Callable[[], 
         from compressarc.batch.ray_engine import require_ray
 
         require_ray()
+    if command.compile or command.compile_only:
+        return _compile(command, chosen, console, use_cache)
     display: list[BatchDisplay] = []
 
     def acknowledge() -> None:
@@ -219,6 +227,53 @@ def run_batch_command(command: Batch, console: Console, use_cache: Callable[[], 
         if budget is not None:
             budget = max(1e-3, budget - (time.monotonic() - started))
         return _work(command, console, run, budget, first, stop, display)
+
+
+def _compile(command: Batch, chosen: _Chosen, console: Console, use_cache: Callable[[], None]) -> int:
+    """Compiles the plan's programs, or the largest, for a device that need not be here."""
+    from compressarc.batch.compile_for import compile_bucket, prepare, target_for
+
+    name = command.target or command.device
+    assert name is not None
+    try:
+        target = target_for(name)
+    except ModuleNotFoundError as missing:
+        raise ValueError(str(missing)) from missing
+    prepare(target)
+    if command.cache:
+        use_cache()
+    import jax
+
+    from compressarc.batch.device_model import device_model
+    from compressarc.batch.plan import work
+    from compressarc.cli.batch_terminal import duration
+
+    device, devices = device_model(name), command.devices or 1
+    with contextlib.ExitStack() as held:
+        planning = dataclasses.replace(command, plan=True)
+        plan, _ = _plan_and_folder(planning, chosen, device, devices, True, True, held, console)
+    _show_plan(command, console, chosen.puzzles, plan, device, devices)
+    size = lambda bucket: device.run_bytes(work(bucket.room.shape), bucket.lanes)  # noqa: E731
+    buckets = list(plan.buckets) if command.compile_only else [max(plan.buckets, key=size)]
+    failed = 0
+    for bucket in buckets:
+        console.print(f"compiling {bucket.id} x {bucket.lanes} for {name} ...", markup=False, highlight=False)
+        try:
+            made = compile_bucket(bucket, chosen.puzzles, command.config.program, target)
+        except jax.errors.JaxRuntimeError as error:
+            failed += 1
+            said = next((line for line in str(error).splitlines() if line.strip()), "no message")
+            console.print(f"  it does not fit, or XLA fails: {said[:300]}", markup=False, soft_wrap=True)
+            continue
+        console.print(
+            f"  {duration(made.seconds)}; {made.run_bytes / 1e9:.2f} GB of {device.memory / 1e9:.0f} for "
+            f"{bucket.lanes} runs (the plan says {size(bucket) / 1e9:.2f}), "
+            f"{made.program_bytes / 1e6:.0f} MB of program",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    return int(failed > 0)
 
 
 def _show_plan(

@@ -53,7 +53,7 @@ def show_plan(
             str(len(bucket.puzzles)),
             str(bucket.lanes),
             f"{size:,}",
-            f"{bucket.lanes * device.run_bytes(size) / 1e9:.2f} GB",
+            f"{device.run_bytes(size, bucket.lanes) / 1e9:.2f} GB",
             duration(seconds),
         )
     if len(plan.buckets) > _SHOWN_BUCKETS:

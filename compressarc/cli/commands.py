@@ -134,6 +134,13 @@ class Batch:
     """print the plan and stop"""
     save_plan: Path | None = None
     """write the plan here (JSON)"""
+    compile: bool = False
+    """with --plan and --device: compile the largest program for that device, which need not be here, and say
+    what memory it takes"""
+    compile_only: bool = False
+    """compile all programs of the plan for --target, take no step: what was traced is kept in the cache"""
+    target: str | None = None
+    """with --compile-only: the device to compile for, which need not be here: rtx4070, a100, h100, v5e"""
     programs: int | None = None
     """programs to compile, instead of the number that the plan finds best"""
     lanes: int | None = None

@@ -259,6 +259,9 @@ def forget(*, but_for: Hashable = None) -> None:
     jax.clear_caches()
 
 
+_LOWERED_AS = {"gpu": "cuda"}
+"""Platforms that are lowered for by another name."""
+
 _compiled: dict[str, CompiledProgram] = {}
 """What this process has compiled, by name."""
 
@@ -316,7 +319,9 @@ def compiled_program(
     with collector_paused(), _writing_to(None if cached else cache):
         exported = _read(path) if path else None
         if exported is None:
-            exported = jax.export.export(jax.jit(flat))(first, second)
+            # of a device that is not here the default would be another
+            platforms = None if platform == default_platform() else [_LOWERED_AS.get(platform, platform)]
+            exported = jax.export.export(jax.jit(flat), platforms=platforms)(first, second)
             if path:
                 _write(path, bytes(exported.serialize()))
             _return_freed_memory()

@@ -7,6 +7,7 @@ write to the residual stream). Biases exist only in the decoding layer.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -79,6 +80,12 @@ def _contracted(
     return jax.lax.dot_general(x, y, (over, each), precision=precision)
 
 
+def _positions(x: Float[Array, "*axes k"], first: int) -> tuple[Sequence[int], Sequence[int]]:
+    """All axes from `first` on but that of channels, of two arrays alike."""
+    axes = range(first, x.ndim - 1)
+    return axes, axes
+
+
 def _rows(x: Float[Array, "*axes k"]) -> Float[Array, "rows k"]:
     return x.reshape(-1, x.shape[-1])
 
@@ -107,7 +114,7 @@ _slots_op = operation(
 _outer_op = operation(
     "outer_sum",
     cpu=lambda x, g, precision: _contracted(_rows(x), _rows(g), ((0,), (0,)), precision),
-    elsewhere=lambda x, g, precision: _contracted(x, g, (range(x.ndim - 1),) * 2, precision),
+    elsewhere=lambda x, g, precision: _contracted(x, g, _positions(x, 0), precision),
     shape=lambda x, g, **_: (x[-1], g[-1]),
 )
 _slot_outer_op = operation(
@@ -115,14 +122,15 @@ _slot_outer_op = operation(
     cpu=lambda x, g, precision: _contracted(
         _slot_rows(x), _slot_rows(g), ((1,), (1,)), precision, slots=True
     ),
-    elsewhere=lambda x, g, precision: _contracted(x, g, (range(1, x.ndim - 1),) * 2, precision, slots=True),
+    elsewhere=lambda x, g, precision: _contracted(x, g, _positions(x, 1), precision, slots=True),
     shape=lambda x, g, **_: (x[0], x[-1], g[-1]),
 )
 
 
 def _bound(made: Primitive, x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
     # An operation is lowered later, when what products are made in may be set otherwise.
-    return made.bind(x, y, lanes=0, precision=jax.config.jax_default_matmul_precision)
+    config: Any = jax.config
+    return made.bind(x, y, lanes=0, precision=config.jax_default_matmul_precision)
 
 
 def _product(x: Float[Array, "*axes k"], weight: Float[Array, "k n"]) -> Float[Array, "*axes n"]:
