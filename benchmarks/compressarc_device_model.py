@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks import output
 from benchmarks.accelerators.__main__ import compile_apart, stamped
 from benchmarks.accelerators.targets import TARGETS, check_installed
-from compressarc.batch.device_model import FEW, TILE, DeviceModel, Fitted, device_model
+from compressarc.batch.device_model import TILE, DeviceModel, Fitted, device_model
 from compressarc.batch.plan import work
 from compressarc.multitensor import Shape
 
@@ -148,12 +148,12 @@ def main() -> int:
             print(f"{target}: no rows to fit")
             continue
         before = device_model(target)
-        few = [row for row in chosen if before.is_tpu and size_of(row["room"])[1] < FEW]
-        many = [row for row in chosen if row not in few]
+        small = [row for row in chosen if before.is_small(*size_of(row["room"]))]
+        many = [row for row in chosen if row not in small]
         model = dataclasses.replace(
-            before, fitted=fit(many, TILE if before.is_tpu else 1), few=fit(few, 1) if few else before.few
+            before, fitted=fit(many, TILE if before.is_tpu else 1), small=fit(small, 1)
         )
-        print(f"\n{target}: fitted={model.fitted}" + (f"\n  few={model.few}" if few else ""))
+        print(f"\n{target}: fitted={model.fitted}\n  small={model.small}")
         if model != before:
             print("  (compressarc.batch.device_model has other figures)")
         worst = compare(held, model)

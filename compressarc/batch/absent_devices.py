@@ -10,9 +10,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.util
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
+
+from compressarc.config import unknown
 
 _GPU = """
 gpu_device_info {{
@@ -68,8 +71,13 @@ class Target:
 
         if self.platform == "tpu":
             return topologies.get_topology_desc(self.topology, platform="tpu").devices
-        with contextlib.suppress(Exception):  # the plugin may be registered already
-            xla_bridge.discover_pjrt_plugins()
+        if "cuda" not in xla_bridge._topology_factories:
+            log = logging.getLogger(xla_bridge.__name__)
+            before, log.disabled = log.disabled, True  # what it says of a GPU that is not here
+            try:
+                xla_bridge.discover_pjrt_plugins()
+            finally:
+                log.disabled = before
         return topologies.get_topology_desc(
             self.name, platform="cuda", target_config=self.description, topology=self.topology
         ).devices
@@ -107,3 +115,26 @@ def check_installed(target: Target) -> None:
         raise ModuleNotFoundError(
             f"compiling for {target.name} needs {module}: pip install 'quintet-jax[{extra}]'"
         )
+
+
+def target_for(device: str) -> Target:
+    """How to compile for a device model.
+
+    Raises: ValueError if there is no compiler for it, ModuleNotFoundError if it is not installed; it names
+      the extra that brings it.
+    """
+    found = {target.model: target for target in reversed(TARGETS.values())}
+    if device not in found:
+        raise unknown("device to compile for", device, tuple(found))
+    check_installed(found[device])
+    return found[device]
+
+
+def prepare(target: Target) -> None:
+    """Sets what JAX and the compiler read when they start; before that."""
+    os.environ.update(target.environment())
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # if it was imported already
+    # JAX can't read programs back for a device that is not here; what was traced is kept all the same.
+    jax.config.update("jax_enable_compilation_cache", False)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import NamedTuple
 
 import jax
 
-from compressarc.batch.absent_devices import TARGETS, Target, check_installed
+from compressarc.batch.absent_devices import Target
 from compressarc.batch.bucket_shapes import padded_grids
 from compressarc.batch.lanes import Lanes, lane_mesh
 from compressarc.batch.plan import Bucket
-from compressarc.config import Program, unknown
+from compressarc.config import Program
 from compressarc.puzzle import Puzzle
 
 
@@ -23,24 +22,6 @@ class CompiledFor(NamedTuple):
     seconds: float
     run_bytes: int  # temporaries and arguments of all lanes
     program_bytes: int
-
-
-def target_for(device: str) -> Target:
-    """How to compile for a device model.
-
-    Raises: ValueError if there is no compiler for it, ModuleNotFoundError if it is not installed; it names
-      the extra that brings it.
-    """
-    found = {target.model: target for target in reversed(TARGETS.values())}
-    if device not in found:
-        raise unknown("device to compile for", device, tuple(found))
-    check_installed(found[device])
-    return found[device]
-
-
-def prepare(target: Target) -> None:
-    """Sets what a compiler reads when it is first asked; before JAX has started."""
-    os.environ.update(target.environment())
 
 
 def compile_bucket(

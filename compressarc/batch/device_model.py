@@ -19,6 +19,7 @@ import dataclasses
 import math
 
 from compressarc.config import unknown
+from compressarc.multitensor import KEPT_ELEMENTS
 
 STATE_PER_WORK = 13.4e3
 """Bytes of memory of a run on a CPU for each unit of work: temporaries (589 MB at 48,050) and state."""
@@ -35,6 +36,9 @@ TILE = 128
 Line = tuple[float, float]
 """A constant, and what each unit of work adds."""
 
+
+NUMBERS_PER_WORK = 48
+"""Numbers of the largest array for each unit of work, which counts slots for absent rows and columns, too."""
 
 FEW = 64
 """From so many lanes on they lie along a TPU's tiles; below, places do (`network.layers.by_platform`)."""
@@ -76,7 +80,7 @@ class DeviceModel:
     launch: float  # seconds per kernel inside one compiled program (assumption)
     max_lanes: int  # runs side by side beyond which nothing is gained
     fitted: Fitted  # of one lane; on TPUs of 128, which lie along the tiles
-    few: Fitted = Fitted()  # on TPUs, of one of few lanes, whose places lie along the tiles
+    small: Fitted = Fitted()  # of one lane where all of them are small together, see `is_small`
     clock: float = 0.0  # cycles per second, of a TPU
     dollars_per_hour: float | None = None  # on-demand list price of one device (assumption)
     share_of_bandwidth: float = 0.6  # what these kernels reach of the data sheet (assumption)
@@ -87,10 +91,16 @@ class DeviceModel:
         """Whether lanes come in tiles."""
         return self.clock > 0
 
+    def is_small(self, work: float, lanes: int) -> bool:
+        """Whether steps take another form: on TPUs cells lie along the tiles; on GPUs more is kept."""
+        if self.is_tpu:
+            return lanes < FEW
+        return lanes * NUMBERS_PER_WORK * work <= KEPT_ELEMENTS["gpu"]
+
     def said(self, work: float, lanes: int) -> dict[str, float]:
         """The compiler's figures for a step of `lanes` runs; on TPUs tiles are whole, full or not."""
-        if self.is_tpu and lanes < FEW:
-            return self.few.of(work, lanes)
+        if self.is_small(work, lanes):
+            return self.small.of(work, lanes)
         return self.fitted.of(work, math.ceil(lanes / TILE) if self.is_tpu else lanes)
 
     def step_seconds(self, work: float, lanes: int) -> float:
@@ -169,12 +179,12 @@ class _Cpu(DeviceModel):
 
 
 _CPU = Fitted(memory=(FIXED_BYTES, STATE_PER_WORK), compile_seconds=(47.0, 0.0))
-_GPU = Fitted(kernels=4400, bytes=(12e6, 440e3), memory=(5e6, 14e3), compile_seconds=(25.0, 0.0))
+_GPU = Fitted(kernels=6155, bytes=(57.77e6, 379.7e3), memory=(8.191e6, 10.11e3), compile_seconds=(20.0, 5e-4))
+_KEPT = Fitted(kernels=3500, bytes=(12e6, 440e3), memory=(5e6, 30e3), compile_seconds=(20.0, 5e-4))
 _TPU = Fitted(
     kernels=15000, bytes=(1e9, 60e6), cycles=(30e6, 60e3), memory=(1e9, 1.5e6), program=(200e6, 1e3),
     compile_seconds=(150.0, 0.0),
 )  # fmt: skip
-
 _FEW = Fitted(
     kernels=13000, bytes=(20e6, 45e3), cycles=(15e6, 3e3), memory=(30e6, 45e3), program=(170e6, 1e3),
     compile_seconds=(60.0, 5e-3),
@@ -183,11 +193,11 @@ _FEW = Fitted(
 DEVICES = {
     model.name: model
     for model in (
-        _Cpu("cpu", 8e9, 8.7e9, 2e-6, 1, _CPU, compile_ahead=0),
-        DeviceModel("rtx4070", 12e9, 504e9, 2.5e-6, 32, _GPU, dollars_per_hour=0.25),
-        DeviceModel("a100", 80e9, 2.0e12, 2.5e-6, 64, _GPU, dollars_per_hour=3.7),
-        DeviceModel("h100", 80e9, 3.35e12, 2.2e-6, 64, _GPU, dollars_per_hour=4.8),
-        DeviceModel("h200", 141e9, 4.8e12, 2.2e-6, 64, _GPU, dollars_per_hour=5.5),
+        _Cpu("cpu", 8e9, 8.7e9, 2e-6, 1, _CPU, _CPU, compile_ahead=0),
+        DeviceModel("rtx4070", 12e9, 504e9, 2.5e-6, 32, _GPU, _KEPT, dollars_per_hour=0.25),
+        DeviceModel("a100", 80e9, 2.0e12, 2.5e-6, 64, _GPU, _KEPT, dollars_per_hour=3.7),
+        DeviceModel("h100", 80e9, 3.35e12, 2.2e-6, 64, _GPU, _KEPT, dollars_per_hour=4.8),
+        DeviceModel("h200", 141e9, 4.8e12, 2.2e-6, 64, _GPU, _KEPT, dollars_per_hour=5.5),
         DeviceModel("v5e", 16e9, 0.82e12, 0.3e-6, 512, _TPU, _FEW, clock=1.5e9, dollars_per_hour=1.2),
     )
 }

@@ -231,7 +231,7 @@ def run_batch_command(command: Batch, console: Console, use_cache: Callable[[], 
 
 def _compile(command: Batch, chosen: _Chosen, console: Console, use_cache: Callable[[], None]) -> int:
     """Compiles the plan's programs, or the largest, for a device that need not be here."""
-    from compressarc.batch.compile_for import compile_bucket, prepare, target_for
+    from compressarc.batch.absent_devices import prepare, target_for
 
     name = command.target or command.device
     assert name is not None
@@ -244,6 +244,7 @@ def _compile(command: Batch, chosen: _Chosen, console: Console, use_cache: Calla
         use_cache()
     import jax
 
+    from compressarc.batch.compile_for import compile_bucket
     from compressarc.batch.device_model import device_model
     from compressarc.batch.plan import work
     from compressarc.cli.batch_terminal import duration
@@ -265,10 +266,10 @@ def _compile(command: Batch, chosen: _Chosen, console: Console, use_cache: Calla
             said = next((line for line in str(error).splitlines() if line.strip()), "no message")
             console.print(f"  it does not fit, or XLA fails: {said[:300]}", markup=False, soft_wrap=True)
             continue
+        text = f", {made.program_bytes / 1e6:.0f} MB of program" if made.program_bytes else ""
         console.print(
             f"  {duration(made.seconds)}; {made.run_bytes / 1e9:.2f} GB of {device.memory / 1e9:.0f} for "
-            f"{bucket.lanes} runs (the plan says {size(bucket) / 1e9:.2f}), "
-            f"{made.program_bytes / 1e6:.0f} MB of program",
+            f"{bucket.lanes} runs (the plan says {size(bucket) / 1e9:.2f}){text}",
             markup=False,
             highlight=False,
             soft_wrap=True,

@@ -9,7 +9,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from compressarc.config import Form, Variant
-from compressarc.multitensor import PLANE, ArrayT, Multitensor, Shape, largest_array, map_groups
+from compressarc.multitensor import (
+    KEPT_ELEMENTS,
+    PLANE,
+    ArrayT,
+    Multitensor,
+    Shape,
+    largest_array,
+    map_groups,
+)
 from compressarc.network.block_loop import packed, stacked
 from compressarc.network.inputs import Grids, Signature
 from compressarc.network.layers.cummax import cummax
@@ -23,13 +31,6 @@ from compressarc.network.layers.softmax import softmax, softmax_blocks
 from compressarc.network.layers.sweep import sweep_weights
 from compressarc.network.padding import part, without_colors_beyond
 from compressarc.network.parameters import HEAD_BIAS_SCALE, Layer, Params, softmax_out_by_group
-
-KEPT_ELEMENTS = {"cpu": 1 << 15, "gpu": 1 << 22, "tpu": 1 << 15}
-"""Above this size of the largest array, of all lanes on GPUs, the backward pass computes each block again.
-
-On CPUs, keeping what a block computed would cost more in copies than it saves. On GPUs it saves a
-fourth of the kernels, 3 ms, and moves a kilobyte more for each number of the largest array.
-"""
 
 
 class Output(NamedTuple):

@@ -15,10 +15,10 @@ import optax
 from jaxtyping import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray, UInt32
 
 from compressarc.config import Program
-from compressarc.multitensor import TYPES, ArrayT, Shape, largest_array
+from compressarc.multitensor import KEPT_ELEMENTS, TYPES, ArrayT, Shape, largest_array
 from compressarc.network.inputs import Grids, Signature
 from compressarc.network.loss import Loss, loss_terms
-from compressarc.network.model import KEPT_ELEMENTS, Output, forward
+from compressarc.network.model import Output, forward
 from compressarc.network.parameters import Params, init_params, standard_normal
 from compressarc.solver.candidates import (
     Candidates,

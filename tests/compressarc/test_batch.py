@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import compressarc
+from compressarc.batch import absent_devices
 from compressarc.batch.bucket_shapes import fits, padded_grids, room_for
 from compressarc.batch.device_model import device_model
 from compressarc.batch.mesh_engine import run_batch, standings
@@ -315,6 +316,12 @@ def test_the_command_killed_and_resumed(whole, subprocess_env, tmp_path):
         (["--out", "x", "--process-id", "1"], "need --coordinator host:port"),
         (["--out", "x", "--replan"], "--replan belongs to --resume"),
         (["--out", "x", "--dataset", "nosuch"], "nosuch"),
+        (["--plan", "--compile"], "--compile belongs to --plan and --device"),
+        (["--out", "x", "--compile", "--device", "v5e"], "--compile belongs to --plan and --device"),
+        (["--compile-only"], "--compile-only and --target, the device to compile for, belong together"),
+        (["--out", "x", "--compile-only", "--target", "v5e"], "--compile-only takes no step"),
+        (["--compile-only", "--target", "h10"], "did you mean h100"),
+        (["--compile-only", "--target", "cpu"], "unknown device to compile for 'cpu'"),
     ],
 )
 def test_bad_input(arguments, message, capsys, tmp_path, monkeypatch):
@@ -322,6 +329,13 @@ def test_bad_input(arguments, message, capsys, tmp_path, monkeypatch):
     assert cli.main(["batch", *arguments]) == 2
     assert re.search(re.escape(message), capsys.readouterr().err)
     assert not list(tmp_path.rglob("settings.json"))
+
+
+def test_what_compiles_for_a_device_is_asked_for(capsys, monkeypatch):
+    monkeypatch.setattr(absent_devices.importlib.util, "find_spec", lambda name: None)
+    for arguments in (["--compile-only", "--target", "v5e"], ["--plan", "--compile", "--device", "h100"]):
+        assert cli.main(["batch", "--puzzles", "25ff71a9", "--split", "training", *arguments]) == 2
+        assert re.search(r"pip install 'quintet-jax\[aot-(tpu|cuda)\]'", capsys.readouterr().err)
 
 
 def test_damage_is_named_or_mended(whole, tmp_path, capsys):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from compressarc import multitensor
 from compressarc.batch.bucket_shapes import padded_grids, room_for
 from compressarc.config import Form
 from compressarc.network import model
@@ -62,7 +63,7 @@ def test_all_forms_give_the_same(form, again, padded, reference, monkeypatch):
         monkeypatch.setattr(model, function.__name__, _noting(function, used))
     monkeypatch.setattr(jax, "checkpoint", _noting(jax.checkpoint, used))
     if form == Form("cpu") and again:
-        monkeypatch.setitem(model.KEPT_ELEMENTS, "cpu", 1)
+        monkeypatch.setitem(multitensor.KEPT_ELEMENTS, "cpu", 1)
     found = loss_and_gradient(form, *place(padded))
     assert ("checkpoint" in used) == again
     assert ("packed" in used) == (form == Form("gpu"))

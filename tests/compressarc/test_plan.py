@@ -96,7 +96,7 @@ def test_programs_compiled_ahead_take_memory():
 def test_a_program_compiled_while_another_runs_costs_no_time(statics):
     some = dict(list(statics.items())[:40])
     constant = Fitted(kernels=1e3, bytes=(1e6, 1e5), memory=(1e6, 1e4), compile_seconds=(60.0, 0.0))
-    model = dataclasses.replace(device_model("h100"), fitted=constant)
+    model = dataclasses.replace(device_model("h100"), fitted=constant, small=constant)
     ahead, none = (dataclasses.replace(model, compile_ahead=n) for n in (1, 0))
     plan = make_plan(some, ahead, programs=6)
     long, short = (estimate(plan, ahead, devices=1, seeds=8, steps=s) for s in (1_000_000, 1))
