@@ -26,6 +26,9 @@ from compressarc.multitensor import GROUPS, LATENT_WIDTH, TYPES, ArrayT, Group, 
 NEVER = -1e9
 """Logit of a color that the puzzle has not: no infinity, whose product with zero is no number."""
 
+LOWEST = -3e38
+"""Below any reading; the least float32 itself overflows where a TPU takes it apart into bfloat16 numbers."""
+
 
 class Part(NamedTuple):
     """Padding as one packed array sees it."""

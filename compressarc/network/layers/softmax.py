@@ -42,7 +42,7 @@ from compressarc.network.layers.axes import (
 from compressarc.network.layers.by_platform import operation, replaced
 from compressarc.network.layers.normalize import normalize
 from compressarc.network.layers.project import matmul, outer_sum, project, slot_moments
-from compressarc.network.padding import Padding, Part, inside, masked, no_gradient, part
+from compressarc.network.padding import LOWEST, Padding, Part, inside, masked, no_gradient, part
 
 WIDTH = 2
 _AXES = "cdxy"  # the reference's order of the axes that softmaxes may run over
@@ -336,7 +336,7 @@ def _forward(
 ) -> tuple[Float[Array, "*axes C"], _Saved]:
     axes = _Axes(group, shape)
     if where is not None:
-        v = jnp.where(inside(where, v), v, jnp.finfo(v.dtype).min)
+        v = jnp.where(inside(where, v), v, LOWEST)
     out, saved = jnp.zeros((), v.dtype), []
     for chain, block in zip(_chains(axes), blocks, strict=True):
         axis, colored = chain.axis, chain.axis != "c"
