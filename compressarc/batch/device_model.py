@@ -3,8 +3,8 @@
 A step of L runs side by side takes the longest of
 
     kernels x seconds per kernel              (does not grow with L)
-    bytes moved / bandwidth
-    cycles / clock rate                       (TPUs)
+    bytes moved / bandwidth                   (GPUs)
+    cycles / clock rate                       (TPUs; XLA's estimate, waiting for memory included)
 
 Kernels, bytes, cycles, memory and seconds of compilation are what XLA's compilers say of padded rooms
 compiled for the device, as lines in the rooms' work (`plan.work`): `python -m
@@ -146,19 +146,19 @@ class DeviceModel:
     def assumptions(self) -> list[str]:
         """What the model takes for granted, in words."""
         fitted, each = self.fitted, f"{TILE} runs" if self.is_tpu else "a run"
-        cycles = (
-            f", {fitted.cycles[0] / 1e6:.1f} M + {fitted.cycles[1] / 1e3:.2f} k x w cycles at "
-            f"{self.clock / 1e9:.2g} GHz"
-            if self.is_tpu
-            else ""
-        )
+        if self.is_tpu:
+            moves = (
+                f"takes {fitted.cycles[0] / 1e6:.1f} M + {fitted.cycles[1] / 1e3:.2f} k x w cycles at "
+                f"{self.clock / 1e9:.2g} GHz"
+            )
+        else:
+            moves = f"moves {fitted.bytes[0] / 1e6:.0f} MB + {fitted.bytes[1] / 1e3:.0f} kB x w"
         return [
             f"{self.name}: {self.bandwidth / 1e9:.0f} GB/s, of which {100 * self.share_of_bandwidth:.0f} % "
             f"are reached; {fitted.kernels:,.0f} kernels a step of {1e6 * self.launch:.1f} microseconds; "
             f"{fitted.compile_seconds[0]:.0f} s + {1e3 * fitted.compile_seconds[1]:.2f} ms x w to compile a "
             f"program on two cores, {self.compile_ahead} of them ahead while others run",
-            f"a step of {each} of work w moves {fitted.bytes[0] / 1e6:.0f} MB + "
-            f"{fitted.bytes[1] / 1e3:.0f} kB x w{cycles}, and holds {fitted.memory[0] / 1e6:.0f} MB + "
+            f"a step of {each} of work w {moves}, and holds {fitted.memory[0] / 1e6:.0f} MB + "
             f"{fitted.memory[1] / 1e3:.1f} kB x w",
         ] + ([f"{self.dollars_per_hour:.2f} dollars an hour and device"] if self.dollars_per_hour else [])
 
@@ -182,12 +182,12 @@ _CPU = Fitted(memory=(FIXED_BYTES, STATE_PER_WORK), compile_seconds=(47.0, 0.0))
 _GPU = Fitted(kernels=6155, bytes=(57.77e6, 379.7e3), memory=(8.191e6, 10.11e3), compile_seconds=(20.0, 5e-4))
 _KEPT = Fitted(kernels=3500, bytes=(12e6, 440e3), memory=(5e6, 30e3), compile_seconds=(20.0, 5e-4))
 _TPU = Fitted(
-    kernels=15000, bytes=(1e9, 60e6), cycles=(30e6, 60e3), memory=(1e9, 1.5e6), program=(200e6, 1e3),
-    compile_seconds=(150.0, 0.0),
+    kernels=19950, cycles=(56.59e6, 221.2e3), memory=(2.904e9, 721.5e3), program=(259.6e6, 130.9e3),
+    compile_seconds=(169.0, 0.2307),
 )  # fmt: skip
 _FEW = Fitted(
-    kernels=13000, bytes=(20e6, 45e3), cycles=(15e6, 3e3), memory=(30e6, 45e3), program=(170e6, 1e3),
-    compile_seconds=(60.0, 5e-3),
+    kernels=13440, cycles=(13.95e6, 5.173e3), memory=(15.88e6, 30.8e3), program=(42.6e6, 14.27e3),
+    compile_seconds=(23.9, 6.98e-3),
 )  # fmt: skip
 
 DEVICES = {
