@@ -179,8 +179,12 @@ class _Cpu(DeviceModel):
 
 
 _CPU = Fitted(memory=(FIXED_BYTES, STATE_PER_WORK), compile_seconds=(47.0, 0.0))
-_GPU = Fitted(kernels=6155, bytes=(57.77e6, 379.7e3), memory=(8.191e6, 10.11e3), compile_seconds=(20.0, 5e-4))
-_KEPT = Fitted(kernels=3500, bytes=(12e6, 440e3), memory=(5e6, 30e3), compile_seconds=(20.0, 5e-4))
+_GPU = Fitted(
+    kernels=6122, bytes=(217500000, 349900), memory=(2892000, 10710), compile_seconds=(33.69, 0.0002701)
+)
+_KEPT = Fitted(
+    kernels=3480, bytes=(45060000, 447900), memory=(4276000, 31700), compile_seconds=(26.66, 0.005196)
+)
 _TPU = Fitted(
     kernels=19950, cycles=(56.59e6, 221.2e3), memory=(2.904e9, 721.5e3), program=(259.6e6, 130.9e3),
     compile_seconds=(169.0, 0.2307),
