@@ -112,30 +112,31 @@ class DeviceModel:
             said["cycles"] / self.clock if self.is_tpu else 0.0,
         )
 
-    def compile_seconds(self, work: float) -> float:
+    def compile_seconds(self, work: float, lanes: int = 1) -> float:
         """Seconds to compile one program, beyond which steps wait."""
-        return _at(self.fitted.compile_seconds, work)
+        return self.said(work, lanes)["compile_seconds"]
 
-    def program_bytes(self, work: float) -> float:
-        """Device memory of one program's text."""
-        return _at(self.fitted.program, work)
+    def program_bytes(self, work: float, lanes: int = 1) -> float:
+        """Device memory of the text of the programs that are there at a time."""
+        return (1 + self.compile_ahead) * self.said(work, lanes)["program"]
 
     def run_bytes(self, work: float, lanes: int = 1) -> float:
         """Device memory of `lanes` runs, bytes, without programs."""
         return self.said(work, lanes)["memory"]
 
-    def room_for_runs(self, work: float) -> float:
-        """Bytes that a plan fills with runs: the programs that are there at a time take theirs."""
-        return MEMORY_SHARE * self.memory - (1 + self.compile_ahead) * self.program_bytes(work)
+    def fits(self, work: float, lanes: int) -> bool:
+        """Whether so many runs and the programs fit into what a plan fills of the memory."""
+        needed = self.run_bytes(work, lanes) + self.program_bytes(work, lanes)
+        return needed <= MEMORY_SHARE * self.memory
 
     def lanes(self, work: float) -> int:
         """Runs side by side that fit into memory and still pay; on TPUs whole tiles, if one fits."""
-        room = self.room_for_runs(work)
-        tiles = int(room / self.run_bytes(work, TILE)) if self.is_tpu else 0
-        if tiles:
-            return min(self.max_lanes, tiles * TILE)
+        if self.is_tpu:
+            tiles = [n for n in range(TILE, self.max_lanes + 1, TILE) if self.fits(work, n)]
+            if tiles:
+                return tiles[-1]
         most = FEW - 1 if self.is_tpu else self.max_lanes
-        return max(1, min(most, int(room / self.run_bytes(work))))
+        return max((n for n in range(1, most + 1) if self.fits(work, n)), default=1)
 
     def side_by_side(self, work: float, most: int) -> int:
         """Lanes for at most so many runs; on TPUs whole tiles, if half of one is full."""

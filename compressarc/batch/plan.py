@@ -284,9 +284,9 @@ def estimate(plan: Plan, device: DeviceModel, *, devices: int, seeds: int, steps
         runs = len(bucket.puzzles) * seeds
         waves = math.ceil(runs / (bucket.lanes * devices))
         times.append(waves * steps * device.step_seconds(size, bucket.lanes))
-        programs = (1 + device.compile_ahead) * device.program_bytes(size)
+        programs = device.program_bytes(size, bucket.lanes)
         peak = max(peak, device.run_bytes(size, bucket.lanes) + programs)
-        compiles.append(device.compile_seconds(size))
+        compiles.append(device.compile_seconds(size, bucket.lanes))
     begun: list[float] = []
     now = compiling = 0.0
     for number, seconds in enumerate(times):

@@ -67,7 +67,7 @@ def test_the_model_grows_with_work_and_fits_memory(name):
     plan = make_plan({p.name: signature(p.canvas) for p in zoo.ALL}, device, programs=2)
     one, two = (estimate(plan, device, devices=1, seeds=1, steps=s) for s in (100, 200))
     assert two.seconds - two.compile_seconds == pytest.approx(2 * (one.seconds - one.compile_seconds))
-    compiles = [device.compile_seconds(work(b.room.shape)) for b in plan.buckets]
+    compiles = [device.compile_seconds(work(b.room.shape), b.lanes) for b in plan.buckets]
     assert min(compiles) <= one.compile_seconds <= sum(compiles) + 1e-9
     assert (one.dollars is None) == (name == "cpu") and device.assumptions()
 
@@ -77,7 +77,7 @@ def test_a_tpus_lanes_are_whole_tiles_where_they_fit():
     for size in (100, 1_000, 3_000, 10_000, 48_050):
         lanes = device.lanes(size)
         assert lanes % TILE == 0 or lanes < FEW
-        assert device.run_bytes(size, lanes) <= device.room_for_runs(size) or lanes == 1
+        assert device.fits(size, lanes)
         assert device.side_by_side(size, 5) <= 5
         assert device.side_by_side(size, 100) in (lanes, TILE)
     assert device.lanes(100) >= TILE
@@ -88,9 +88,9 @@ def test_a_tpus_lanes_are_whole_tiles_where_they_fit():
 def test_programs_compiled_ahead_take_memory():
     device = dataclasses.replace(device_model("v5e"), compile_ahead=4)
     alone = dataclasses.replace(device, compile_ahead=0)
-    assert alone.room_for_runs(1_000) - device.room_for_runs(1_000) == pytest.approx(
-        4 * device.program_bytes(1_000)
-    )
+    for lanes in (1, TILE):
+        assert device.program_bytes(1_000, lanes) == 5 * alone.program_bytes(1_000, lanes) > 0
+    assert device.lanes(3_000) <= alone.lanes(3_000)
 
 
 def test_a_program_compiled_while_another_runs_costs_no_time(statics):
