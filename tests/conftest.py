@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from pathlib import Path
+
+# A job in the background of a script ignores Ctrl-C, and so would the commands that tests interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Thousands of traced programs stay alive in a test process: the collector would walk them again and again.
 gc.set_threshold(50_000, 20, 100)
