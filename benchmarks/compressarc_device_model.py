@@ -52,8 +52,7 @@ def measured(row: dict[str, Any]) -> dict[str, float]:
     """What the model is to say of one program."""
     return {
         "kernels": row["kernels"] + row["transfers"],
-        # of a TPU no line in the work: what fits into the memory beside its units is not moved at all
-        "bytes": 0 if TARGETS[row["target"]].platform == "tpu" else row["far_padded"],
+        "bytes": row["far_padded"],
         "cycles": row["cycles"],
         "memory": row["temporary_bytes"] + row["argument_bytes"],
         "program": row["program_bytes"],
