@@ -35,9 +35,9 @@ def loss_and_gradient(form, room, data):
     return jax.jit(jax.value_and_grad(loss))(params, data)
 
 
-@pytest.fixture(scope="module")
-def reference(double_precision):
-    return {padded: loss_and_gradient(Form("cpu"), *place(padded)) for padded in (False, True)}
+@functools.cache
+def reference(padded):
+    return loss_and_gradient(Form("cpu"), *place(padded))
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +53,13 @@ def place(padded):
     return room, padded_grids(PUZZLE.canvas, room)
 
 
-@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("padded", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("double_precision")
 @pytest.mark.parametrize(
     ("form", "again"), [(Form("cpu"), True), (Form("gpu"), False), (Form("gpu", 1 << 22), True), (Form("tpu"), False)]
 )  # fmt: skip
-def test_all_forms_give_the_same(form, again, padded, reference, monkeypatch):
-    used = set()
+def test_all_forms_give_the_same(form, again, padded, monkeypatch):
+    expected, used = reference(padded), set()
     for function in (packed, stacked):
         monkeypatch.setattr(model, function.__name__, _noting(function, used))
     monkeypatch.setattr(jax, "checkpoint", _noting(jax.checkpoint, used))
@@ -70,7 +71,7 @@ def test_all_forms_give_the_same(form, again, padded, reference, monkeypatch):
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11 * max(1, np.abs(b).max())),
         found,
-        reference[padded],
+        expected,
     )
 
 
