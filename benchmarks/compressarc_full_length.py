@@ -56,7 +56,7 @@ def spread_of_readings(static, program):
     from compressarc.network.layers.project import project
     from compressarc.network.layers.share import share_up
     from compressarc.network.model import block, block_weights
-    from compressarc.network.parameters import standard_normal
+    from compressarc.network.parameters import standard_normal, weights_by_slot
 
     shape = static.shape
 
@@ -71,13 +71,15 @@ def spread_of_readings(static, program):
     def look(run, data, key):
         params = run.params
         noise = standard_normal(jax.random.fold_in(key, run.step), shape, jnp.float32)
-        weight, bias = params.decode_weight.by_group(), params.decode_bias.by_group()
+        weight, bias = weights_by_slot(params.decode_weight, shape), params.decode_bias.by_group()
         x, _ = decode(params.posterior, noise, weight, bias, shape)
 
         def one(x, layer):
             weights = block_weights(layer, shape, program.variant)
             read = share_up(x, *weights.share_up, shape)
-            readings = map_groups(lambda g, a, w: project(a, w, g, shape), read, weights.softmax[0])
+            readings = map_groups(
+                lambda g, a, w: project(a, w, g.kinds(a.shape[1], shape)), read, weights.softmax[0]
+            )
             return block(x, weights, data, static, program.variant), widest(readings)
 
         return jax.lax.scan(one, x, params.layers)[1]

@@ -1,4 +1,4 @@
-"""Multitensors: one tensor per valid set of axes, packed into six dense arrays.
+"""Multitensors: one tensor per valid set of axes, packed into few dense arrays.
 
 A tensor type is a bit string `ecdxy` (example, color, direction, x = row, y = column;
 paper, section "multitensors"). 18 of the 32 types are valid. The residual stream holds
@@ -17,13 +17,14 @@ extra slot, slot 0, that means "no color axis"; the slots 1.. are the colors:
 
 In points the example axis has such a slot too: index 0 means "no example axis". Each of
 the three comes twice, plain `[..., channel]` and directed `[..., 8, channel]`. Slot 0 of
-the plain point array belongs to no valid type and is always zero.
-
-Because color is the outermost axis, the types of one array are contiguous in memory.
+the plain point array belongs to no valid type and is always zero. So latents are stored:
+a `Multitensor` of six arrays.
 
 The layers see what lies between color and direction as one axis, of places: [C+1, X * Y * E,
-...] for planes. On CPUs that is the same memory. A TPU stores the two innermost axes in tiles
-of 8 x 128 numbers, and lays places innermost, of which there are hundreds, where channels are 8 or 16.
+...] for planes. Lines and points, which are small, lie beside one another on it, as the margin of the
+planes, [C+1, X * E + Y * E + 1 + E, ...]: four arrays, a `Stream`. A TPU stores the two innermost axes
+in tiles of 8 x 128 numbers, and lays places innermost, of which there are hundreds, where channels are
+8 or 16.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 
 ArrayT = TypeVar("ArrayT")
 """Of a structure of arrays: `jax.Array` on devices, `np.ndarray` on the host; shapes for `eval_shape`."""
@@ -81,16 +82,52 @@ class Shape:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Group:
-    """One packed array: which types it holds and where their weights are.
-
-    `types` lists the weight sets in storage order; `sets` is the slice of the weight
-    stacks (directed or plain) that belongs to this group. `row_axes` counts the axes
-    that choose a weight set: the color axis, and for points the example axis too.
-    """
+class Packed:
+    """One of the six arrays as they are stored."""
 
     name: str
     space: str
+    directed: bool
+
+    def leading(self, shape: Shape) -> tuple[int, ...]:
+        """Axis lengths without direction and channel."""
+        c, e = shape.colors + 1, shape.examples
+        if self.space == "plane":
+            return (c, shape.x, shape.y, e)
+        if self.space == "line":
+            return (c, shape.x + shape.y, e)
+        return (c, e + 1)
+
+    def axes(self, shape: Shape) -> tuple[int, ...]:
+        """Axis lengths without channel."""
+        return self.leading(shape) + ((DIRECTIONS,) if self.directed else ())
+
+    @property
+    def without_slot(self) -> bool:
+        """Whether the array is stored without slot 0, which no type owns."""
+        return self.space == "point" and not self.directed
+
+
+PLANE = Packed("plane", "plane", False)
+PLANE_DIRECTED = Packed("plane_directed", "plane", True)
+LINE = Packed("line", "line", False)
+LINE_DIRECTED = Packed("line_directed", "line", True)
+POINT = Packed("point", "point", False)
+POINT_DIRECTED = Packed("point_directed", "point", True)
+PACKED = (PLANE, PLANE_DIRECTED, LINE, LINE_DIRECTED, POINT, POINT_DIRECTED)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Group:
+    """One array of the residual stream: which types it holds and where their weights are.
+
+    `types` lists the weight sets in storage order; `sets` is the slice of the weight
+    stacks (directed or plain) that belongs to this group.
+    """
+
+    name: str
+    plane: bool  # or the margin: rows, columns, the place of no example, and those of examples
+    packed: tuple[Packed, ...]  # what lies beside one another along the axis of places
     directed: bool
     types: tuple[str, ...]
     sets: slice
@@ -104,34 +141,46 @@ class Group:
         """Positions folded beside the channel: the eight directions, or one."""
         return DIRECTIONS if self.directed else 1
 
-    def leading(self, shape: Shape) -> tuple[int, ...]:
-        """Axis lengths without direction and channel."""
-        c, e = shape.colors + 1, shape.examples
-        if self.space == "plane":
-            return (c, shape.x, shape.y, e)
-        if self.space == "line":
-            return (c, shape.x + shape.y, e)
-        return (c, e + 1)
-
     def flat(self, shape: Shape) -> tuple[int, int]:
-        """Numbers of color slots and of places: `leading` as the layers have it."""
-        slots, *places = self.leading(shape)
-        return slots, math.prod(places)
+        """Numbers of color slots and of places."""
+        return shape.colors + 1, sum(math.prod(packed.leading(shape)[1:]) for packed in self.packed)
 
-    def axes(self, shape: Shape) -> tuple[int, ...]:
-        """Axis lengths without channel."""
-        return self.leading(shape) + ((DIRECTIONS,) if self.directed else ())
+    def kinds(self, places: int, shape: Shape, *, columns: bool = False) -> tuple[int, ...]:
+        """How many of an array's places, one after another, have the same weights.
+
+        places: of an array that may have been summed along its rows and columns. columns: their
+        weights are others than those of rows.
+        """
+        if self.plane:
+            return (places,)
+        points = shape.examples + 1
+        if columns:
+            return (shape.x * shape.examples, shape.y * shape.examples, 1, shape.examples)
+        return (places - points, 1, points - 1)
+
+    def by_slot(self, shape: Shape) -> bool:
+        """Whether a layer's weights are laid out for each color slot, or once for all colors.
+
+        On small arrays a product for each slot is fewest kernels. On large ones two products are twice as
+        fast on a CPU: one of all slots with the weights of colors, and slot 0 anew.
+        """
+        return math.prod(self.flat(shape)) * self.copies * self.width < _BATCHED
 
 
-PLANE = Group("plane", "plane", False, ("10011", "11011"), slice(0, 2))
-LINE = Group("line", "line", False, ("10010", "11010"), slice(2, 4))
-POINT = Group("point", "point", False, ("01000", "11000"), slice(4, 6))
-PLANE_DIRECTED = Group("plane_directed", "plane", True, ("10111", "11111"), slice(0, 2))
-LINE_DIRECTED = Group("line_directed", "line", True, ("10110", "11110"), slice(2, 4))
-POINT_DIRECTED = Group("point_directed", "point", True, ("00100", "10100", "01100", "11100"), slice(4, 8))
-GROUPS = (PLANE, PLANE_DIRECTED, LINE, LINE_DIRECTED, POINT, POINT_DIRECTED)
-PLAIN_SETS = PLANE.types + LINE.types + POINT.types
-DIRECTED_SETS = PLANE_DIRECTED.types + LINE_DIRECTED.types + POINT_DIRECTED.types
+_BATCHED = 1 << 16
+
+_PLANE_TYPES, _MARGIN_TYPES = ("10011", "11011"), ("10010", "11010", "01000", "11000")
+_PLANE_DIRECTED_TYPES = ("10111", "11111")
+_MARGIN_DIRECTED_TYPES = ("10110", "11110", "00100", "10100", "01100", "11100")
+PLANES = Group("planes", True, (PLANE,), False, _PLANE_TYPES, slice(0, 2))
+PLANES_DIRECTED = Group("planes_directed", True, (PLANE_DIRECTED,), True, _PLANE_DIRECTED_TYPES, slice(0, 2))
+MARGIN = Group("margin", False, (LINE, POINT), False, _MARGIN_TYPES, slice(2, 6))
+MARGIN_DIRECTED = Group(
+    "margin_directed", False, (LINE_DIRECTED, POINT_DIRECTED), True, _MARGIN_DIRECTED_TYPES, slice(2, 8)
+)
+GROUPS = (PLANES, PLANES_DIRECTED, MARGIN, MARGIN_DIRECTED)
+PLAIN_SETS = PLANES.types + MARGIN.types
+DIRECTED_SETS = PLANES_DIRECTED.types + MARGIN_DIRECTED.types
 
 
 def largest_array(shape: Shape) -> int:
@@ -148,7 +197,7 @@ fourth of the kernels, 3 ms, and moves a kilobyte more for each number of the la
 
 
 class Multitensor(NamedTuple, Generic[ArrayT]):
-    """Six packed arrays, one per group, in the order of `GROUPS`."""
+    """Six packed arrays, in the order of `PACKED`."""
 
     plane: ArrayT
     plane_directed: ArrayT
@@ -158,64 +207,90 @@ class Multitensor(NamedTuple, Generic[ArrayT]):
     point_directed: ArrayT
 
 
-def map_groups(fn: Callable[..., ResultT], *tensors: Multitensor[Any]) -> Multitensor[ResultT]:
+class Stream(NamedTuple, Generic[ArrayT]):
+    """Something for each group, in the order of `GROUPS`: of arrays [slots, places, direction?, channel]."""
+
+    planes: ArrayT
+    planes_directed: ArrayT
+    margin: ArrayT
+    margin_directed: ArrayT
+
+
+def map_groups(fn: Callable[..., ResultT], *streams: Stream[Any]) -> Stream[ResultT]:
     """Applies `fn(group, array, ...)` to every group."""
-    return Multitensor(*(fn(group, *arrays) for group, *arrays in zip(GROUPS, *tensors, strict=True)))
+    return Stream(*(fn(group, *arrays) for group, *arrays in zip(GROUPS, *streams, strict=True)))
 
 
-def flattened(tensor: Multitensor[Any], shape: Shape) -> Multitensor[Any]:
-    """Packed arrays as the layers have them: all axes between color and direction are one, of places."""
-    lead = lambda group: len(group.leading(shape))  # noqa: E731
-    return map_groups(lambda group, a: a.reshape(*group.flat(shape), *a.shape[lead(group) :]), tensor)
+def unflattened(stream: Stream[Any], shape: Shape) -> Multitensor[Any]:
+    """A stream as packed arrays, all with slot 0; `decode.flattened` is the inverse."""
+    out = {}
+    for group, array in zip(GROUPS, stream, strict=True):
+        start = 0
+        for packed in group.packed:
+            lead = packed.leading(shape)
+            end = start + math.prod(lead[1:])
+            out[packed] = array[:, start:end].reshape(*lead, *array.shape[2:])
+            start = end
+    return Multitensor(*(out[packed] for packed in PACKED))
 
 
-def unflattened(tensor: Multitensor[Any], shape: Shape) -> Multitensor[Any]:
-    """The inverse of `flattened`."""
-    return map_groups(lambda group, a: a.reshape(*group.leading(shape), *a.shape[2:]), tensor)
+_ALONG = {True: ("1..11",), False: ("1..10", "1..01", "0..00", "1..00")}
+"""Types by kind of place, in planes and in the margin: e..xy."""
+
+
+def _type_table(group: Group) -> list[list[str]]:
+    """Type codes [without color, with color][kind of place: rows, columns, no example, examples]."""
+    d = "1" if group.directed else "0"
+    return [[kind.replace("..", color + d) for kind in _ALONG[group.plane]] for color in "01"]
+
+
+def norm_types(group: Group) -> tuple[str, ...]:
+    """The types whose entries are normalized together."""
+    return tuple(code for codes in _type_table(group) for code in codes if code in TYPES)
+
+
+def _one_hot(group: Group, shape: Shape, chosen: list[list[int]], n: int) -> Float[np.ndarray, "rows n"]:
+    """Index [color?][kind of place] of each row, negative for none, as a table of zeros and ones."""
+    present = (np.arange(shape.colors + 1) > 0).astype(int)
+    kinds = [0] if group.plane else np.repeat(range(4), group.kinds(0, shape, columns=True))
+    index = np.array(chosen)[present][:, kinds].ravel()
+    return np.where(index[:, None] >= 0, np.eye(n)[index], 0.0)
 
 
 @functools.lru_cache(maxsize=256)
 def row_sets(group: Group, shape: Shape) -> Float[np.ndarray, "rows sets"]:
-    """One-hot table [rows, sets]: the weight set of each row (flattened row axes).
+    """One-hot table [rows, sets]: the weight set of each row.
 
-    Rows are color slots, and for points (color slot, example slot) pairs. A row that
+    Rows are color slots, and in the margin (color slot, place) pairs. A row that
     belongs to no valid type is all zero.
     """
-    c, e = shape.colors + 1, shape.examples + 1
-    color = np.zeros((c, 2))
-    color[0, 0] = 1
-    color[1:, 1] = 1
-    if group.space != "point":
-        return color
-    example = np.zeros((e, 2))
-    example[0, 0] = 1
-    example[1:, 1] = 1
-    table = np.einsum("ac,be->abce", color, example).reshape(c * e, 4)
-    return table[:, 2:] if not group.directed else table
+    sets = [[_set_index(group, code) for code in codes] for codes in _type_table(group)]
+    return _one_hot(group, shape, sets, len(group.types))
+
+
+def _set_index(group: Group, code: str) -> int:
+    return group.types.index(tied_to(code)) if code in TYPES else -1
 
 
 @functools.lru_cache(maxsize=256)
 def norm_rows(group: Group, shape: Shape) -> Float[np.ndarray, "rows types"]:
     """One-hot table [rows, types]: which entries are normalized together.
 
-    As `row_sets`, except that lines have one row per (color slot, place), since rows
-    and columns share weights but not statistics.
+    As `row_sets`, but rows and columns share weights and not statistics.
     """
-    if group.space != "line":
-        return row_sets(group, shape)
-    axis = np.zeros((shape.x + shape.y, shape.examples, 2))
-    axis[: shape.x, :, 0] = 1
-    axis[shape.x :, :, 1] = 1
-    color = row_sets(group, shape)
-    return np.einsum("ac,pe->apce", color, axis.reshape(-1, 2)).reshape(-1, 4)
+    listed = norm_types(group)
+    types = [[listed.index(code) if code in TYPES else -1 for code in codes] for codes in _type_table(group)]
+    return _one_hot(group, shape, types, len(listed))
 
 
-def norm_types(group: Group) -> tuple[str, ...]:
-    """The types behind the columns of `norm_rows`."""
-    if group.space != "line":
-        return group.types
-    d = "1" if group.directed else "0"
-    return tuple(f"1{c}{d}{xy}" for c in "01" for xy in ("10", "01"))
+def slot_sets(group: Group, shape: Shape) -> Int[np.ndarray, "slots kinds"]:
+    """The weight set of each color slot and kind of place (`Group.kinds`), -1 for none.
+
+    slots: all, or if not `Group.by_slot` that without color and one with it.
+    """
+    kinds = [0] if group.plane else [0, 2, 3]  # columns have the weights of rows
+    plain, colored = ([_set_index(group, codes[kind]) for kind in kinds] for codes in _type_table(group))
+    return np.array([plain] + [colored] * (shape.colors if group.by_slot(shape) else 1))
 
 
 def unpack(tensor: Multitensor, shape: Shape) -> dict[str, Any]:
@@ -226,7 +301,7 @@ def unpack(tensor: Multitensor, shape: Shape) -> dict[str, Any]:
     """
     c, x = shape.colors, shape.x
     out: dict[str, Any] = {}
-    for group, array in zip(GROUPS, tensor, strict=True):
+    for group, array in zip(PACKED, tensor, strict=True):
         d = "1" if group.directed else "0"
         tail = (-2, -1) if group.directed else (-1,)
         for bit, part in (("0", array[0]), ("1", array[-c:])):
@@ -263,7 +338,7 @@ def _canonical(array: Any, color_first: bool, positions: int, tail: tuple[int, .
 def pack(tensors: Mapping[str, Any], shape: Shape) -> Multitensor:
     """Inverse of `unpack`, for NumPy arrays; slot 0 of the plain points is left out."""
 
-    def packed(group: Group) -> Shaped[np.ndarray, "..."]:
+    def packed(group: Packed) -> Shaped[np.ndarray, "..."]:
         d = "1" if group.directed else "0"
         slots = []
         for bit in "01":
@@ -282,7 +357,7 @@ def pack(tensors: Mapping[str, Any], shape: Shape) -> Multitensor:
                 slots.append(np.concatenate([absent, present], axis=1))
         return np.concatenate(slots, axis=0)
 
-    return Multitensor(*(packed(group) for group in GROUPS))
+    return Multitensor(*(packed(group) for group in PACKED))
 
 
 def _outermost(array: Any, color: bool, positions: int, directed: bool) -> Shaped[np.ndarray, "..."]:

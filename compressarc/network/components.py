@@ -19,7 +19,7 @@ from compressarc.multitensor import (
     LATENT_WIDTH,
     PLAIN_SETS,
     TYPES,
-    Multitensor,
+    Stream,
     tied_to,
     unflattened,
     unpack,
@@ -27,7 +27,7 @@ from compressarc.multitensor import (
 from compressarc.network.inputs import Signature
 from compressarc.network.layers.decode import CAPACITY_FLOOR, CAPACITY_SCALE, TARGET_RATE, decode
 from compressarc.network.layers.normalize import EPSILON
-from compressarc.network.parameters import Params, standard_normal
+from compressarc.network.parameters import Params, standard_normal, weights_by_slot
 
 SURVIVING_NATS = 1.0
 
@@ -100,15 +100,15 @@ class Component:
 @functools.partial(jax.jit, static_argnames=("static", "samples"))
 def mean_decoder_output(
     params: Params[Array], key: PRNGKeyArray, *, static: Signature, samples: int = SAMPLES
-) -> tuple[Multitensor[Array], Float[Array, "18"]]:
+) -> tuple[Stream[Array], Float[Array, "18"]]:
     """Decoder outputs averaged over latent samples, and the KL per type in nats."""
 
-    def one(key: PRNGKeyArray) -> tuple[Multitensor[Array], Float[Array, "18"]]:
+    def one(key: PRNGKeyArray) -> tuple[Stream[Array], Float[Array, "18"]]:
         noise = standard_normal(key, static.shape, params.heads.color_bias.dtype)
-        weight, bias = params.decode_weight.by_group(), params.decode_bias.by_group()
+        weight, bias = weights_by_slot(params.decode_weight, static.shape), params.decode_bias.by_group()
         return decode(params.posterior, noise, weight, bias, static.shape)
 
-    def add(total: Multitensor[Array], key: PRNGKeyArray) -> tuple[Multitensor[Array], Float[Array, "18"]]:
+    def add(total: Stream[Array], key: PRNGKeyArray) -> tuple[Stream[Array], Float[Array, "18"]]:
         stream, kl = one(key)
         return jax.tree.map(jnp.add, total, stream), kl
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Generic, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from compressarc.multitensor import (
     ArrayT,
     Multitensor,
     Shape,
+    Stream,
     largest_array,
     map_groups,
 )
@@ -30,7 +32,13 @@ from compressarc.network.layers.shift import shift
 from compressarc.network.layers.softmax import softmax, softmax_blocks
 from compressarc.network.layers.sweep import sweep_weights
 from compressarc.network.padding import part, without_colors_beyond
-from compressarc.network.parameters import HEAD_BIAS_SCALE, Layer, Params, softmax_out_by_group
+from compressarc.network.parameters import (
+    HEAD_BIAS_SCALE,
+    Layer,
+    Params,
+    softmax_out_by_group,
+    weights_by_slot,
+)
 
 
 class Output(NamedTuple):
@@ -45,27 +53,28 @@ class Output(NamedTuple):
 class BlockWeights(NamedTuple, Generic[ArrayT]):
     """One block's weights as its layers take them, made before the loop over blocks."""
 
-    share_up: tuple[Multitensor[ArrayT], Multitensor[ArrayT]]
-    softmax: tuple[Multitensor[ArrayT], Multitensor[tuple[ArrayT, ...]]]
+    share_up: tuple[Stream[ArrayT], Stream[ArrayT]]
+    softmax: tuple[Stream[ArrayT], Stream[tuple[ArrayT, ...]]]
     cummax: tuple[ArrayT, ArrayT]
     shift: tuple[ArrayT, ArrayT]
     direction: DirectionMaps[ArrayT]
-    nonlinear: tuple[Multitensor[ArrayT], Multitensor[ArrayT]]
-    share_down: tuple[Multitensor[ArrayT], Multitensor[ArrayT]]
+    nonlinear: tuple[Stream[ArrayT], Stream[ArrayT]]
+    share_down: tuple[Stream[ArrayT], Stream[ArrayT]]
 
 
 def block_weights(layer: Layer[Array], shape: Shape, variant: Variant) -> BlockWeights[Array]:
     """Of one block; `jax.vmap` it for all."""
-    both = lambda linear: (linear.into.by_group(), linear.out.by_group())  # noqa: E731
+    laid = lambda sets: weights_by_slot(sets, shape)  # noqa: E731
+    both = lambda linear: (laid(linear.into), laid(linear.out))  # noqa: E731
     out = softmax_out_by_group(layer.softmax.out)
     return BlockWeights(
         share_up=both(layer.share_up),
         softmax=(
-            layer.softmax.into.by_group(),
+            laid(layer.softmax.into),
             softmax_blocks(out, shape, symmetric=variant.symmetric_softmax),
         ),
-        cummax=sweep_weights(layer.cummax.into, layer.cummax.out),
-        shift=sweep_weights(layer.shift.into, layer.shift.out),
+        cummax=sweep_weights(layer.cummax.into, layer.cummax.out, shape),
+        shift=sweep_weights(layer.shift.into, layer.shift.out, shape),
         direction=direction_maps(layer.direction_symmetric, layer.direction_line),
         nonlinear=both(layer.nonlinear),
         share_down=both(layer.share_down),
@@ -73,12 +82,12 @@ def block_weights(layer: Layer[Array], shape: Shape, variant: Variant) -> BlockW
 
 
 def block(
-    x: Multitensor[Array],
+    x: Stream[Array],
     weights: BlockWeights[Array],
     grids: Grids[Array],
     static: Signature,
     variant: Variant,
-) -> Multitensor[Array]:
+) -> Stream[Array]:
     """One of the four blocks."""
     shape, pad = static.shape, grids.padding
     pre_norm = variant.apply_pre_norm
@@ -114,10 +123,10 @@ def forward(
     intermediate results are kept, with the same result for all.
     """
     shape = static.shape
-    weight, bias = params.decode_weight.by_group(), params.decode_bias.by_group()
+    weight, bias = weights_by_slot(params.decode_weight, shape), params.decode_bias.by_group()
     x, kl = decode(params.posterior, noise, weight, bias, shape, grids.padding)
 
-    def one(x: Multitensor[Array], weights: BlockWeights[Array]) -> Multitensor[Array]:
+    def one(x: Stream[Array], weights: BlockWeights[Array]) -> Stream[Array]:
         return block(x, weights, grids, static, variant)
 
     weights = jax.vmap(lambda layer: block_weights(layer, shape, variant))(params.layers)
@@ -129,15 +138,15 @@ def forward(
 
 
 def heads(
-    x: Multitensor[Array], params: Params[Array], grids: Grids[Array], shape: Shape
+    x: Stream[Array], params: Params[Array], grids: Grids[Array], shape: Shape
 ) -> tuple[Float[Array, "C1 X Y E 2"], Float[Array, "E X 2"], Float[Array, "E Y 2"]]:
     """Color logits from type 11011, row and column masks from 10010 and 10001."""
     head, (slots, *cells), lines = params.heads, PLANE.leading(shape), (shape.x + shape.y, shape.examples)
-    colors = x.plane[1:] @ head.color_weight + HEAD_BIAS_SCALE * head.color_bias[None, None]
+    colors = x.planes[1:] @ head.color_weight + HEAD_BIAS_SCALE * head.color_bias[None, None]
     colors = colors.reshape(slots - 1, *cells, 2)
     logits = jnp.concatenate([jnp.zeros_like(colors[:1]), colors], axis=0)
     logits = without_colors_beyond(logits, grids.padding)
-    masks = x.line[0] @ head.mask_weight + head.mask_bias[None]
+    masks = x.margin[0, : math.prod(lines)] @ head.mask_weight + head.mask_bias[None]
     masks = masks.reshape(*lines, 2).transpose(1, 0, 2)
     x_mask = masks[:, : shape.x] + grids.x_offset[..., None]
     y_mask = masks[:, shape.x :] + grids.y_offset[..., None]

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from compressarc.multitensor import GROUPS, LATENT_WIDTH, TYPES, ArrayT, Group, Shape, norm_types
+from compressarc.multitensor import LATENT_WIDTH, PACKED, TYPES, ArrayT, Group, Shape, norm_types
 
 NEVER = -1e9
 """Logit of a color that the puzzle has not: no infinity, whose product with zero is no number."""
@@ -31,7 +31,7 @@ LOWEST = -3e38
 
 
 class Part(NamedTuple):
-    """Padding as one packed array sees it."""
+    """Padding as one array of the stream sees it."""
 
     mask: Float[Array, "slots places"]  # 1 for the puzzle's own entries
     inverse: Float[Array, " types"]  # 1 / positions of each type, directions included
@@ -58,12 +58,13 @@ class Padding(NamedTuple, Generic[ArrayT]):
 
 
 def part(padding: Padding[Array] | None, group: Group) -> Part | None:
-    """What concerns one packed array, None if there is no padding."""
+    """What concerns one array of the stream, None if there is no padding."""
     if padding is None:
         return None
     index = np.array([TYPES.index(code) for code in norm_types(group)])
-    mask = getattr(padding, group.space)
-    return Part(mask.reshape(mask.shape[0], -1), 1 / padding.positions[index])
+    masks = [getattr(padding, packed.space) for packed in group.packed]
+    flat = [mask.reshape(mask.shape[0], -1) for mask in masks]
+    return Part(jnp.concatenate(flat, axis=1), 1 / padding.positions[index])
 
 
 def no_gradient(where: Part | None) -> Part | None:
@@ -99,13 +100,13 @@ def present(own: Shape, room: Shape) -> dict[str, Bool[np.ndarray, "..."]]:
 
 
 def latent_masks(own: Shape, room: Shape) -> list[Bool[np.ndarray, "..."]]:
-    """Masks of the packed posterior arrays, in the order of `GROUPS`, channels included."""
+    """Masks of the packed posterior arrays, in the order of `PACKED`, channels included."""
     masks, out = present(own, room), []
-    for group in GROUPS:
-        mask = masks[group.space]
-        if group.space == "point" and not group.directed:
+    for packed in PACKED:
+        mask = masks[packed.space]
+        if packed.without_slot:
             mask = mask[1:]
-        tail = (8, LATENT_WIDTH) if group.directed else (LATENT_WIDTH,)
+        tail = (8, LATENT_WIDTH) if packed.directed else (LATENT_WIDTH,)
         out.append(np.broadcast_to(mask[(..., *(None,) * len(tail))], (*mask.shape, *tail)))
     return out
 

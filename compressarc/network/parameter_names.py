@@ -19,7 +19,7 @@ from compressarc.multitensor import (
     DIRECTED_SETS,
     NUM_LAYERS,
     PLAIN_SETS,
-    PLANE_DIRECTED,
+    PLANES_DIRECTED,
     TYPES,
     Shape,
     pack,
@@ -72,7 +72,7 @@ def named(params: Params, shape: Shape) -> dict[str, np.ndarray]:
             out |= {f"layer{k}/{name}_out/{c}": a for c, a in parts.items()}
         for name in _SWEEP:
             sweep: SweepLinear = getattr(layer, name)
-            for i, code in enumerate(PLANE_DIRECTED.types):
+            for i, code in enumerate(PLANES_DIRECTED.types):
                 out[f"layer{k}/{name}_in/{code}"] = sweep.into[i]
                 out[f"layer{k}/{name}_out/{code}"] = sweep.out[i]
         for field, types, kind in _DIRECTION:
@@ -116,7 +116,7 @@ def from_named(get: Mapping[str, Any], shape: Shape, dtype: DTypeLike = np.float
         for name in _SWEEP:
             fields[name] = SweepLinear(
                 *(
-                    np.stack([get[f"layer{k}/{name}_{way}/{code}"] for code in PLANE_DIRECTED.types])
+                    np.stack([get[f"layer{k}/{name}_{way}/{code}"] for code in PLANES_DIRECTED.types])
                     for way in ("in", "out")
                 )
             )

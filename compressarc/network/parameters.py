@@ -21,19 +21,22 @@ from compressarc.multitensor import (
     GROUPS,
     LATENT_WIDTH,
     NUM_LAYERS,
+    PACKED,
     PLAIN_SETS,
     PLAIN_WIDTH,
     TYPES,
     ArrayT,
     Group,
     Multitensor,
+    Packed,
     Shape,
-    map_groups,
+    Stream,
 )
 from compressarc.network.layers import softmax as softmax_layer
 from compressarc.network.layers import sweep
 from compressarc.network.layers.decode import Posterior
 from compressarc.network.layers.direction import FREE_LINE_MAPS, FREE_MAPS, LINE_TYPES, SYMMETRIC_TYPES
+from compressarc.network.layers.project import by_slot
 
 SHARE_UP_WIDTH = 16
 SHARE_DOWN_WIDTH = 8
@@ -48,10 +51,19 @@ class Sets(NamedTuple, Generic[ArrayT]):
     plain: Shaped[ArrayT, "*layers 6 inputs outputs"]  # sets in the order of PLAIN_SETS
     directed: Shaped[ArrayT, "*layers 8 inputs outputs"]  # sets in the order of DIRECTED_SETS
 
-    def by_group(self) -> Multitensor[ArrayT]:
-        """The slice of sets that belongs to each packed array; without layer axes."""
+    def by_group(self) -> Stream[ArrayT]:
+        """The slice of sets that belongs to each array of the stream; without layer axes."""
         arrays: tuple[Any, Any] = self.plain, self.directed
-        return Multitensor(*(arrays[g.directed][g.sets] for g in GROUPS))
+        return Stream(*(arrays[g.directed][g.sets] for g in GROUPS))
+
+
+def weights_by_slot(sets: Sets[Array], shape: Shape) -> Stream[Array]:
+    """Weights [sets, inputs, outputs] as `project` takes them, for each array of the stream."""
+    plain, directed = (
+        by_slot(weight, [g for g in GROUPS if g.directed == is_directed], shape)
+        for weight, is_directed in ((sets.plain, False), (sets.directed, True))
+    )
+    return Stream(plain[0], directed[0], plain[1], directed[1])
 
 
 class Linear(NamedTuple, Generic[ArrayT]):
@@ -160,8 +172,8 @@ def _weights() -> dict[str, Any]:
     }
 
 
-def softmax_out_by_group(out: Sets[ArrayT]) -> Multitensor[ArrayT]:
-    """The softmax layer's output weights (one block, no layer axis) per packed array."""
+def softmax_out_by_group(out: Sets[ArrayT]) -> Stream[ArrayT]:
+    """The softmax layer's output weights (one block, no layer axis) per array of the stream."""
 
     def part(group: Group) -> ArrayT:
         types = DIRECTED_SETS if group.directed else PLAIN_SETS
@@ -169,19 +181,19 @@ def softmax_out_by_group(out: Sets[ArrayT]) -> Multitensor[ArrayT]:
         weight: Any = out.directed if group.directed else out.plain
         return weight[rows[group.sets.start].start : rows[group.sets.stop - 1].stop]
 
-    return Multitensor(*(part(group) for group in GROUPS))
+    return Stream(*(part(group) for group in GROUPS))
 
 
 def posterior_shapes(shape: Shape) -> Multitensor[tuple[int, ...]]:
     """Shapes of the packed posterior arrays (plain points without the slot no type owns)."""
 
-    def one(group: Group) -> tuple[int, ...]:
-        axes = group.axes(shape)
-        if group.space == "point" and not group.directed:
+    def one(packed: Packed) -> tuple[int, ...]:
+        axes = packed.axes(shape)
+        if packed.without_slot:
             axes = (axes[0] - 1, *axes[1:])
         return (*axes, LATENT_WIDTH)
 
-    return Multitensor(*(one(group) for group in GROUPS))
+    return Multitensor(*(one(packed) for packed in PACKED))
 
 
 def standard_normal(
@@ -235,8 +247,8 @@ def init_params(shape: Shape, *, key: PRNGKeyArray, places: Int[Array, " N"] | N
     layers = Layer(softmax=Linear(drawn["softmax_in"], softmax_out), **{name: drawn[name] for name in blocks})
     return Params(
         posterior=Posterior(
-            mean=map_groups(lambda _, a: POSTERIOR_STD * a, mean),
-            local=map_groups(lambda _, a: jnp.zeros_like(a), mean),
+            mean=jax.tree.map(lambda a: POSTERIOR_STD * a, mean),
+            local=jax.tree.map(jnp.zeros_like, mean),
             target=jnp.zeros((len(TYPES), LATENT_WIDTH)),
         ),
         decode_weight=drawn["decode_weight"],

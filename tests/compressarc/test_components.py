@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from compressarc.multitensor import TYPES, map_groups, unflattened, unpack
+from compressarc.multitensor import TYPES, unflattened, unpack
 from compressarc.network.components import leading_components, mean_decoded
 from compressarc.network.inputs import signature
 from compressarc.network.layers.decode import decode
-from compressarc.network.parameters import init_params
+from compressarc.network.parameters import init_params, weights_by_slot
 from tests.compressarc import zoo
 
 
@@ -18,10 +18,10 @@ def trained():
     """Parameters as training leaves them: means, capacities and local adjustments far from the start."""
     static = signature(zoo.SAME.canvas)
     params = init_params(static.shape, key=jax.random.key(0))
-    drawn = lambda scale: lambda _, a: a + scale * jax.random.normal(jax.random.key(a.size), a.shape)  # noqa: E731
+    drawn = lambda scale: lambda a: a + scale * jax.random.normal(jax.random.key(a.size), a.shape)  # noqa: E731
     posterior = params.posterior._replace(
-        mean=map_groups(drawn(1.0), params.posterior.mean),
-        local=map_groups(drawn(0.3), params.posterior.local),
+        mean=jax.tree.map(drawn(1.0), params.posterior.mean),
+        local=jax.tree.map(drawn(0.3), params.posterior.local),
         target=0.1 * jax.random.normal(jax.random.key(5), (18, 4)) - 0.3,
     )
     return static, params._replace(posterior=posterior)
@@ -30,7 +30,7 @@ def trained():
 def test_the_mean_output_is_the_decoders_without_noise_and_bias(trained):
     static, params = trained
     none = jax.tree.map(jnp.zeros_like, params.posterior.mean)
-    weight = params.decode_weight.by_group()
+    weight = weights_by_slot(params.decode_weight, static.shape)
     bias = jax.tree.map(jnp.zeros_like, params.decode_bias.by_group())
     stream, kl = jax.jit(lambda p: decode(p, none, weight, bias, static.shape))(params.posterior)
     found, nats = mean_decoded(jax.tree.map(np.asarray, params), static)

@@ -15,7 +15,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from compressarc.multitensor import GROUPS, LATENT_WIDTH, TYPES, Multitensor, norm_types, pack, unpack
+from compressarc.multitensor import (
+    GROUPS,
+    LATENT_WIDTH,
+    TYPES,
+    Stream,
+    norm_types,
+    pack,
+    slot_sets,
+    unflattened,
+    unpack,
+)
 from compressarc.network.inputs import grids, signature
 from compressarc.network.layers import cummax as cummax_layer
 from compressarc.network.layers.decode import Posterior, decode
@@ -23,7 +33,7 @@ from compressarc.network.layers.nonlinear import _silu
 from compressarc.network.layers.normalize import normalize, normalize_project
 from compressarc.network.loss import loss_terms
 from compressarc.network.model import Output
-from compressarc.network.parameters import init_params, standard_normal
+from compressarc.network.parameters import init_params, standard_normal, weights_by_slot
 from tests.compressarc import oracle, zoo
 
 CANVAS = zoo.VARYING.canvas
@@ -52,15 +62,12 @@ def normalizing(name, fold):
     group = next(g for g in GROUPS if g.name == name)
 
     def plain(x, g):
-        def packed(x):
-            flat = x.reshape(*group.flat(SHAPE), *x.shape[len(group.leading(SHAPE)) :])
-            return normalize(flat, group, SHAPE, group.copies).reshape(x.shape)
-
-        result, back = jax.vjp(packed, x)
+        result, back = jax.vjp(lambda x: normalize(x, group, SHAPE, group.copies), x)
         return result, back(g)[0]
 
     def projected(x, w, g):
-        result, back = jax.vjp(lambda x, w: normalize_project(x, w, group, SHAPE, fold), x, w)
+        kinds = group.kinds(x.shape[1], SHAPE)
+        result, back = jax.vjp(lambda x, w: normalize_project(x, w, group, SHAPE, kinds, fold), x, w)
         return (result, *back(g))
 
     return jax.jit(projected if fold else plain)
@@ -84,7 +91,7 @@ def test_normalization(name, seed, offset, deviation, size, constant):
     """Channels far from zero, with hardly any or no deviation; cotangents of any size."""
     group = next(g for g in GROUPS if g.name == name)
     rng = np.random.default_rng(seed)
-    x = rng.choice([-1, 1]) * offset + deviation * rng.normal(size=(*group.axes(SHAPE), 3))
+    x = rng.choice([-1, 1]) * offset + deviation * rng.normal(size=(*axes(group), 3))
     if constant:
         x[..., 1] = offset
     x, g = x.astype(np.float32), (size * rng.normal(size=x.shape)).astype(np.float32)
@@ -97,23 +104,30 @@ def test_normalization(name, seed, offset, deviation, size, constant):
         close(gradient, back, back_size)
 
 
+def axes(group):
+    """Of an array of the stream, without channels."""
+    return (*group.flat(SHAPE), 8) if group.directed else group.flat(SHAPE)
+
+
 def only(group, array):
-    """A multitensor of which one packed array is given; the others are zero."""
+    """A multitensor of which one array of the stream is given; the others are zero."""
     k = array.shape[-1]
-    return Multitensor(*(array if g is group else np.zeros((*g.axes(SHAPE), k)) for g in GROUPS))
+    stream = Stream(*(array if g is group else np.zeros((*axes(g), k)) for g in GROUPS))
+    return unflattened(stream, SHAPE)
 
 
-@pytest.mark.parametrize("name", ["plane", "line_directed"])
+@pytest.mark.parametrize("name", [g.name for g in GROUPS])
 @given(SEEDS, powers(-6, 4), powers(-6, 4), powers(-6, 6), st.booleans())
 def test_projections_of_a_normalization_are_finite_and_right(name, seed, offset, deviation, size, constant):
     group = next(g for g in GROUPS if g.name == name)
     rng = np.random.default_rng(seed)
     fold = 8 if group.directed else 1
-    x = offset * rng.normal(size=3) + deviation * rng.normal(size=(*group.axes(SHAPE), 3))
+    x = offset * rng.normal(size=3) + deviation * rng.normal(size=(*axes(group), 3))
     if constant:
         x[..., 2] = offset
     x = x.reshape(*group.flat(SHAPE), fold * 3).astype(np.float32)
-    w = rng.normal(size=(2, fold * 3, 5)).astype(np.float32)
+    sets, w = slot_sets(group, SHAPE), rng.normal(size=(len(group.types), fold * 3, 5))
+    w = np.where(sets[..., None, None] < 0, 0, w[sets]).astype(np.float32)
     g = (size * rng.normal(size=(*x.shape[:-1], 5))).astype(np.float32)
     results = normalizing(name, fold)(x, w, g)
     assert all(np.isfinite(a).all() for a in results)
@@ -189,7 +203,7 @@ def decoding():
 
     def both(posterior, noise):
         def value(posterior):
-            weight, bias = weights.decode_weight.by_group(), weights.decode_bias.by_group()
+            weight, bias = weights_by_slot(weights.decode_weight, SHAPE), weights.decode_bias.by_group()
             return decode(posterior, noise, weight, bias, SHAPE)
 
         (stream, kl), back = jax.vjp(value, posterior)

@@ -14,18 +14,18 @@ from compressarc.batch.bucket_shapes import padded_grids, room_for
 from compressarc.multitensor import (
     DIRECTED_SETS,
     DIRECTED_WIDTH,
-    GROUPS,
+    PACKED,
     PLAIN_SETS,
     PLAIN_WIDTH,
     POINT,
+    TYPES,
     Multitensor,
-    flattened,
-    map_groups,
     unflattened,
 )
 from compressarc.network.inputs import signature
+from compressarc.network.layers.decode import flattened
 from compressarc.network.layers.softmax import out_rows, softmax, softmax_blocks
-from compressarc.network.parameters import Sets, softmax_out_by_group
+from compressarc.network.parameters import Sets, softmax_out_by_group, weights_by_slot
 from tests.compressarc import zoo
 
 OWN = zoo.make("own", [((4, 5), (4, 5))] * 2, [(4, 5)], colors=(0, 1, 2, 3))
@@ -35,17 +35,25 @@ ROOM = room_for([signature(OWN.canvas), signature(LARGER.canvas)])
 TOLERANCE = 1e-5  # asked: 1e-4
 
 
-def blocks(group, own, room):
+def weight_sets(packed):
+    """The types in a packed array that have weights of their own."""
+    d = "1" if packed.directed else "0"
+    kinds = {"plane": ["1..11"], "line": ["1..10"], "point": ["0..00", "1..00"]}[packed.space]
+    codes = [kind.replace("..", color + d) for color in "01" for kind in kinds]
+    return [code for code in codes if code in TYPES]
+
+
+def blocks(packed, own, room):
     """Of each type in a packed array: index of its own entries, and the axes its softmaxes run over."""
     c, x, y, e = np.arange(1, own.colors + 1), np.arange(own.x), np.arange(own.y), np.arange(own.examples)
-    direction = [np.arange(8)] if group.directed else []
-    last = len(group.leading(room))
-    for code in group.types:
+    direction = [np.arange(8)] if packed.directed else []
+    last = len(packed.leading(room))
+    for code in weight_sets(packed):
         colors = c if code[1] == "1" else np.array([0])
-        axes = ([0] if code[1] == "1" else []) + ([last] if group.directed else [])
-        if group.space == "plane":
+        axes = ([0] if code[1] == "1" else []) + ([last] if packed.directed else [])
+        if packed.space == "plane":
             yield code, np.ix_(colors, x, y, e, *direction), [*axes, 1, 2]
-        elif group.space == "line":
+        elif packed.space == "line":
             for line in (x, room.x + y):
                 yield code, np.ix_(colors, line, e, *direction), [*axes, 1]
         else:
@@ -78,15 +86,16 @@ def plain_softmaxes(v, weight, g, axes):
 
 
 def plain_layer(x, into, out, g, own, room):
-    """Result and gradients (x, into, out) of the layer with their sizes, each a Multitensor."""
-    found = [[np.zeros(np.shape(a)) for a in t] for t in (x, x, into, out) for _ in range(2)]
-    for i, group in enumerate(GROUPS):
-        rows = out_rows(group.types)
-        a, read, write, cotangent = (np.asarray(t[i], float) for t in (x, into, out, g))
-        for code, index, axes in blocks(group, own, room):
-            k = group.types.index(code)
+    """Result and gradients (x, into, out) of the layer with their sizes: two Multitensors, two Sets."""
+    found = [jax.tree.map(lambda a: np.zeros(np.shape(a)), t) for t in (x, x, into, out) for _ in range(2)]
+    for i, packed in enumerate(PACKED):
+        types = DIRECTED_SETS if packed.directed else PLAIN_SETS
+        a, cotangent = np.asarray(x[i], float), np.asarray(g[i], float)
+        read, write = (np.asarray(t[packed.directed], float) for t in (into, out))
+        for code, index, axes in blocks(packed, own, room):
+            k, rows = types.index(code), out_rows(types)[types.index(code)]
             stream, received = a[index], cotangent[index]
-            result, dv, d_write, sizes = plain_softmaxes(stream @ read[k], write[rows[k]], received, axes)
+            result, dv, d_write, sizes = plain_softmaxes(stream @ read[k], write[rows], received, axes)
             flat = stream.reshape(-1, stream.shape[-1])
             values = [
                 (stream + result, np.abs(stream) + sizes[0]),
@@ -94,10 +103,11 @@ def plain_layer(x, into, out, g, own, room):
                 (flat.T @ dv.reshape(-1, 2), np.abs(flat).T @ sizes[1].reshape(-1, 2)),
                 (d_write, sizes[2]),
             ]
-            for n, place in enumerate((index, index, k, rows[k])):
-                found[2 * n][i][place] += values[n][0]
-                found[2 * n + 1][i][place] += values[n][1]
-    return [Multitensor(*f) for f in found]
+            places = ((i, index), (i, index), (packed.directed, k), (packed.directed, rows))
+            for n, (array, place) in enumerate(places):
+                found[2 * n][array][place] += values[n][0]
+                found[2 * n + 1][array][place] += values[n][1]
+    return found
 
 
 @functools.cache
@@ -108,8 +118,9 @@ def compiled(padded, lanes):
 
     def both(x, into, out, g):
         def layer(x, into, out):
-            x = softmax(flattened(x, room), into, softmax_blocks(out, room), room, padding=padding)
-            return unflattened(x, room)
+            weights = softmax_blocks(softmax_out_by_group(out), room)
+            read = weights_by_slot(into, room)
+            return unflattened(softmax(flattened(x, room), read, weights, room, padding=padding), room)
 
         result, back = jax.vjp(layer, x, into, out)
         return (result, *back(g))
@@ -120,10 +131,10 @@ def compiled(padded, lanes):
 def in_room(tensor, fill=0.0):
     """Arrays of the puzzle's own shape in the corner of the room's."""
     out = []
-    for group, a in zip(GROUPS, tensor, strict=True):
-        laid = np.full((*group.axes(ROOM.shape), a.shape[-1]), fill, a.dtype)
+    for packed, a in zip(PACKED, tensor, strict=True):
+        laid = np.full((*packed.axes(ROOM.shape), a.shape[-1]), fill, a.dtype)
         for (_, to, _), (_, source, _) in zip(
-            blocks(group, SHAPE, ROOM.shape), blocks(group, SHAPE, SHAPE), strict=True
+            blocks(packed, SHAPE, ROOM.shape), blocks(packed, SHAPE, SHAPE), strict=True
         ):
             laid[to] = a[source]
         out.append(laid)
@@ -134,8 +145,8 @@ def case(seed, spread, kind, size):
     """Stream, weights and cotangent; the first two channels of the stream are read, exactly."""
     rng = np.random.default_rng(seed)
 
-    def stream(group):
-        shape = (*group.axes(SHAPE), group.width)
+    def stream(packed):
+        shape = (*packed.axes(SHAPE), DIRECTED_WIDTH if packed.directed else PLAIN_WIDTH)
         x = rng.normal(size=shape)
         v = x[..., :2]
         if kind == "rows":  # lines along any one axis, as far below one another as `spread`
@@ -151,8 +162,8 @@ def case(seed, spread, kind, size):
             v.reshape(-1)[rng.integers(v.size)] += spread * rng.choice([-1, 1])
         return x.astype(np.float32)
 
-    def reading(group):
-        w = np.zeros((len(group.types), group.width, 2), np.float32)
+    def reading(types, width):
+        w = np.zeros((len(types), width, 2), np.float32)
         w[:, 0, 0] = w[:, 1, 1] = 1
         return w
 
@@ -160,22 +171,23 @@ def case(seed, spread, kind, size):
         sizes = [rows.stop - rows.start for rows in out_rows(types)]
         return np.concatenate([rng.normal(size=(n, width)) / np.sqrt(n) for n in sizes]).astype(np.float32)
 
-    x = Multitensor(*map(stream, GROUPS))
-    g = map_groups(lambda _, a: (size * rng.normal(size=a.shape)).astype(np.float32), x)
-    out = softmax_out_by_group(Sets(drawn(PLAIN_SETS, PLAIN_WIDTH), drawn(DIRECTED_SETS, DIRECTED_WIDTH)))
-    return x, Multitensor(*map(reading, GROUPS)), out, g
+    x = Multitensor(*map(stream, PACKED))
+    g = jax.tree.map(lambda a: (size * rng.normal(size=a.shape)).astype(np.float32), x)
+    sets = ((PLAIN_SETS, PLAIN_WIDTH), (DIRECTED_SETS, DIRECTED_WIDTH))
+    out = Sets(*(drawn(*each) for each in sets))
+    return x, Sets(*(reading(*each) for each in sets)), out, g
 
 
 def check(results, expected):
     names = ("result", "gradient of x", "gradient of into", "gradient of out")
     for name, *parts in zip(names, results, expected[::2], expected[1::2], strict=True):
-        for group, *arrays in zip(GROUPS, *parts, strict=True):
+        for i, arrays in enumerate(zip(*parts, strict=True)):
             # Row 0 of the plain points belongs to no type.
-            start = 1 if group is POINT and name in names[:2] else 0
+            start = 1 if name in names[:2] and PACKED[i] is POINT else 0
             got, want, size = (np.asarray(a, float)[start:] for a in arrays)
-            assert np.isfinite(got).all(), (name, group.name)
+            assert np.isfinite(got).all(), (name, i)
             wrong = np.abs(got - want) > TOLERANCE * size + 1e-30
-            assert not wrong.any(), (name, group.name, np.abs(got - want)[wrong].max(), size[wrong].max())
+            assert not wrong.any(), (name, i, np.abs(got - want)[wrong].max(), size[wrong].max())
 
 
 READINGS = dict(

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from compressarc.multitensor import Multitensor, Shape
+from compressarc.multitensor import Shape, Stream
 from compressarc.network.layers.axes import custom_vjp, keep, max_axis, settle, sum_axis
 from compressarc.network.layers.sweep import HALF, PER_AXIS, axis_columns, directional
 from compressarc.network.padding import Padding
@@ -279,13 +279,13 @@ def _all_directions(
 
 
 def cummax(
-    x: Multitensor[Array],
-    read: Float[Array, "2 64 32"],
-    write: Float[Array, "2 32 64"],
+    x: Stream[Array],
+    read: Float[Array, "by_slot 1 64 32"],
+    write: Float[Array, "by_slot 1 32 64"],
     union: Float[Array, "X Y E"],
     shape: Shape,
     padding: Padding[Array] | None = None,
-) -> Multitensor[Array]:
+) -> Stream[Array]:
     """Adds the normalized cumulative maxima of a 4-channel reading of the directed planes.
 
     read, write: from `sweep_weights`; union [X, Y, E].

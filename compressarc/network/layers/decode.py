@@ -15,12 +15,16 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 
 from compressarc.multitensor import (
+    GROUPS,
     LATENT_WIDTH,
+    PACKED,
     TYPES,
     ArrayT,
     Group,
     Multitensor,
+    Packed,
     Shape,
+    Stream,
     map_groups,
     norm_types,
     row_sets,
@@ -44,11 +48,18 @@ class Posterior(NamedTuple, Generic[ArrayT]):
     target: Float[ArrayT, "18 4"]  # target capacity per type and latent channel
 
 
-def with_unused_slot(group: Group, a: Float[Array, "slots *axes k"]) -> Float[Array, "with_unused *axes k"]:
-    """Plain points are stored without slot 0, which no type owns; packed arrays have it."""
-    if group.space == "point" and not group.directed:
-        return jnp.concatenate([jnp.zeros_like(a[:1]), a], axis=0)
-    return a
+def flattened(tensor: Multitensor[Array], shape: Shape) -> Stream[Array]:
+    """Packed arrays as the layers have them; plain points with or without slot 0, which no type owns."""
+    arrays = dict(zip(PACKED, tensor, strict=True))
+
+    def laid(packed: Packed) -> Float[Array, "slots places *rest"]:
+        array, lead = arrays[packed], packed.leading(shape)
+        array = array.reshape(array.shape[0], -1, *array.shape[len(lead) :])
+        if array.shape[0] < lead[0]:
+            return jnp.concatenate([jnp.zeros_like(array[:1]), array], axis=0)
+        return array
+
+    return Stream(*(jnp.concatenate([laid(p) for p in group.packed], axis=1) for group in GROUPS))
 
 
 def _elements(group: Group, shape: Shape, where: Part | None, dtype: DTypeLike) -> Float[Array, "types 1"]:
@@ -87,12 +98,7 @@ def _decode_group(
     where: Part | None,
 ) -> tuple[Float[Array, "*positions 4"], Float[Array, " types"]]:
     """Latents z and KL in nats per type of the group."""
-
-    def laid(a: Float[Array, "*axes 4"]) -> Float[Array, "slots places *rest"]:
-        a = with_unused_slot(group, a)
-        return masked(a.reshape(*group.flat(shape), *a.shape[len(group.leading(shape)) :]), where)
-
-    mean, local, noise = (laid(a) for a in (mean, local, noise))
+    mean, local, noise = (masked(a, where) for a in (mean, local, noise))
     rows = lambda values: to_rows(values, mean, group, shape)  # noqa: E731
     index = np.array([TYPES.index(code) for code in norm_types(group)])
     elements = _elements(group, shape, where, mean.dtype)
@@ -118,16 +124,15 @@ def _decode_group(
 def decode(
     posterior: Posterior[Array],
     noise: Multitensor[Array],
-    weight: Multitensor[Array],
-    bias: Multitensor[Array],
+    weight: Stream[Array],
+    bias: Stream[Array],
     shape: Shape,
     padding: Padding[Array] | None = None,
-) -> tuple[Multitensor[Array], Float[Array, "18"]]:
+) -> tuple[Stream[Array], Float[Array, "18"]]:
     """Samples the latents and maps them to the residual stream.
 
-    noise: standard normal, packed like `posterior.mean`; weight [sets, 4, C] and bias
-    [sets, C] per group. Returns the stream, flattened, and the KL of each type in nats, in the
-    order of `TYPES`.
+    noise: standard normal, packed like `posterior.mean`; weight, 4 -> C, as `project` takes it, and bias
+    [sets, C] per group. Returns the stream and the KL of each type in nats, in the order of `TYPES`.
     """
     kl: dict[str, Array] = {}
 
@@ -136,17 +141,18 @@ def decode(
         mean: Float[Array, "*axes 4"],
         local: Float[Array, "*axes 4"],
         eps: Float[Array, "*axes 4"],
-        w: Float[Array, "sets 4 k"],
+        w: Float[Array, "by_slot kinds 4 k"],
         b: Float[Array, "sets k"],
     ) -> Float[Array, "*positions k"]:
         where = part(padding, group)
         z, per_type = _decode_group(group, shape, mean, local, posterior.target, eps, where)
         kl.update(zip(norm_types(group), per_type, strict=True))
         sets = row_sets(group, shape)
-        lead = 2 if group.space == "point" else 1
+        lead = 1 if group.plane else 2
         offset = exact_product(jnp.asarray(sets, b.dtype), b)
         offset = offset.reshape(*z.shape[:lead], *(1,) * (z.ndim - lead - 1), b.shape[-1])
-        return masked(project(z, w, group, shape) + offset, where)
+        return masked(project(z, w, group.kinds(z.shape[1], shape)) + offset, where)
 
-    stream = map_groups(group_stream, posterior.mean, posterior.local, noise, weight, bias)
+    latents = (flattened(packed, shape) for packed in (posterior.mean, posterior.local, noise))
+    stream = map_groups(group_stream, *latents, weight, bias)
     return stream, jnp.stack([kl[code] for code in TYPES])

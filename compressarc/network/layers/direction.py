@@ -16,24 +16,23 @@ from jaxtyping import Array, Float, Int
 from compressarc.multitensor import (
     DIRECTED_WIDTH,
     DIRECTIONS,
-    LINE_DIRECTED,
-    PLANE_DIRECTED,
-    POINT_DIRECTED,
+    MARGIN_DIRECTED,
+    PLANES_DIRECTED,
     ArrayT,
     Group,
-    Multitensor,
     Shape,
+    Stream,
 )
 from compressarc.network.layers.axes import settle
-from compressarc.network.layers.normalize import normalize, normalize_project
-from compressarc.network.layers.project import project
+from compressarc.network.layers.normalize import normalize_project
+from compressarc.network.layers.project import chosen_sets
 from compressarc.network.padding import Padding, part
 
 STRENGTH = (1.0, 0.2, 0.4, 0.2, 1.0, 0.2, 0.4, 0.2)
 FREE_MAPS = 10
 FREE_LINE_MAPS = 18
-SYMMETRIC_TYPES = PLANE_DIRECTED.types + POINT_DIRECTED.types
-LINE_TYPES = LINE_DIRECTED.types
+LINE_TYPES = tuple(code for code in MARGIN_DIRECTED.types if code[3:] == "10")
+SYMMETRIC_TYPES = PLANES_DIRECTED.types + tuple(c for c in MARGIN_DIRECTED.types if c not in LINE_TYPES)
 
 
 def _representative(to: int, source: int) -> tuple[int, int]:
@@ -87,12 +86,24 @@ def _folded(weight: Float[Array, "sets maps 8 8"], kind: str) -> Float[Array, "s
 
 
 class DirectionMaps(NamedTuple, Generic[ArrayT]):
-    """Maps of the folded (direction, channel) axis, one per type."""
+    """Maps of the folded (direction, channel) axis, without and with color, and by kind of place.
 
-    plane: Float[ArrayT, "*layers 2 64 64"]
-    point: Float[ArrayT, "*layers 4 64 64"]
-    row: Float[ArrayT, "*layers 2 64 64"]
-    column: Float[ArrayT, "*layers 2 64 64"]
+    They are large: laid out for each color slot they would cost more than a product saves.
+    """
+
+    planes: Float[ArrayT, "*layers 2 1 64 64"]
+    margin: Float[ArrayT, "*layers 2 4 64 64"]  # rows, columns, no example, examples
+
+
+def _where_used(group: Group) -> Int[np.ndarray, "2 kinds"]:
+    """Which of the maps of `SYMMETRIC_TYPES`, then of rows and of columns."""
+    symmetric = lambda e, c, xy: SYMMETRIC_TYPES.index(f"{e}{c}1{xy}")  # noqa: E731
+    line = lambda column, c: len(SYMMETRIC_TYPES) + 2 * column + LINE_TYPES.index(f"1{c}110")  # noqa: E731
+    if group.plane:
+        used = [[symmetric(1, c, "11")] for c in "01"]
+    else:
+        used = [[line(0, c), line(1, c), *(symmetric(e, c, "00") for e in "01")] for c in "01"]
+    return np.array(used)
 
 
 def direction_maps(
@@ -103,34 +114,28 @@ def direction_maps(
     symmetric: [6 types, 10, 8, 8], types as in `SYMMETRIC_TYPES`; line: [2 types, 18, 8, 8], types as in
     `LINE_TYPES`.
     """
-    folded = _folded(symmetric, "symmetric")
-    return DirectionMaps(folded[:2], folded[2:], _folded(line, "row"), _folded(line, "column"))
+    folded = [_folded(symmetric, "symmetric"), _folded(line, "row"), _folded(line, "column")]
+    used = [_where_used(group) for group in (PLANES_DIRECTED, MARGIN_DIRECTED)]
+    return DirectionMaps(*chosen_sets(jnp.concatenate(folded), used))
 
 
 def direction_share(
-    x: Multitensor[Array],
+    x: Stream[Array],
     maps: DirectionMaps[Array],
     shape: Shape,
     padding: Padding[Array] | None = None,
-) -> Multitensor[Array]:
+) -> Stream[Array]:
     """Adds the strength-weighted maps of all directions of the normalized stream."""
-    flat = lambda a: a.reshape(*a.shape[:-2], -1)  # noqa: E731
 
     def mapped(
-        stream: Float[Array, "*axes 8 8"], weight: Float[Array, "sets 64 64"], group: Group
-    ) -> Float[Array, "*axes 64"]:
-        return normalize_project(flat(stream), weight, group, shape, DIRECTIONS, part(padding, group))
+        stream: Float[Array, "*axes 8 8"], weight: Float[Array, "2 kinds 64 64"], group: Group
+    ) -> Float[Array, "*axes 8 8"]:
+        flat = stream.reshape(*stream.shape[:-2], -1)
+        kinds = group.kinds(stream.shape[1], shape, columns=True)
+        added = normalize_project(flat, weight, group, shape, kinds, DIRECTIONS, part(padding, group))
+        return settle(stream + added.reshape(stream.shape))
 
-    plane = mapped(x.plane_directed, maps.plane, PLANE_DIRECTED)
-    point = mapped(x.point_directed, maps.point, POINT_DIRECTED)
-    lines = flat(normalize(x.line_directed, LINE_DIRECTED, shape, DIRECTIONS, part(padding, LINE_DIRECTED)))
-    rows = shape.x * shape.examples
-    both = [
-        project(lines[:, :rows], maps.row, LINE_DIRECTED, shape),
-        project(lines[:, rows:], maps.column, LINE_DIRECTED, shape),
-    ]
     return x._replace(
-        plane_directed=settle(x.plane_directed + plane.reshape(x.plane_directed.shape)),
-        line_directed=x.line_directed + jnp.concatenate(both, 1).reshape(x.line_directed.shape),
-        point_directed=x.point_directed + point.reshape(x.point_directed.shape),
+        planes_directed=mapped(x.planes_directed, maps.planes, PLANES_DIRECTED),
+        margin_directed=mapped(x.margin_directed, maps.margin, MARGIN_DIRECTED),
     )

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from compressarc.multitensor import Group, Multitensor, Shape, map_groups
+from compressarc.multitensor import Group, Shape, Stream, map_groups
 from compressarc.network.layers.axes import settle
 from compressarc.network.layers.normalize import normalize
 from compressarc.network.layers.project import project
@@ -27,15 +27,15 @@ _silu.defvjp(lambda v: (_silu(v), v), _backward)  # one array to keep, where aut
 
 
 def nonlinear(
-    x: Multitensor[Array],
-    into: Multitensor[Array],
-    out: Multitensor[Array],
+    x: Stream[Array],
+    into: Stream[Array],
+    out: Stream[Array],
     shape: Shape,
     *,
     apply_pre_norm: bool = False,
     padding: Padding[Array] | None = None,
-) -> Multitensor[Array]:
-    """Adds silu(x W_in) W_out; weights per group [sets, C, 16] and [sets, 16, C].
+) -> Stream[Array]:
+    """Adds silu(x W_in) W_out; weights per group as `project` takes them, C -> 16 and back.
 
     apply_pre_norm: normalize x before reading, as the paper says and the reference does not.
     """
@@ -43,11 +43,12 @@ def nonlinear(
     def layer(
         group: Group,
         a: Float[Array, "*axes k"],
-        read: Float[Array, "sets k 16"],
-        write: Float[Array, "sets 16 k"],
+        read: Float[Array, "by_slot kinds k 16"],
+        write: Float[Array, "by_slot kinds 16 k"],
     ) -> Float[Array, "*axes k"]:
         source = normalize(a, group, shape, group.copies, part(padding, group)) if apply_pre_norm else a
-        hidden = _silu(project(source, read, group, shape))
-        return settle(a + project(hidden, write, group, shape))
+        kinds = group.kinds(a.shape[1], shape)
+        hidden = _silu(project(source, read, kinds))
+        return settle(a + project(hidden, write, kinds))
 
     return map_groups(layer, x, into, out)

@@ -7,7 +7,6 @@ same). Padding beyond the canvas does not.
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +18,7 @@ from jaxtyping import Array, DTypeLike, Float
 from compressarc.multitensor import Group, Shape, norm_rows, norm_types
 from compressarc.network.layers.axes import custom_vjp, exact_product, settle, settled_rows, sum_axis
 from compressarc.network.layers.by_platform import operation
-from compressarc.network.layers.project import project, slot_moments
+from compressarc.network.layers.project import Lengths, project, transposed, weight_moments
 from compressarc.network.padding import Part, masked, no_gradient
 
 EPSILON = 1e-8
@@ -28,7 +27,7 @@ _ONE_PRODUCT = 1 << 15
 
 
 def _positions_per_row(group: Group, shape: Shape, copies: int) -> int:
-    inner = shape.x * shape.y * shape.examples if group.space == "plane" else 1
+    inner = shape.x * shape.y * shape.examples if group.plane else 1
     return copies * inner
 
 
@@ -39,7 +38,7 @@ def _type_positions(group: Group, shape: Shape, copies: int) -> Float[np.ndarray
 
 def _sums_per_row(x: Float[Array, "*axes k"], *, group: Group, shape: Shape) -> Float[Array, "rows k"]:
     k = x.shape[-1]
-    if group.space != "plane":
+    if not group.plane:
         return x.reshape(x.shape[0] * x.shape[1], -1, k).sum(1)
     inner = sum_axis(x, 1, shape.x)  # one row per color slot
     inner = inner.reshape(x.shape[0], shape.y * shape.examples, -1)
@@ -60,7 +59,7 @@ def _table(group: Group, shape: Shape, dtype: DTypeLike) -> Float[Array, "types 
 
 def _type_sums(x: Float[Array, "*axes k"], *, group: Group, shape: Shape) -> Float[Array, "types k"]:
     x = x.sum(tuple(range(2, x.ndim - 1)))
-    if group.space == "plane":
+    if group.plane:
         x = x.sum(1, keepdims=True)
     return jnp.einsum("tcp,cpk->tk", _table(group, shape, x.dtype), x, precision="highest")
 
@@ -84,7 +83,7 @@ def _of_types(x: tuple[int, ...], *, group: Group, **_: Any) -> tuple[int, ...]:
 
 
 def _of_rows(x: tuple[int, ...], *, group: Group, **_: Any) -> tuple[int, ...]:
-    return (x[0] if group.space == "plane" else x[0] * x[1], x[-1])
+    return (x[0] if group.plane else x[0] * x[1], x[-1])
 
 
 _types = operation("type_sums", cpu=_type_sums_on_cpu, elsewhere=_type_sums, shape=_of_types)
@@ -153,7 +152,7 @@ def _aligned(
     rows: Float[Array, "rows k"], like: Float[Array, "..."] | jax.ShapeDtypeStruct, group: Group
 ) -> Float[Array, "..."]:
     """[rows, k] -> an array that broadcasts against `like`."""
-    lead = 1 if group.space == "plane" else 2
+    lead = 1 if group.plane else 2
     return rows.reshape(*like.shape[:lead], *(1,) * (like.ndim - lead - 1), rows.shape[-1])
 
 
@@ -205,110 +204,115 @@ _normalize.defvjp(_forward, _backward)
 
 
 def normalize_project(
-    x: Float[Array, "*axes k"],
-    weight: Float[Array, "sets k n"],
+    x: Float[Array, "slots places *rest k"],
+    weight: Float[Array, "by_slot kinds k n"],
     group: Group,
     shape: Shape,
+    kinds: Lengths,
     fold: int = 1,
     where: Part | None = None,
-) -> Float[Array, "*axes n"]:
-    """`project(normalize(x), weight)`.
+) -> Float[Array, "slots places *rest n"]:
+    """`project(normalize(x), weight, kinds)`.
 
     fold: how many positions (directions) are folded into the last axis of x, [..., fold * k].
     On planes the normalized array is never made: its scale goes into the weights and its
     mean into a constant, and the backward pass needs only the products that the weights'
     gradient consists of. where: the array's padding, in which x is zero and the result too.
     """
-    if group.space == "plane":
+    if group.plane:
         return _normalize_project_plane(x, weight, where, group, shape, fold)
     if fold == 1:
-        return project(settled_rows(normalize(x, group, shape, group.copies, where)), weight, group, shape)
+        return project(settled_rows(normalize(x, group, shape, group.copies, where)), weight, kinds)
     split = normalize(x.reshape(*x.shape[:-1], fold, -1), group, shape, fold, where)
-    return project(split.reshape(x.shape), weight, group, shape)
+    return project(split.reshape(x.shape), weight, kinds)
 
 
 @custom_vjp((3, 4, 5))
 def _normalize_project_plane(
-    x: Float[Array, "*axes k"],
-    weight: Float[Array, "2 k n"],
+    x: Float[Array, "slots places *rest k"],
+    weight: Float[Array, "by_slot 1 k n"],
     where: Part | None,
     group: Group,
     shape: Shape,
     fold: int,
-) -> Float[Array, "*axes n"]:
+) -> Float[Array, "slots places *rest n"]:
     return _project_forward(x, weight, where, group, shape, fold)[0]
 
 
 class _Saved(NamedTuple):
     """What the backward pass of `_normalize_project_plane` reads."""
 
-    x: Float[Array, "*axes k"]
-    mean: Float[Array, "2 k"]
-    scale: Float[Array, "2 k"]
-    weight: Float[Array, "2 k n"]
+    x: Float[Array, "slots places *rest k"]
+    mean: Float[Array, "by_slot k"]
+    scale: Float[Array, "by_slot k"]
+    weight: Float[Array, "by_slot 1 k n"]
     where: Part | None
 
 
-def _by_type(rows: Float[Array, "rows k"]) -> Float[Array, "2 k"]:
-    """On planes, color slot 0 is one type and every other slot the other: [2, k]."""
-    return rows[:2]
-
-
 def _plane_rows(
-    values: Float[Array, "2 k"], like: Float[Array, "..."], group: Group, shape: Shape
+    values: Float[Array, "by_slot k"], like: Float[Array, "..."], group: Group
 ) -> Float[Array, "..."]:
-    slots = jnp.concatenate([values[:1], jnp.broadcast_to(values[1:], (shape.colors, values.shape[1]))])
-    return _aligned(slots, like, group)
+    """One row for each slot; if there are two, the second is that of all colors."""
+    if len(values) < like.shape[0]:
+        colors = jnp.broadcast_to(values[1:], (like.shape[0] - 1, values.shape[1]))
+        values = jnp.concatenate([values[:1], colors])
+    return _aligned(values, like, group)
 
 
 def _project_forward(
-    x: Float[Array, "*axes k"],
-    weight: Float[Array, "2 k n"],
+    x: Float[Array, "slots places *rest k"],
+    weight: Float[Array, "by_slot 1 k n"],
     where: Part | None,
     group: Group,
     shape: Shape,
     fold: int,
-) -> tuple[Float[Array, "*axes n"], _Saved]:
+) -> tuple[Float[Array, "slots places *rest n"], _Saved]:
+    slots = weight.shape[0]
     x = settled_rows(x)
     folded = lambda a: a.reshape(*a.shape[:-1], fold, -1) if fold > 1 else a  # noqa: E731
     repeat = lambda values: jnp.tile(values, (1, fold)) if fold > 1 else values  # noqa: E731
     mean_rows = repeat(row_mean(folded(x), group, shape, group.copies, where))
     deviation = masked(jnp.square(x - _aligned(mean_rows, x, group)), where)
-    variance = _by_type(row_mean(folded(deviation), group, shape, group.copies, where))
-    mean = _by_type(mean_rows)
+    variance = row_mean(folded(deviation), group, shape, group.copies, where)[:slots]
+    mean = mean_rows[:slots]
     scale = repeat(jax.lax.rsqrt(EPSILON + variance))
-    scaled = scale[..., None] * weight
-    out = project(x, scaled, group, shape)
-    constant = -(mean[..., None] * scaled).sum(1)
-    out = masked(out + _plane_rows(constant, out, group, shape), where)
+    scaled = scale[:, None, :, None] * weight
+    out = project(x, scaled, (x.shape[1],))
+    constant = -(mean[..., None] * scaled[:, 0]).sum(1)
+    out = masked(out + _plane_rows(constant, out, group), where)
     return out, _Saved(x, mean, scale, weight, where)
 
 
 def _project_backward(
-    group: Group, shape: Shape, fold: int, saved: _Saved, g: Float[Array, "*axes n"]
-) -> tuple[Float[Array, "*axes k"], Float[Array, "2 k n"], Part | None]:
+    group: Group, shape: Shape, fold: int, saved: _Saved, g: Float[Array, "slots places *rest n"]
+) -> tuple[Float[Array, "slots places *rest k"], Float[Array, "by_slot 1 k n"], Part | None]:
     x, mean, scale, weight, where = saved
-    copies = group.copies // fold
+    copies, slots, whole = group.copies // fold, weight.shape[0], (x.shape[1],)
     g = settled_rows(masked(g, where))
-    if where is None:
-        positions = math.prod(shape.axes("10011")) * copies
-        count = jnp.asarray([positions, positions * shape.colors], g.dtype)[:, None, None]
-    else:
-        count = 1 / jnp.asarray(_inverse(where, group, shape, copies))[..., None]
-    g_mean = _by_type(row_mean(g, group, shape, copies, where))
-    moments = slot_moments(x, g) / count - mean[..., None] * g_mean[:, None]
+    types = norm_rows(group, shape)[:slots]  # of the weight's slots
+    shares = types / types.sum(0)  # what each slot has of its type's positions
+    inverse = exact_product(
+        jnp.asarray(types, g.dtype), jnp.asarray(_inverse(where, group, shape, copies), g.dtype)
+    )
+    positions = jnp.asarray(shares.sum(1, keepdims=True), g.dtype) / inverse
+    g_mean = row_mean(g, group, shape, copies, where)[:slots]
+    # Of a type, these are right in sum over its slots.
+    apart = weight_moments(x, g, whole, slots)[:, 0] - (mean * positions)[..., None] * g_mean[:, None]
 
-    def over_fold(values: Float[Array, "2 k"]) -> Float[Array, "2 k"]:
+    def over_fold(values: Float[Array, "by_slot k"]) -> Float[Array, "by_slot k"]:
         if fold == 1:
             return values
-        return jnp.tile(values.reshape(2, fold, -1).mean(1), (1, fold))
+        return jnp.tile(values.reshape(slots, fold, -1).mean(1), (1, fold))
 
-    slope = -(scale**3) * over_fold((weight * moments).sum(-1))
-    offset = -scale * over_fold((weight * g_mean[:, None]).sum(-1)) - slope * mean
-    back = project(g, (scale[..., None] * weight).transpose(0, 2, 1), group, shape)
-    rows = lambda values: _plane_rows(values, back, group, shape)  # noqa: E731
+    along = (weight[:, 0] * apart).sum(-1)
+    if slots > 2:
+        along = exact_product(jnp.asarray(types @ types.T, g.dtype), along)
+    slope = -(scale**3) * over_fold(along * inverse)
+    offset = -scale * over_fold((weight[:, 0] * g_mean[:, None]).sum(-1)) - slope * mean
+    back = project(g, transposed(scale[:, None, :, None] * weight), whole)
+    rows = lambda values: _plane_rows(values, back, group)  # noqa: E731
     back = masked(back + rows(offset) + rows(slope) * x, where)
-    return back, scale[..., None] * moments * count, no_gradient(where)
+    return back, (scale[..., None] * apart)[:, None], no_gradient(where)
 
 
 _normalize_project_plane.defvjp(_project_forward, _project_backward)

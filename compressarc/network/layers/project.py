@@ -1,71 +1,94 @@
 """Linear maps of the channels, with the weight set chosen by the tensor type.
 
-`v @ W` of every type in a packed array at once (paper: the linear maps read from and
+`v @ W` of every type in an array of the stream at once (paper: the linear maps read from and
 write to the residual stream). Biases exist only in the decoding layer.
+
+Weights come laid out by color slot and kind of place, [slots, kinds, k, n] (`Group.by_slot`,
+`Group.kinds`): a kind is a stretch of the axis of places. Planes are one kind, the margin three or four.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import Primitive
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from compressarc.multitensor import Group, Shape, row_sets
-from compressarc.network.layers.axes import custom_vjp, settled_rows
-from compressarc.network.layers.by_platform import operation
+from compressarc.multitensor import Group, Shape, slot_sets
+from compressarc.network.layers.axes import custom_vjp, exact_product, settled_rows
+from compressarc.network.layers.by_platform import linear, operation
 
-_BATCHED = 1 << 16
+_FEW = 16
+"""So few places share a product with their neighbors, at the price of multiplying zeros."""
 _THIN = 2
 """So few columns are summed one by one: XLA's CPU backend is slow at products with two of them."""
 
-
-def project(
-    x: Float[Array, "*axes k"], weight: Float[Array, "sets k n"], group: Group, shape: Shape
-) -> Float[Array, "*axes n"]:
-    """Maps channels: x [..., k], weight [sets, k, n] -> [..., n].
-
-    x: a flattened array of `group`, [slots, places, ..., k]; sets: in the order of `group.types`.
-    """
-    if group.space != "point":
-        return _project_slots(x, weight)
-    return _project_rows(x, weight, group, shape)
+Lengths = tuple[int, ...]
+"""Of the kinds of places, one after another."""
 
 
-def _chosen(x: Float[Array, "*axes k"], group: Group, shape: Shape) -> Float[Array, "*axes sets_k"]:
-    """X [..., k] beside zeros, in the place of its row's weight set: [..., sets * k]."""
-    rows = row_sets(group, shape)
-    sets = rows.shape[1]
-    rows = rows.reshape(shape.colors + 1, -1, *(1,) * (x.ndim - 3), sets, 1)
-    return (x[..., None, :] * jnp.asarray(rows, x.dtype)).reshape(*x.shape[:-1], sets * x.shape[-1])
+def _table(rows: Sequence[int], sets: int) -> Float[np.ndarray, "rows sets"]:
+    """Zeros and ones: the set of each row, none if negative."""
+    return (np.array(rows)[:, None] == np.arange(sets)).astype(float)
 
 
-@custom_vjp((2, 3))
-def _project_rows(
-    x: Float[Array, "*axes k"], weight: Float[Array, "sets k n"], group: Group, shape: Shape
-) -> Float[Array, "*axes n"]:
-    """As `project` where the example slot has a say, too: on small arrays."""
-    return _product(_chosen(x, group, shape), weight.reshape(-1, weight.shape[-1]))
+def _taken(weight: Float[Array, "sets n"], *, rows: Sequence[int], sets: int) -> Float[Array, "rows n"]:
+    return exact_product(jnp.asarray(_table(rows, sets), weight.dtype), weight)
 
 
-def _rows_backward(
-    group: Group,
-    shape: Shape,
-    saved: tuple[Float[Array, "*axes k"], Float[Array, "sets k n"]],
-    g: Float[Array, "*axes n"],
-) -> tuple[Float[Array, "*axes k"], Float[Array, "sets k n"]]:
-    x, weight = saved
-    g = settled_rows(g)
-    d_weight = outer_sum(_chosen(x, group, shape), g)
-    return _project_rows(g, weight.swapaxes(1, 2), group, shape), d_weight.reshape(weight.shape)
+def _taken_on_cpu(
+    weight: Float[Array, "sets n"], *, rows: Sequence[int], sets: int
+) -> Float[Array, "rows n"]:
+    if min(rows) < 0:
+        weight = jnp.concatenate([weight, jnp.zeros_like(weight[:1])])
+    return weight[np.array(rows)]
 
 
-_project_rows.defvjp(
-    lambda x, weight, group, shape: (_project_rows(x, weight, group, shape), (x, weight)), _rows_backward
+def _given_back(g: Float[Array, "rows n"], *, rows: Sequence[int], sets: int) -> Float[Array, "sets n"]:
+    return exact_product(jnp.asarray(_table(rows, sets).T, g.dtype), g)
+
+
+_take = operation(
+    "take_sets",
+    cpu=_taken_on_cpu,
+    elsewhere=_taken,
+    shape=lambda weight, rows, **_: (len(rows), *weight[1:]),
 )
+_give_back = operation(
+    "give_back_sets",
+    cpu=_given_back,
+    elsewhere=_given_back,
+    shape=lambda g, sets, **_: (sets, *g[1:]),
+)
+linear(_take, _give_back)
+linear(_give_back, _take)
+
+
+def chosen_sets(
+    weight: Float[Array, "sets k n"], chosen: Sequence[Int[np.ndarray, "slots kinds"]]
+) -> list[Float[Array, "slots kinds k n"]]:
+    """Weight sets laid out by what is chosen, zero where that is negative."""
+    rows = np.concatenate([index.ravel() for index in chosen])
+    flat = weight.reshape(weight.shape[0], -1)
+    taken = _take.bind(flat, lanes=0, rows=tuple(rows.tolist()), sets=weight.shape[0])
+    parts = zip(jnp.split(taken, np.cumsum([index.size for index in chosen])[:-1]), chosen, strict=True)
+    return [part.reshape(*index.shape, *weight.shape[1:]) for part, index in parts]
+
+
+def by_slot(
+    weight: Float[Array, "sets k n"], groups: Sequence[Group], shape: Shape
+) -> list[Float[Array, "by_slot kinds k n"]]:
+    """The weights of each group as `project` takes them.
+
+    weight: of the stack of sets (plain or directed) that the groups' `sets` are slices of.
+    """
+    chosen = [slot_sets(group, shape) for group in groups]
+    start = [group.sets.start for group in groups]
+    return chosen_sets(weight, [np.where(c < 0, c, c + s) for c, s in zip(chosen, start, strict=True)])
 
 
 def _contracted(
@@ -94,104 +117,209 @@ def _slot_rows(x: Float[Array, "C1 *axes k"]) -> Float[Array, "C1 rows k"]:
     return x.reshape(x.shape[0], -1, x.shape[-1])
 
 
+def _chosen(x: Float[Array, "slots places *rest k"], kinds: Lengths) -> Float[Array, "slots places *rest kk"]:
+    """X [..., k] beside zeros, at the kind of its place: [..., kinds * k]."""
+    if len(kinds) == 1:
+        return x
+    table = np.repeat(np.eye(len(kinds)), kinds, axis=0)
+    table = table.reshape(1, -1, *(1,) * (x.ndim - 3), len(kinds), 1)
+    return (x[..., None, :] * jnp.asarray(table, x.dtype)).reshape(*x.shape[:-1], len(kinds) * x.shape[-1])
+
+
+def _runs(kinds: Lengths) -> list[slice]:
+    """Stretches of kinds that a product takes together on a CPU."""
+    runs: list[list[int]] = []
+    for i in range(len(kinds)):
+        if runs and sum(kinds[j] for j in runs[-1]) + kinds[i] <= _FEW:
+            runs[-1].append(i)
+        else:
+            runs.append([i])
+    return [slice(run[0], run[-1] + 1) for run in runs]
+
+
+def _by_run(
+    each: Callable[..., Float[Array, "..."]],
+    arrays: Sequence[Float[Array, "..."]],
+    kinds: Lengths,
+    joined: int,
+    weight: Float[Array, "..."] | None = None,
+) -> Float[Array, "..."]:
+    """Concatenates `each` of arrays at the places of a run, the weight of its kinds, and their lengths."""
+    ends, parts = np.cumsum([0, *kinds]), []
+    for run in _runs(kinds):
+        own = [jax.lax.slice_in_dim(a, int(ends[run.start]), int(ends[run.stop]), axis=1) for a in arrays]
+        if weight is not None:
+            own.append(jax.lax.slice_in_dim(weight, run.start, run.stop, axis=weight.ndim - 3))
+        parts.append(each(*own, kinds[run]))
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=joined)
+
+
+def _stacked(weight: Float[Array, "*slots kinds k n"]) -> Float[Array, "*slots kk n"]:
+    """Weights of all kinds one below the other."""
+    return weight.reshape(*weight.shape[:-3], -1, weight.shape[-1])
+
+
+def _product_on_cpu(
+    x: Float[Array, "slots places *rest k"],
+    weight: Float[Array, "kinds k n"],
+    *,
+    precision: str | None,
+    kinds: Lengths,
+) -> Float[Array, "slots places *rest n"]:
+    def each(x: Any, weight: Any, kinds: Lengths) -> Float[Array, "..."]:
+        product = _contracted(_rows(_chosen(x, kinds)), _stacked(weight), ((1,), (0,)), precision)
+        return product.reshape(*x.shape[:-1], -1)
+
+    return _by_run(each, [x], kinds, 1, weight)
+
+
+def _product(
+    x: Float[Array, "slots places *rest k"],
+    weight: Float[Array, "kinds k n"],
+    *,
+    precision: str | None,
+    kinds: Lengths,
+) -> Float[Array, "slots places *rest n"]:
+    return _contracted(_chosen(x, kinds), _stacked(weight), ((x.ndim - 1,), (0,)), precision)
+
+
+def _slots_product_on_cpu(
+    x: Float[Array, "slots places *rest k"],
+    weight: Float[Array, "slots kinds k n"],
+    *,
+    precision: str | None,
+    kinds: Lengths,
+) -> Float[Array, "slots places *rest n"]:
+    def each(x: Any, weight: Any, kinds: Lengths) -> Float[Array, "..."]:
+        own = _slot_rows(_chosen(x, kinds)), _stacked(weight)
+        return _contracted(*own, ((2,), (1,)), precision, slots=True).reshape(*x.shape[:-1], -1)
+
+    return _by_run(each, [x], kinds, 1, weight)
+
+
+def _slots_product(
+    x: Float[Array, "slots places *rest k"],
+    weight: Float[Array, "slots kinds k n"],
+    *,
+    precision: str | None,
+    kinds: Lengths,
+) -> Float[Array, "slots places *rest n"]:
+    return _contracted(_chosen(x, kinds), _stacked(weight), ((x.ndim - 1,), (1,)), precision, slots=True)
+
+
+def _apart(moments: Float[Array, "slots kk n"], kinds: Lengths) -> Float[Array, "slots kinds k n"]:
+    return moments.reshape(moments.shape[0], len(kinds), -1, moments.shape[-1])
+
+
+def _moments_on_cpu(
+    x: Float[Array, "slots places *rest k"],
+    g: Float[Array, "slots places *rest n"],
+    *,
+    precision: str | None,
+    kinds: Lengths,
+) -> Float[Array, "slots kinds k n"]:
+    def each(x: Any, g: Any, kinds: Lengths) -> Float[Array, "..."]:
+        rows, received = _slot_rows(_chosen(x, kinds)), _slot_rows(g)
+        n, step = received.shape[-1], 1 if received.shape[-1] <= _THIN else received.shape[-1]
+        columns = [
+            _contracted(rows, received[..., i : i + step], ((1,), (1,)), precision, slots=True)
+            for i in range(0, n, step)
+        ]
+        return _apart(columns[0] if len(columns) == 1 else jnp.concatenate(columns, -1), kinds)
+
+    return _by_run(each, [x, g], kinds, 1)
+
+
+def _moments(
+    x: Float[Array, "slots places *rest k"],
+    g: Float[Array, "slots places *rest n"],
+    *,
+    precision: str | None,
+    kinds: Lengths,
+) -> Float[Array, "slots kinds k n"]:
+    x = _chosen(x, kinds)
+    return _apart(_contracted(x, g, _positions(x, 1), precision, slots=True), kinds)
+
+
 # On CPUs products are of matrices; a TPU keeps the axis of places, which it lays innermost.
 _product_op = operation(
     "positions_product",
-    cpu=lambda x, w, precision: _contracted(_rows(x), w, ((1,), (0,)), precision).reshape(
-        *x.shape[:-1], w.shape[-1]
-    ),
-    elsewhere=lambda x, w, precision: _contracted(x, w, ((x.ndim - 1,), (0,)), precision),
+    cpu=_product_on_cpu,
+    elsewhere=_product,
     shape=lambda x, w, **_: (*x[:-1], w[-1]),
 )
 _slots_op = operation(
     "slots_product",
-    cpu=lambda x, w, precision: _contracted(_slot_rows(x), w, ((2,), (1,)), precision, slots=True).reshape(
-        *x.shape[:-1], w.shape[-1]
-    ),
-    elsewhere=lambda x, w, precision: _contracted(x, w, ((x.ndim - 1,), (1,)), precision, slots=True),
+    cpu=_slots_product_on_cpu,
+    elsewhere=_slots_product,
     shape=lambda x, w, **_: (*x[:-1], w[-1]),
 )
-_outer_op = operation(
-    "outer_sum",
-    cpu=lambda x, g, precision: _contracted(_rows(x), _rows(g), ((0,), (0,)), precision),
-    elsewhere=lambda x, g, precision: _contracted(x, g, _positions(x, 0), precision),
-    shape=lambda x, g, **_: (x[-1], g[-1]),
-)
-_slot_outer_op = operation(
+_moments_op = operation(
     "slots_outer_sum",
-    cpu=lambda x, g, precision: _contracted(
-        _slot_rows(x), _slot_rows(g), ((1,), (1,)), precision, slots=True
-    ),
-    elsewhere=lambda x, g, precision: _contracted(x, g, _positions(x, 1), precision, slots=True),
-    shape=lambda x, g, **_: (x[0], x[-1], g[-1]),
+    cpu=_moments_on_cpu,
+    elsewhere=_moments,
+    shape=lambda x, g, kinds, **_: (x[0], len(kinds), x[-1], g[-1]),
 )
 
 
-def _bound(made: Primitive, x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
+def _bound(
+    made: Primitive, x: Float[Array, "..."], y: Float[Array, "..."], **parameters: Any
+) -> Float[Array, "..."]:
     # An operation is lowered later, when what products are made in may be set otherwise.
     config: Any = jax.config
-    return made.bind(x, y, lanes=0, precision=config.jax_default_matmul_precision)
+    return made.bind(x, y, lanes=0, precision=config.jax_default_matmul_precision, **parameters)
 
 
-def _product(x: Float[Array, "*axes k"], weight: Float[Array, "k n"]) -> Float[Array, "*axes n"]:
-    return _bound(_product_op, x, weight)
+@custom_vjp((2,))
+def project(
+    x: Float[Array, "slots places *rest k"], weight: Float[Array, "by_slot kinds k n"], kinds: Lengths
+) -> Float[Array, "slots places *rest n"]:
+    """Maps channels: x [slots, places, ..., k] -> [slots, places, ..., n].
 
-
-def outer_sum(x: Float[Array, "*axes k"], g: Float[Array, "*axes n"]) -> Float[Array, "k n"]:
-    """Sum over all positions of x (outer) g."""
-    return _bound(_outer_op, x, g)
-
-
-@jax.custom_vjp
-def matmul(x: Float[Array, "*axes k"], weight: Float[Array, "k n"]) -> Float[Array, "*axes n"]:
-    """X [..., k] @ weight [k, n], as a product of matrices in both directions."""
-    return _product(x, weight)
-
-
-def _matmul_backward(
-    saved: tuple[Float[Array, "*axes k"], Float[Array, "k n"]], g: Float[Array, "*axes n"]
-) -> tuple[Float[Array, "*axes k"], Float[Array, "k n"]]:
-    x, weight = saved
-    g = settled_rows(g)
-    return _product(g, weight.T), outer_sum(x, g)
-
-
-matmul.defvjp(lambda x, weight: (matmul(x, weight), (x, weight)), _matmul_backward)
-
-
-@jax.custom_vjp
-def _project_slots(
-    x: Float[Array, "C1 *axes k"], weight: Float[Array, "2 k n"]
-) -> Float[Array, "C1 *axes n"]:
-    """As `project` where the color slot decides: one product for all, then slot 0 anew.
-
-    On large arrays twice as fast as a product batched over the color axis, which XLA's
-    CPU backend runs slot by slot; on small ones the batched product is fewer kernels.
+    weight: for each color slot, or without color and with it, and for each kind of place. kinds: their
+    numbers of places.
     """
-    if x.shape[0] > 1 and x.size < _BATCHED:
-        slots = jnp.concatenate([weight[:1], jnp.repeat(weight[1:], x.shape[0] - 1, 0)])
-        return _bound(_slots_op, x, slots)
-    out = _product(x, weight[1])
-    return jax.lax.dynamic_update_slice_in_dim(out, _product(x[:1], weight[0]), 0, axis=0)
+    if weight.shape[0] == x.shape[0]:
+        return _bound(_slots_op, x, weight, kinds=kinds)
+    out = _bound(_product_op, x, weight[1], kinds=kinds)
+    first = _bound(_product_op, x[:1], weight[0], kinds=kinds)
+    return jax.lax.dynamic_update_slice_in_dim(out, first, 0, axis=0)
 
 
-def slot_moments(x: Float[Array, "C1 *axes k"], g: Float[Array, "C1 *axes n"]) -> Float[Array, "2 k n"]:
-    """Sum over positions of x (outer) g, for the uncolored and the colored type: [2, k, n]."""
-    if g.shape[-1] <= _THIN:
-        per_slot = jnp.concatenate(
-            [_bound(_slot_outer_op, x, g[..., i : i + 1]) for i in range(g.shape[-1])], -1
-        )
-    else:
-        per_slot = _bound(_slot_outer_op, x, g)
-    return jnp.stack([per_slot[0], per_slot[1:].sum(0)])
+def weight_moments(
+    x: Float[Array, "slots places *rest k"],
+    g: Float[Array, "slots places *rest n"],
+    kinds: Lengths,
+    slots: int,
+) -> Float[Array, "by_slot kinds k n"]:
+    """Sums over positions of x (outer) g: the gradient of `project` with respect to its weight.
+
+    slots: how many the weight has.
+    """
+    moments = _bound(_moments_op, x, g, kinds=kinds)
+    if slots == x.shape[0]:
+        return moments
+    return jnp.stack([moments[0], moments[1:].sum(0)])
 
 
-def _slots_backward(
-    saved: tuple[Float[Array, "C1 *axes k"], Float[Array, "2 k n"]], g: Float[Array, "C1 *axes n"]
-) -> tuple[Float[Array, "C1 *axes k"], Float[Array, "2 k n"]]:
+def transposed(weight: Float[Array, "*axes k n"]) -> Float[Array, "*axes n k"]:
+    """What maps a cotangent back."""
+    return weight.swapaxes(-1, -2)
+
+
+def _project_backward(
+    kinds: Lengths,
+    saved: tuple[Float[Array, "slots places *rest k"], Float[Array, "by_slot kinds k n"]],
+    g: Float[Array, "slots places *rest n"],
+) -> tuple[Float[Array, "slots places *rest k"], Float[Array, "by_slot kinds k n"]]:
     x, weight = saved
     g = settled_rows(g)
-    return _project_slots(g, weight.transpose(0, 2, 1)), slot_moments(x, g)
+    return project(g, transposed(weight), kinds), weight_moments(x, g, kinds, weight.shape[0])
 
 
-_project_slots.defvjp(lambda x, weight: (_project_slots(x, weight), (x, weight)), _slots_backward)
+project.defvjp(lambda x, weight, kinds: (project(x, weight, kinds), (x, weight)), _project_backward)
+
+
+def matmul(x: Float[Array, "slots places *rest k"], weight: Float[Array, "k n"]) -> Float[Array, "..."]:
+    """X [..., k] @ weight [k, n], the same everywhere. Differentiate elsewhere."""
+    return _bound(_product_op, x, weight[None], kinds=(x.shape[1],))

@@ -13,9 +13,10 @@ from typing import Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from compressarc.multitensor import DIRECTIONS, ArrayT, Group, Multitensor, Shape, map_groups
+from compressarc.multitensor import DIRECTIONS, MARGIN, ArrayT, Group, Shape, Stream, map_groups, norm_rows
 from compressarc.network.layers.axes import keep, settle, spread, sum_axis
 from compressarc.network.layers.normalize import normalize_project
 from compressarc.network.layers.project import project
@@ -40,53 +41,57 @@ def _add_slot(x: Float[Array, "*axes"], axis: int) -> Float[Array, "*axes"]:
     return x + spread(jax.lax.slice_in_dim(x, 0, 1, axis=axis), axis, x.shape[axis], 1)
 
 
+def _lines_and_points(
+    margin: Float[Array, "C1 LE *k"], shape: Shape
+) -> tuple[Float[Array, "C1 XE *k"], Float[Array, "C1 YE *k"], Float[Array, "C1 E1 *k"]]:
+    rows, columns = shape.x * shape.examples, shape.y * shape.examples
+    return margin[:, :rows], margin[:, rows : rows + columns], margin[:, rows + columns :]
+
+
 def _up(
-    plane: Float[Array, "C1 XYE *k"],
-    line: Float[Array, "C1 LE *k"],
-    point: Float[Array, "C1 E1 *k"],
-    shape: Shape,
-) -> tuple[Float[Array, "C1 XYE *k"], Float[Array, "C1 LE *k"], Float[Array, "C1 E1 *k"]]:
+    planes: Float[Array, "C1 XYE *k"], margin: Float[Array, "C1 LE *k"], shape: Shape
+) -> tuple[Float[Array, "C1 XYE *k"], Float[Array, "C1 LE *k"]]:
     """Adds to each array everything below it except across the direction axis."""
-    x, y, rows = shape.x, shape.y, shape.x * shape.examples
-    point = keep(_add_slot(_add_slot(point, 1), 0))
-    columns = _add_slot(line, 0)
-    line = columns + spread(point[:, 1:], 1, x + y)
-    along_x = keep(line[:, :rows])  # with what comes from below them, which columns then lack
-    plane = _add_slot(plane, 0) + spread(along_x, 1, y, outer=x) + spread(keep(columns[:, rows:]), 1, x)
-    return plane, line, point
+    x, y = shape.x, shape.y
+    margin = _add_slot(margin, 0)
+    rows, columns, point = _lines_and_points(margin, shape)
+    point = keep(_add_slot(point, 1))
+    rows = keep(rows + spread(point[:, 1:], 1, x))  # with what comes from below them, which columns then lack
+    planes = _add_slot(planes, 0) + spread(rows, 1, y, outer=x) + spread(keep(columns), 1, x)
+    columns = columns + spread(point[:, 1:], 1, y)
+    return planes, jnp.concatenate([rows, columns, point], axis=1)
 
 
-def _upward(v: Multitensor[Array], shape: Shape) -> Multitensor[Array]:
-    plain = [settle(a) for a in _up(v.plane, v.line, v.point, shape)]
-    directed = _up(v.plane_directed, v.line_directed, v.point_directed, shape)
+def _upward(v: Stream[Array], shape: Shape) -> Stream[Array]:
+    plain = [settle(a) for a in _up(v.planes, v.margin, shape)]
+    directed = _up(v.planes_directed, v.margin_directed, shape)
     with_plain = [
         a + spread(b[..., None, :], b.ndim - 1, DIRECTIONS) for a, b in zip(directed, plain, strict=True)
     ]
-    return Multitensor(plain[0], with_plain[0], plain[1], with_plain[1], plain[2], with_plain[2])
+    return Stream(plain[0], with_plain[0], plain[1], with_plain[1])
 
 
 def _pixels_down(
-    plane: Float[Array, "C1 XYE *k"],
-    line: Float[Array, "C1 LE *k"],
-    point: Float[Array, "C1 E1 *k"],
+    planes: Float[Array, "C1 XYE *k"],
+    margin: Float[Array, "C1 LE *k"],
     means: PixelMeans[Array],
     shape: Shape,
-) -> tuple[Float[Array, "C1 XYE *k"], Float[Array, "C1 LE *k"], Float[Array, "C1 E1 *k"]]:
-    """Adds the means over y, then over x, to what lacks these axes."""
-    x, y, rows = shape.x, shape.y, shape.x * shape.examples
-    tail = (None,) * (plane.ndim - 2)
+) -> Float[Array, "C1 LE *k"]:
+    """The margin with the means over y, then over x, of what has these axes."""
+    x, y = shape.x, shape.y
+    tail = (None,) * (planes.ndim - 2)
+    rows, columns, point = _lines_and_points(margin, shape)
 
     def mean(
         weight: Float[Array, "..."], v: Float[Array, "..."], n: int, outer: int = 1
     ) -> Float[Array, "..."]:
         return keep(sum_axis(weight.reshape(-1)[(None, ..., *tail)] * v, 1, n, outer=outer))
 
-    to_point = mean(means.column_y, line[:, rows:], y)
-    along_x = line[:, :rows] + mean(means.plane_y, plane, y, outer=x)
-    along_y = line[:, rows:] + mean(means.plane_x, plane, x)
+    to_point = mean(means.column_y, columns, y)
+    along_x = rows + mean(means.plane_y, planes, y, outer=x)
+    along_y = columns + mean(means.plane_x, planes, x)
     to_point = to_point + mean(means.row_x, along_x, x)
-    point = jnp.concatenate([point[:, :1], point[:, 1:] + to_point], axis=1)
-    return plane, keep(jnp.concatenate([along_x, along_y], axis=1)), keep(point)
+    return keep(jnp.concatenate([along_x, along_y, point[:, :1], point[:, 1:] + to_point], axis=1))
 
 
 def _into_slot(x: Float[Array, "*axes"], axis: int, share: Float[Array, ""] | None) -> Float[Array, "*axes"]:
@@ -97,67 +102,84 @@ def _into_slot(x: Float[Array, "*axes"], axis: int, share: Float[Array, ""] | No
     return jax.lax.dynamic_update_slice_in_dim(x, first, 0, axis=axis)
 
 
+def _into_no_example(
+    margin: Float[Array, "C1 LE *k"], shape: Shape, share: Float[Array, ""] | None
+) -> Float[Array, "C1 LE *k"]:
+    """Adds the mean over examples to the place of none."""
+    lines = margin.shape[1] - shape.examples - 1
+    return jnp.concatenate([margin[:, :lines], _into_slot(margin[:, lines:], 1, share)], axis=1)
+
+
 def _downward(
-    v: Multitensor[Array], means: PixelMeans[Array], shape: Shape, padding: Padding[Array] | None
-) -> Multitensor[Array]:
+    v: Stream[Array], means: PixelMeans[Array], shape: Shape, padding: Padding[Array] | None
+) -> Stream[Array]:
     colors = None if padding is None else padding.color_share
     examples = None if padding is None else padding.example_share
-    directed = _pixels_down(v.plane_directed, v.line_directed, v.point_directed, means, shape)
-    plain = _pixels_down(v.plane, v.line, v.point, means, shape)
+    directed = [v.planes_directed, _pixels_down(v.planes_directed, v.margin_directed, means, shape)]
+    plain = [v.planes, _pixels_down(v.planes, v.margin, means, shape)]
     plain = [
         p + keep(sum_axis(d, d.ndim - 2, DIRECTIONS)[..., 0, :] * (1 / DIRECTIONS))
         for p, d in zip(plain, directed, strict=True)
     ]
-    plain = [_into_slot(p, 0, colors) for p in plain]
-    directed = [_into_slot(d, 0, colors) for d in directed]
+    planes, margin = (_into_slot(p, 0, colors) for p in plain)
+    planes_directed, margin_directed = (_into_slot(d, 0, colors) for d in directed)
+    margin = _into_no_example(margin, shape, examples)
     # No type lacks all axes: what has gathered in slot 0 of the plain points is dropped.
-    point = jnp.concatenate([jnp.zeros_like(plain[2][:1]), _into_slot(plain[2][1:], 1, examples)], axis=0)
-    last = _into_slot(directed[2], 1, examples)
-    return Multitensor(plain[0], directed[0], plain[1], directed[1], point, last)
+    margin = margin * jnp.asarray(_is_owned(shape), margin.dtype)[..., None]
+    margin_directed = _into_no_example(margin_directed, shape, examples)
+    return Stream(planes, planes_directed, margin, margin_directed)
+
+
+def _is_owned(shape: Shape) -> Float[np.ndarray, "slots places"]:
+    return norm_rows(MARGIN, shape).sum(1).reshape(MARGIN.flat(shape))
 
 
 def _communicate(
-    x: Multitensor[Array],
-    into: Multitensor[Array],
-    out: Multitensor[Array],
-    mix: Callable[[Multitensor[Array]], Multitensor[Array]],
+    x: Stream[Array],
+    into: Stream[Array],
+    out: Stream[Array],
+    mix: Callable[[Stream[Array]], Stream[Array]],
     shape: Shape,
     padding: Padding[Array] | None,
-) -> Multitensor[Array]:
-    v = map_groups(lambda group, a, w: project(a, w, group, shape), x, into)
+) -> Stream[Array]:
+    kinds = lambda group, a: group.kinds(a.shape[1], shape)  # noqa: E731
+    v = map_groups(lambda group, a, w: project(a, w, kinds(group, a)), x, into)
     u = mix(v)
 
     def write(
-        group: Group, a: Float[Array, "*axes k"], u: Float[Array, "*axes n"], w: Float[Array, "sets n k"]
+        group: Group,
+        a: Float[Array, "*axes k"],
+        u: Float[Array, "*axes n"],
+        w: Float[Array, "by_slot kinds n k"],
     ) -> Float[Array, "*axes k"]:
         where = part(padding, group)
         u = settle(masked(u, where))
-        return settle(a + normalize_project(u, w, group, shape, where=where))
+        return settle(a + normalize_project(u, w, group, shape, kinds(group, a), where=where))
 
     return map_groups(write, x, u, out)
 
 
 def share_up(
-    x: Multitensor[Array],
-    into: Multitensor[Array],
-    out: Multitensor[Array],
+    x: Stream[Array],
+    into: Stream[Array],
+    out: Stream[Array],
     shape: Shape,
     padding: Padding[Array] | None = None,
-) -> Multitensor[Array]:
+) -> Stream[Array]:
     """Adds to each type the normalized sum of all types below it (width 16).
 
-    into, out: weights per group, [sets, C, 16] and [sets, 16, C].
+    into, out: weights per group as `project` takes them, C -> 16 and back.
     """
     return _communicate(x, into, out, lambda v: _upward(v, shape), shape, padding)
 
 
 def share_down(
-    x: Multitensor[Array],
-    into: Multitensor[Array],
-    out: Multitensor[Array],
+    x: Stream[Array],
+    into: Stream[Array],
+    out: Stream[Array],
     means: PixelMeans[Array],
     shape: Shape,
     padding: Padding[Array] | None = None,
-) -> Multitensor[Array]:
+) -> Stream[Array]:
     """Adds to each type the normalized sum of the means of all types above it (width 8)."""
     return _communicate(x, into, out, lambda v: _downward(v, means, shape, padding), shape, padding)

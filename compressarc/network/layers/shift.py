@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from compressarc.multitensor import Multitensor, Shape
+from compressarc.multitensor import Shape, Stream
 from compressarc.network.layers.sweep import HALF, axis_columns, directional
 from compressarc.network.padding import Padding
 
@@ -46,13 +46,13 @@ _all_directions.defvjp(
 
 
 def shift(
-    x: Multitensor[Array],
-    read: Float[Array, "2 64 32"],
-    write: Float[Array, "2 32 64"],
+    x: Stream[Array],
+    read: Float[Array, "by_slot 1 64 32"],
+    write: Float[Array, "by_slot 1 32 64"],
     union: Float[Array, "X Y E"],
     shape: Shape,
     padding: Padding[Array] | None = None,
-) -> Multitensor[Array]:
+) -> Stream[Array]:
     """Adds a normalized one-pixel shift of a 4-channel reading of the directed planes.
 
     read, write: from `sweep_weights`; union [X, Y, E].

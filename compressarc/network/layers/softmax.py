@@ -22,6 +22,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -29,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from compressarc.multitensor import DIRECTIONS, Group, Multitensor, Shape, map_groups
+from compressarc.multitensor import DIRECTIONS, Group, Shape, Stream, map_groups, slot_sets
 from compressarc.network.layers.axes import (
     custom_vjp,
     keep,
@@ -41,7 +42,7 @@ from compressarc.network.layers.axes import (
 )
 from compressarc.network.layers.by_platform import operation, replaced
 from compressarc.network.layers.normalize import normalize
-from compressarc.network.layers.project import matmul, outer_sum, project, slot_moments
+from compressarc.network.layers.project import chosen_sets, matmul, project, transposed, weight_moments
 from compressarc.network.padding import LOWEST, Padding, Part, inside, masked, no_gradient, part
 
 WIDTH = 2
@@ -71,7 +72,7 @@ class _Axes:
 
     def __init__(self, group: Group, shape: Shape) -> None:
         self.shape = shape
-        self.names = [a for a in _FIRST if a in {"plane": "cxy", "line": "cl", "point": "c"}[group.space]]
+        self.names = [a for a in _FIRST if a in ("cxy" if group.plane else "cl")]
         if group.directed:
             self.names.insert(0, "d")
 
@@ -86,16 +87,19 @@ class _Axes:
             return {"axis": 1, "n": shape.x}
         return {"axis": 1, "n": shape.y, "outer": 1 if without == "x" else shape.x}
 
-    def _lines(self, z: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-        """Rows and columns apart: [..., X * E, ...] and [..., Y * E, ...]."""
-        rows = self.shape.x * self.shape.examples
-        return z[:, :rows], z[:, rows:]
+    def _lines(
+        self, z: Float[Array, "..."], *, summed: bool = False
+    ) -> tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]:
+        """Rows, columns and points apart, a point being a line of length one."""
+        e, x, y = self.shape.examples, self.shape.x, self.shape.y
+        rows, columns = (e, e) if summed else (x * e, y * e)
+        return z[:, :rows], z[:, rows : rows + columns], z[:, rows + columns :]
 
     def sum(self, z: Float[Array, "..."], axis: str, without: str = "") -> Float[Array, "..."]:
-        if axis == "l":  # -> [..., 2 * E, ...]
-            rows, columns = self._lines(z)
+        if axis == "l":  # E rows, E columns and the points are left
+            rows, columns, points = self._lines(z)
             sums = sum_axis(rows, 1, self.shape.x), sum_axis(columns, 1, self.shape.y)
-            return keep(jnp.concatenate(sums, axis=1))
+            return keep(jnp.concatenate([*sums, points], axis=1))
         return keep(sum_axis(z, **self._where(axis, without)))
 
     def sum_outer(
@@ -103,22 +107,25 @@ class _Axes:
     ) -> Float[Array, "*summed CC"]:
         """Sum of e [..., 2] (outer) g [..., C] over an axis: [..., 2 C], channels of e outermost."""
         if axis == "l":
-            parts = zip(self._lines(e), self._lines(g), (self.shape.x, self.shape.y), strict=True)
-            return jnp.concatenate([_sum_outer.bind(a, b, lanes=0, axis=1, n=n) for a, b, n in parts], axis=1)
+            parts = zip(self._lines(e), self._lines(g), (self.shape.x, self.shape.y, 1), strict=True)
+            sums = [_sum_outer.bind(a, b, lanes=0, axis=1, n=n) for a, b, n in parts]
+            return jnp.concatenate(sums, axis=1)
         return _sum_outer.bind(e, g, lanes=0, **self._where(axis, ""))
 
     def max(self, z: Float[Array, "..."], axis: str, without: str = "") -> Float[Array, "..."]:
         if axis == "l":
-            parts = zip(self._lines(z), (self.shape.x, self.shape.y), strict=True)
-            return keep(jnp.concatenate([max_axis(a, 1, n) for a, n in parts], axis=1))
+            rows, columns, points = self._lines(z)
+            largest = max_axis(rows, 1, self.shape.x), max_axis(columns, 1, self.shape.y)
+            return keep(jnp.concatenate([*largest, points], axis=1))
         if axis == "c":
             return keep(max_axis(z[1:], 0))
         return keep(max_axis(z, **self._where(axis, without)))
 
     def spread(self, z: Float[Array, "..."], axis: str, without: str = "") -> Float[Array, "..."]:
         if axis == "l":
-            e = self.shape.examples
-            return jnp.concatenate([spread(z[:, :e], 1, self.shape.x), spread(z[:, e:], 1, self.shape.y)], 1)
+            rows, columns, points = self._lines(z, summed=True)
+            lines = spread(rows, 1, self.shape.x), spread(columns, 1, self.shape.y)
+            return jnp.concatenate([*lines, points], axis=1)
         return spread(z, **self._where(axis, without))
 
     def exponentials(
@@ -196,25 +203,20 @@ def _chains(axes: _Axes) -> list[_Chain]:
     return out
 
 
-@functools.lru_cache(maxsize=64)
-def _weight_tables(
-    group: Group, subset_list: tuple[frozenset[str], ...]
-) -> Float[np.ndarray, "sets columns 2 rows"]:
-    """[sets, (subset, channel), (channel, table rows)]: which rows make a block of weights.
+def _weight_rows(group: Group, listed: Sequence[frozenset[str]]) -> Int[np.ndarray, "sets subsets 2 2"]:
+    """The table row of each weight [sets, subset, channel of the softmax, channel of the exponentials].
 
-    The line axis "l" stands for x or y alike, whose weights are tied. Where a type lacks
-    the subset, its weight is zero.
+    These are weights of equal channels; others are -1, as are those of subsets that a type lacks. The
+    line axis "l" stands for x or y alike, whose weights are tied.
     """
     rows = out_rows(group.types)
-    out = np.zeros((len(group.types), len(subset_list), WIDTH, WIDTH, rows[-1].stop))
+    out = np.full((len(group.types), len(listed), WIDTH, WIDTH), -1)
     for i, code in enumerate(group.types):
         for j, subset in enumerate(subsets(code)):
-            named = frozenset("l" if a in "xy" and group.space == "line" else a for a in subset)
-            if named in subset_list:
-                for channel in range(WIDTH):
-                    row = rows[i].start + WIDTH * j + channel
-                    out[i, subset_list.index(named), channel, channel, row] = 1
-    return out.reshape(len(group.types), len(subset_list) * WIDTH, WIDTH, rows[-1].stop)
+            named = frozenset("l" if a in "xy" and not group.plane else a for a in subset)
+            for channel in range(WIDTH):
+                out[i, listed.index(named), channel, channel] = rows[i].start + WIDTH * j + channel
+    return out
 
 
 def _tiled(a: Float[Array, "*axes 2"], columns: int) -> Float[Array, "*axes columns"]:
@@ -232,7 +234,7 @@ class _ChainSaved(NamedTuple):
 class _Saved(NamedTuple):
     """What the backward pass of `_softmaxes` reads."""
 
-    blocks: tuple[Float[Array, "sets _ CC"], ...]
+    blocks: tuple[Float[Array, "by_slot kinds _ CC"], ...]
     where: Part | None
     chains: list[_ChainSaved]
 
@@ -283,53 +285,31 @@ def _centered(
     )
 
 
-def _mapped(
-    r: Float[Array, "*axes k"], block: Float[Array, "sets k n"], group: Group, shape: Shape, colored: bool
-) -> Float[Array, "*axes n"]:
-    """R [..., k] times the block of weights [sets, k, n] of each row's type; colored: r has a color axis."""
-    if colored:
-        return project(r, block, group, shape)
-    if group.space != "point":  # what sums over colors belongs to the colored type alone
-        return matmul(r, block[1])
-    example = (np.arange(shape.examples + 1) > 0).reshape(1, -1, *(1,) * (r.ndim - 3), 1)
-    return jnp.where(example, matmul(r, block[-1]), matmul(r, block[-2]))
-
-
-def _mapped_back(
-    r: Float[Array, "*axes k"],
-    block: Float[Array, "sets k n"],
-    g: Float[Array, "*axes n"],
-    group: Group,
-    shape: Shape,
-    colored: bool,
-) -> tuple[Float[Array, "*axes k"], Float[Array, "sets k n"]]:
-    """Gradients of `_mapped` with respect to r and block; g [..., n] is stored already."""
-    if group.space == "point":
-        return jax.vjp(lambda r, block: _mapped(r, block, group, shape, colored), r, block)[1](g)
-    if colored:
-        return project(g, block.swapaxes(1, 2), group, shape), slot_moments(r, g)
-    d_weight = outer_sum(r, g)
-    return matmul(g, block[1].T), jnp.stack([jnp.zeros_like(d_weight), d_weight])
+def _for_slots(
+    block: Float[Array, "by_slot kinds k n"], r: Float[Array, "*axes columns"]
+) -> Float[Array, "_ kinds k n"]:
+    """What sums over colors belongs to the colored type alone."""
+    return block if r.shape[0] > 1 else block[-1:]
 
 
 @custom_vjp((3, 4))
 def _softmaxes(
     v: Float[Array, "*axes 2"],
-    blocks: tuple[Float[Array, "sets _ CC"], ...],
+    blocks: tuple[Float[Array, "by_slot kinds _ CC"], ...],
     where: Part | None,
     group: Group,
     shape: Shape,
 ) -> Float[Array, "*axes C"]:
     """All softmaxes of v [..., 2], each times its weights -> [..., C].
 
-    blocks: for each axis that a subset may begin with, [sets, columns of its chain, (channel, C)].
+    blocks: for each axis that a subset may begin with, [slots, kinds, columns of its chain, (channel, C)].
     """
     return _forward(v, blocks, where, group, shape)[0]
 
 
 def _forward(
     v: Float[Array, "*axes 2"],
-    blocks: tuple[Float[Array, "sets _ CC"], ...],
+    blocks: tuple[Float[Array, "by_slot kinds _ CC"], ...],
     where: Part | None,
     group: Group,
     shape: Shape,
@@ -339,12 +319,13 @@ def _forward(
         v = jnp.where(inside(where, v), v, LOWEST)
     out, saved = jnp.zeros((), v.dtype), []
     for chain, block in zip(_chains(axes), blocks, strict=True):
-        axis, colored = chain.axis, chain.axis != "c"
+        axis = chain.axis
         top = axes.max(v, axis)
         e = masked(axes.exponentials(v, top, axis), where)
         total = axes.sum(e, axis)
         shares = _shares(chain, top, total, axes)
-        factors = axes.spread(_mapped(shares, block, group, shape, colored), axis)
+        kinds = group.kinds(shares.shape[1], shape)
+        factors = axes.spread(project(shares, _for_slots(block, shares), kinds), axis)
         saved.append(_ChainSaved(e, shares))
         channels = factors.shape[-1] // WIDTH
         out = out + e[..., :1] * factors[..., :channels] + e[..., 1:] * factors[..., channels:]
@@ -353,21 +334,24 @@ def _forward(
 
 def _backward(
     group: Group, shape: Shape, residuals: _Saved, g: Float[Array, "*axes C"]
-) -> tuple[Float[Array, "*axes 2"], tuple[Float[Array, "sets _ CC"], ...], Part | None]:
+) -> tuple[Float[Array, "*axes 2"], tuple[Float[Array, "by_slot kinds _ CC"], ...], Part | None]:
     blocks, where, saved = residuals
     axes, channels = _Axes(group, shape), g.shape[-1]
     g = settled_rows(g)
     twice = jnp.concatenate([g, g], -1)
     apart, dv, d_blocks = jnp.zeros((), g.dtype), jnp.zeros((), g.dtype), []
     for chain, block, (e, shares) in zip(_chains(axes), blocks, saved, strict=True):
-        axis, colored = chain.axis, chain.axis != "c"
+        axis, own = chain.axis, _for_slots(block, shares)
         total = keep(axes.sum_outer(e, g, axis))
-        received, d_block = _mapped_back(shares, block, total, group, shape, colored)
-        d_blocks.append(d_block)
+        kinds = group.kinds(shares.shape[1], shape)
+        received = project(total, transposed(own), kinds)
+        d_block = weight_moments(shares, total, kinds, own.shape[0])
+        lacking = [(block.shape[0] - own.shape[0], 0), *[(0, 0)] * 3]
+        d_blocks.append(jnp.pad(d_block, lacking))
         # The mean of g under the softmax over this axis alone, for each of its two channels.
         mean = keep(total * jnp.repeat(shares[..., :WIDTH], channels, -1))
         difference = twice - axes.spread(mean, axis)
-        factors = axes.spread(_mapped(shares, block, group, shape, colored), axis)
+        factors = axes.spread(project(shares, own, kinds), axis)
         apart = apart + jnp.repeat(e, channels, -1) * factors * difference
         if chain.later:
             dv = dv + e * axes.spread(keep(_centered(chain, received, shares, axes)), axis)
@@ -381,13 +365,16 @@ _softmaxes.defvjp(_forward, _backward)
 
 def _blocks(
     weight: Float[Array, "rows C"], group: Group, shape: Shape
-) -> tuple[Float[Array, "sets _ CC"], ...]:
+) -> tuple[Float[Array, "by_slot kinds _ CC"], ...]:
     """The weights [table rows, C] as `_softmaxes` takes them."""
-    blocks = []
-    for chain in _chains(_Axes(group, shape)):
-        table = jnp.asarray(_weight_tables(group, chain.subsets), weight.dtype) @ weight
-        blocks.append(table.reshape(len(group.types), chain.columns, WIDTH * weight.shape[-1]))
-    return tuple(blocks)
+    chains = _chains(_Axes(group, shape))
+    listed = [subset for chain in chains for subset in chain.subsets]
+    sets, rows = slot_sets(group, shape), _weight_rows(group, listed)
+    chosen = np.where(sets[..., None, None, None] < 0, -1, rows[sets]).reshape(len(sets), -1)
+    (taken,) = chosen_sets(weight[:, None], [chosen])
+    columns = taken.reshape(*sets.shape, -1, WIDTH * weight.shape[-1])
+    ends = np.cumsum([chain.columns for chain in chains])[:-1]
+    return tuple(jnp.split(columns, ends, axis=2))
 
 
 def _transposed(group: Group) -> Int[np.ndarray, " rows"]:
@@ -403,15 +390,17 @@ def _transposed(group: Group) -> Int[np.ndarray, " rows"]:
 
 
 def softmax_blocks(
-    out: Multitensor[Array], shape: Shape, *, symmetric: bool = False
-) -> Multitensor[tuple[Float[Array, "sets _ CC"], ...]]:
+    out: Stream[Array], shape: Shape, *, symmetric: bool = False
+) -> Stream[tuple[Float[Array, "by_slot kinds _ CC"], ...]]:
     """The output weights, per group the types' [2 (2^k - 1), C] one below the other, as `softmax` takes them.
 
     symmetric: average the weights of row and column softmaxes, which makes transposition of the puzzle an
     exact symmetry.
     """
 
-    def blocks(group: Group, weight: Float[Array, "rows C"]) -> tuple[Float[Array, "sets _ CC"], ...]:
+    def blocks(
+        group: Group, weight: Float[Array, "rows C"]
+    ) -> tuple[Float[Array, "by_slot kinds _ CC"], ...]:
         if symmetric:
             weight = (weight + weight[_transposed(group)]) / 2
         return _blocks(weight, group, shape)
@@ -420,29 +409,30 @@ def softmax_blocks(
 
 
 def softmax(
-    x: Multitensor[Array],
-    into: Multitensor[Array],
-    blocks: Multitensor[Any],
+    x: Stream[Array],
+    into: Stream[Array],
+    blocks: Stream[Any],
     shape: Shape,
     *,
     apply_pre_norm: bool = False,
     padding: Padding[Array] | None = None,
-) -> Multitensor[Array]:
+) -> Stream[Array]:
     """Adds all softmaxes of a 2-channel reading of each type.
 
-    into: [sets, C, 2] per group; blocks: output weights from `softmax_blocks`. apply_pre_norm: normalize x
+    into: weights per group as `project` takes them, C -> 2; blocks: output weights from `softmax_blocks`.
+    apply_pre_norm: normalize x
     before reading, as the paper says and the reference does not.
     """
 
     def layer(
         group: Group,
         a: Float[Array, "*axes k"],
-        read: Float[Array, "sets k 2"],
-        write: tuple[Float[Array, "sets _ CC"], ...],
+        read: Float[Array, "by_slot kinds k 2"],
+        write: tuple[Float[Array, "by_slot kinds _ CC"], ...],
     ) -> Float[Array, "*axes k"]:
         where = part(padding, group)
         source = normalize(a, group, shape, group.copies, where) if apply_pre_norm else a
-        reading = project(source, read, group, shape)
+        reading = project(source, read, group.kinds(a.shape[1], shape))
         added: Array = _softmaxes(reading, write, where, group, shape)
         return settle(a + added)
 

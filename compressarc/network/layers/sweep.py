@@ -20,10 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from compressarc.multitensor import DIRECTIONS, PLANE_DIRECTED, Multitensor, Shape
+from compressarc.multitensor import DIRECTIONS, PLANE_DIRECTED, PLANES_DIRECTED, Shape, Stream
 from compressarc.network.layers.axes import settle
 from compressarc.network.layers.normalize import normalize_project
-from compressarc.network.layers.project import project
+from compressarc.network.layers.project import by_slot, project
 from compressarc.network.padding import Padding, masked, part
 
 Columns = Float[Array, "C1 X Y E columns"]
@@ -55,38 +55,39 @@ _INTO, _OUT = _columns()
 
 
 def sweep_weights(
-    into: Float[Array, "2 8 4"], out: Float[Array, "2 4 8"]
-) -> tuple[Float[Array, "2 64 32"], Float[Array, "2 32 64"]]:
-    """Weights of types 10111 and 11111 on folded axes: [2, (direction, channel), columns], and back."""
+    into: Float[Array, "2 8 4"], out: Float[Array, "2 4 8"], shape: Shape
+) -> tuple[Float[Array, "by_slot 1 64 32"], Float[Array, "by_slot 1 32 64"]]:
+    """Weights of types 10111 and 11111 on folded axes, (direction, channel) -> columns and back, by slot."""
     n = DIRECTIONS * into.shape[1]
     read = jnp.einsum("tik,dkm->tdim", into, jnp.asarray(_INTO, into.dtype)).reshape(2, n, COLUMNS)
     write = jnp.einsum("tko,dkm->tmdo", out, jnp.asarray(_OUT, out.dtype)).reshape(2, COLUMNS, n)
+    (read,), (write,) = (by_slot(weight, [PLANES_DIRECTED], shape) for weight in (read, write))
     return read, write
 
 
 def directional(
-    x: Multitensor[Array],
-    read: Float[Array, "2 64 32"],
-    write: Float[Array, "2 32 64"],
+    x: Stream[Array],
+    read: Float[Array, "by_slot 1 64 32"],
+    write: Float[Array, "by_slot 1 32 64"],
     union: Float[Array, "X Y E"],
     operation: Callable[[Columns, Float[Array, "X Y E"]], Columns],
     shape: Shape,
     padding: Padding[Array] | None = None,
-) -> Multitensor[Array]:
+) -> Stream[Array]:
     """Adds `operation` on the masked 4-channel reading of the directed planes.
 
     read, write: from `sweep_weights`. union [X, Y, E]: 1 inside the union of input and output
     rectangle. operation(v, union): on [C+1, X, Y, E, 32], columns as above.
     """
-    stream = x.plane_directed
+    stream = x.planes_directed
     folded = stream.reshape(*stream.shape[:-2], -1)
-    where = part(padding, PLANE_DIRECTED)
-    v = settle(project(folded, read, PLANE_DIRECTED, shape) * union.reshape(-1)[None, :, None])
+    where = part(padding, PLANES_DIRECTED)
+    v = settle(project(folded, read, (folded.shape[1],)) * union.reshape(-1)[None, :, None])
     cells = PLANE_DIRECTED.leading(shape)
     v = operation(v.reshape(*cells, COLUMNS), union).reshape(v.shape)
     v = settle(masked(v, where))
-    v = normalize_project(v, write, PLANE_DIRECTED, shape, DIRECTIONS, where)
-    return x._replace(plane_directed=settle(stream + v.reshape(stream.shape)))
+    v = normalize_project(v, write, PLANES_DIRECTED, shape, (v.shape[1],), DIRECTIONS, where)
+    return x._replace(planes_directed=settle(stream + v.reshape(stream.shape)))
 
 
 def axis_columns(v: Float[Array, "*axes 32"], j: int) -> Float[Array, "*axes 8"]:
