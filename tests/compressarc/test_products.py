@@ -39,7 +39,7 @@ def test_products_are_float32_on_tpus_unless_asked_to_be_fast():
     exact, fast = precisions(lowered("auto", "tpu"))
     assert fast == 0
     some, most = precisions(lowered("fast", "tpu"))
-    assert some + most == exact and most > 200 and some > 30  # averages and tables stay exact
+    assert some + most == exact and most > 100 and some > 30  # averages and tables stay exact
 
 
 @pytest.mark.parametrize("set_to", [None, "float32"])

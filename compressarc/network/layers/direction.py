@@ -25,14 +25,13 @@ from compressarc.multitensor import (
 )
 from compressarc.network.layers.axes import settle
 from compressarc.network.layers.normalize import normalize_project
-from compressarc.network.layers.project import chosen_sets
 from compressarc.network.padding import Padding, part
 
 STRENGTH = (1.0, 0.2, 0.4, 0.2, 1.0, 0.2, 0.4, 0.2)
 FREE_MAPS = 10
 FREE_LINE_MAPS = 18
 LINE_TYPES = tuple(code for code in MARGIN_DIRECTED.types if code[3:] == "10")
-SYMMETRIC_TYPES = PLANES_DIRECTED.types + tuple(c for c in MARGIN_DIRECTED.types if c not in LINE_TYPES)
+SYMMETRIC_TYPES = (*PLANES_DIRECTED.types, "00100", "10100", "01100", "11100")
 
 
 def _representative(to: int, source: int) -> tuple[int, int]:
@@ -95,17 +94,6 @@ class DirectionMaps(NamedTuple, Generic[ArrayT]):
     margin: Float[ArrayT, "*layers 2 4 64 64"]  # rows, columns, no example, examples
 
 
-def _where_used(group: Group) -> Int[np.ndarray, "2 kinds"]:
-    """Which of the maps of `SYMMETRIC_TYPES`, then of rows and of columns."""
-    symmetric = lambda e, c, xy: SYMMETRIC_TYPES.index(f"{e}{c}1{xy}")  # noqa: E731
-    line = lambda column, c: len(SYMMETRIC_TYPES) + 2 * column + LINE_TYPES.index(f"1{c}110")  # noqa: E731
-    if group.plane:
-        used = [[symmetric(1, c, "11")] for c in "01"]
-    else:
-        used = [[line(0, c), line(1, c), *(symmetric(e, c, "00") for e in "01")] for c in "01"]
-    return np.array(used)
-
-
 def direction_maps(
     symmetric: Float[Array, "6 10 8 8"], line: Float[Array, "2 18 8 8"]
 ) -> DirectionMaps[Array]:
@@ -114,9 +102,10 @@ def direction_maps(
     symmetric: [6 types, 10, 8, 8], types as in `SYMMETRIC_TYPES`; line: [2 types, 18, 8, 8], types as in
     `LINE_TYPES`.
     """
-    folded = [_folded(symmetric, "symmetric"), _folded(line, "row"), _folded(line, "column")]
-    used = [_where_used(group) for group in (PLANES_DIRECTED, MARGIN_DIRECTED)]
-    return DirectionMaps(*chosen_sets(jnp.concatenate(folded), used))
+    folded = _folded(symmetric, "symmetric")
+    lines = [_folded(line, kind)[:, None] for kind in ("row", "column")]
+    planes, points = folded[:2, None], folded[2:].reshape(2, 2, *folded.shape[1:])
+    return DirectionMaps(planes, jnp.concatenate([*lines, points], axis=1))
 
 
 def direction_share(

@@ -24,6 +24,9 @@ from compressarc.network.layers.by_platform import linear, operation
 
 _FEW = 16
 """So few places share a product with their neighbors, at the price of multiplying zeros."""
+_MOST = 0.75
+"""Of all places, if they are of the first kind: its weights are applied to the others, too."""
+_LARGE = 1 << 14
 _THIN = 2
 """So few columns are summed one by one: XLA's CPU backend is slow at products with two of them."""
 
@@ -137,21 +140,34 @@ def _runs(kinds: Lengths) -> list[slice]:
     return [slice(run[0], run[-1] + 1) for run in runs]
 
 
-def _by_run(
+def _of_run(
+    run: slice, kinds: Lengths, arrays: Sequence[Float[Array, "..."]]
+) -> list[Float[Array, "slots places *rest"]]:
+    """Arrays at the places of a run."""
+    start, stop = sum(kinds[: run.start]), sum(kinds[: run.stop])
+    return [jax.lax.slice_in_dim(a, start, stop, axis=1) for a in arrays]
+
+
+def _mapped_by_run(
     each: Callable[..., Float[Array, "..."]],
-    arrays: Sequence[Float[Array, "..."]],
+    x: Float[Array, "slots places *rest k"],
+    weight: Float[Array, "*slots kinds k n"],
     kinds: Lengths,
-    joined: int,
-    weight: Float[Array, "..."] | None = None,
-) -> Float[Array, "..."]:
-    """Concatenates `each` of arrays at the places of a run, the weight of its kinds, and their lengths."""
-    ends, parts = np.cumsum([0, *kinds]), []
-    for run in _runs(kinds):
-        own = [jax.lax.slice_in_dim(a, int(ends[run.start]), int(ends[run.stop]), axis=1) for a in arrays]
-        if weight is not None:
-            own.append(jax.lax.slice_in_dim(weight, run.start, run.stop, axis=weight.ndim - 3))
-        parts.append(each(*own, kinds[run]))
-    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=joined)
+) -> Float[Array, "slots places *rest n"]:
+    """`each` of x and the weight of a run's kinds, and their lengths, for all runs."""
+    runs = _runs(kinds)
+    own = [jax.lax.slice_in_dim(weight, run.start, run.stop, axis=weight.ndim - 3) for run in runs]
+    if len(runs) == 1:
+        return each(x, *own, kinds)
+    if x.size < _LARGE or kinds[0] < _MOST * x.shape[1]:
+        parts = [each(*_of_run(run, kinds, [x]), w, kinds[run]) for run, w in zip(runs, own, strict=True)]
+        return jnp.concatenate(parts, axis=1)
+    # The few other places are mapped anew: where x is large, cheaper than to take the first ones out.
+    out = each(x, own[0], (x.shape[1],))
+    for run, w in zip(runs[1:], own[1:], strict=True):
+        part = each(*_of_run(run, kinds, [x]), w, kinds[run])
+        out = jax.lax.dynamic_update_slice_in_dim(out, part, sum(kinds[: run.start]), axis=1)
+    return out
 
 
 def _stacked(weight: Float[Array, "*slots kinds k n"]) -> Float[Array, "*slots kk n"]:
@@ -170,7 +186,7 @@ def _product_on_cpu(
         product = _contracted(_rows(_chosen(x, kinds)), _stacked(weight), ((1,), (0,)), precision)
         return product.reshape(*x.shape[:-1], -1)
 
-    return _by_run(each, [x], kinds, 1, weight)
+    return _mapped_by_run(each, x, weight, kinds)
 
 
 def _product(
@@ -194,7 +210,7 @@ def _slots_product_on_cpu(
         own = _slot_rows(_chosen(x, kinds)), _stacked(weight)
         return _contracted(*own, ((2,), (1,)), precision, slots=True).reshape(*x.shape[:-1], -1)
 
-    return _by_run(each, [x], kinds, 1, weight)
+    return _mapped_by_run(each, x, weight, kinds)
 
 
 def _slots_product(
@@ -227,7 +243,8 @@ def _moments_on_cpu(
         ]
         return _apart(columns[0] if len(columns) == 1 else jnp.concatenate(columns, -1), kinds)
 
-    return _by_run(each, [x, g], kinds, 1)
+    parts = [each(*_of_run(run, kinds, [x, g]), kinds[run]) for run in _runs(kinds)]
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=1)
 
 
 def _moments(

@@ -21,9 +21,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from compressarc.multitensor import DIRECTIONS, PLANE_DIRECTED, PLANES_DIRECTED, Shape, Stream
-from compressarc.network.layers.axes import settle
+from compressarc.network.layers.axes import settle, spread
 from compressarc.network.layers.normalize import normalize_project
-from compressarc.network.layers.project import by_slot, project
+from compressarc.network.layers.project import project
 from compressarc.network.padding import Padding, masked, part
 
 Columns = Float[Array, "C1 X Y E columns"]
@@ -61,8 +61,13 @@ def sweep_weights(
     n = DIRECTIONS * into.shape[1]
     read = jnp.einsum("tik,dkm->tdim", into, jnp.asarray(_INTO, into.dtype)).reshape(2, n, COLUMNS)
     write = jnp.einsum("tko,dkm->tmdo", out, jnp.asarray(_OUT, out.dtype)).reshape(2, COLUMNS, n)
-    (read,), (write,) = (by_slot(weight, [PLANES_DIRECTED], shape) for weight in (read, write))
-    return read, write
+    return _by_slot(read, shape), _by_slot(write, shape)
+
+
+def _by_slot(weight: Float[Array, "2 k n"], shape: Shape) -> Float[Array, "by_slot 1 k n"]:
+    if PLANES_DIRECTED.by_slot(shape):
+        weight = jnp.concatenate([weight[:1], spread(weight[1:], 0, shape.colors)])
+    return weight[:, None]
 
 
 def directional(
