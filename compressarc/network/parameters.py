@@ -36,7 +36,7 @@ from compressarc.network.layers import softmax as softmax_layer
 from compressarc.network.layers import sweep
 from compressarc.network.layers.decode import Posterior
 from compressarc.network.layers.direction import FREE_LINE_MAPS, FREE_MAPS, LINE_TYPES, SYMMETRIC_TYPES
-from compressarc.network.layers.project import by_slot
+from compressarc.network.layers.slot_weights import by_slot
 
 SHARE_UP_WIDTH = 16
 SHARE_DOWN_WIDTH = 8

@@ -3,8 +3,10 @@
 `v @ W` of every type in an array of the stream at once (paper: the linear maps read from and
 write to the residual stream). Biases exist only in the decoding layer.
 
-Weights come laid out by color slot and kind of place, [slots, kinds, k, n] (`Group.by_slot`,
-`Group.kinds`): a kind is a stretch of the axis of places. Planes are one kind, the margin three or four.
+Weights come laid out by color slot and kind of place, [slots, kinds, k, n] (`slot_weights`): a kind is
+a stretch of the axis of places. Planes are one kind, the margin three or four. On CPUs each kind's
+places are multiplied by themselves; elsewhere, where a kernel costs more than what it multiplies, x is
+laid out beside zeros, so that one product serves all kinds.
 """
 
 from __future__ import annotations
@@ -16,82 +18,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Primitive
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from compressarc.multitensor import Group, Shape, slot_sets
-from compressarc.network.layers.axes import custom_vjp, exact_product, settled_rows
-from compressarc.network.layers.by_platform import linear, operation
+from compressarc.network.layers.axes import custom_vjp, settled_rows
+from compressarc.network.layers.by_platform import operation
 
 _FEW = 16
 """So few places share a product with their neighbors, at the price of multiplying zeros."""
 _MOST = 0.75
 """Of all places, if they are of the first kind: its weights are applied to the others, too."""
 _LARGE = 1 << 14
+"""Numbers of x from which that is done."""
 _THIN = 2
 """So few columns are summed one by one: XLA's CPU backend is slow at products with two of them."""
 
 Lengths = tuple[int, ...]
 """Of the kinds of places, one after another."""
-
-
-def _table(rows: Sequence[int], sets: int) -> Float[np.ndarray, "rows sets"]:
-    """Zeros and ones: the set of each row, none if negative."""
-    return (np.array(rows)[:, None] == np.arange(sets)).astype(float)
-
-
-def _taken(weight: Float[Array, "sets n"], *, rows: Sequence[int], sets: int) -> Float[Array, "rows n"]:
-    return exact_product(jnp.asarray(_table(rows, sets), weight.dtype), weight)
-
-
-def _taken_on_cpu(
-    weight: Float[Array, "sets n"], *, rows: Sequence[int], sets: int
-) -> Float[Array, "rows n"]:
-    if min(rows) < 0:
-        weight = jnp.concatenate([weight, jnp.zeros_like(weight[:1])])
-    return weight[np.array(rows)]
-
-
-def _given_back(g: Float[Array, "rows n"], *, rows: Sequence[int], sets: int) -> Float[Array, "sets n"]:
-    return exact_product(jnp.asarray(_table(rows, sets).T, g.dtype), g)
-
-
-_take = operation(
-    "take_sets",
-    cpu=_taken_on_cpu,
-    elsewhere=_taken,
-    shape=lambda weight, rows, **_: (len(rows), *weight[1:]),
-)
-_give_back = operation(
-    "give_back_sets",
-    cpu=_given_back,
-    elsewhere=_given_back,
-    shape=lambda g, sets, **_: (sets, *g[1:]),
-)
-linear(_take, _give_back)
-linear(_give_back, _take)
-
-
-def chosen_sets(
-    weight: Float[Array, "sets k n"], chosen: Sequence[Int[np.ndarray, "slots kinds"]]
-) -> list[Float[Array, "slots kinds k n"]]:
-    """Weight sets laid out by what is chosen, zero where that is negative."""
-    rows = np.concatenate([index.ravel() for index in chosen])
-    flat = weight.reshape(weight.shape[0], -1)
-    taken = _take.bind(flat, lanes=0, rows=tuple(rows.tolist()), sets=weight.shape[0])
-    parts = zip(jnp.split(taken, np.cumsum([index.size for index in chosen])[:-1]), chosen, strict=True)
-    return [part.reshape(*index.shape, *weight.shape[1:]) for part, index in parts]
-
-
-def by_slot(
-    weight: Float[Array, "sets k n"], groups: Sequence[Group], shape: Shape
-) -> list[Float[Array, "by_slot kinds k n"]]:
-    """The weights of each group as `project` takes them.
-
-    weight: of the stack of sets (plain or directed) that the groups' `sets` are slices of.
-    """
-    chosen = [slot_sets(group, shape) for group in groups]
-    start = [group.sets.start for group in groups]
-    return chosen_sets(weight, [np.where(c < 0, c, c + s) for c, s in zip(chosen, start, strict=True)])
 
 
 def _contracted(

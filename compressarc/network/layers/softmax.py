@@ -42,7 +42,8 @@ from compressarc.network.layers.axes import (
 )
 from compressarc.network.layers.by_platform import operation, replaced
 from compressarc.network.layers.normalize import normalize
-from compressarc.network.layers.project import chosen_sets, matmul, project, transposed, weight_moments
+from compressarc.network.layers.project import matmul, project, transposed, weight_moments
+from compressarc.network.layers.slot_weights import chosen_sets
 from compressarc.network.padding import LOWEST, Padding, Part, inside, masked, no_gradient, part
 
 WIDTH = 2
