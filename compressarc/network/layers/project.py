@@ -185,7 +185,10 @@ def _moments_on_cpu(
         ]
         return _apart(columns[0] if len(columns) == 1 else jnp.concatenate(columns, -1), kinds)
 
-    parts = [each(*_of_run(run, kinds, [x, g]), kinds[run]) for run in _runs(kinds)]
+    parts = []
+    for run in _runs(kinds):
+        own, received = _of_run(run, kinds, [x, g])
+        parts.append(each(own, received, kinds[run]))
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=1)
 
 
