@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from compressarc.multitensor import GROUPS, MARGIN_DIRECTED, Shape, row_sets, slot_sets
@@ -71,8 +71,21 @@ def test_every_position_is_mapped_by_its_types_weights(group, shape, lanes):
 
 
 @settings(max_examples=20)  # each compiles some dozen small programs
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(1, 3), st.integers(0, 2**32 - 1))
-def test_all_forms_map_each_kind_of_place_by_its_own_weight(kinds, slots, seed):
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    st.integers(1, 3),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+@example([15, 1, 3], 2, True, 0)  # the first two share a product
+@example([60, 1, 3], 2, True, 0)
+def test_all_forms_map_each_kind_of_place_by_its_own_weight(kinds, slots, large, seed):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forms, "_LARGE", 0 if large else forms._LARGE)
+        check_forms(kinds, slots, seed)
+
+
+def check_forms(kinds, slots, seed):
     rng, kinds = np.random.default_rng(seed), tuple(kinds)
     x = rng.normal(size=(slots, sum(kinds), 2, 4)).astype(np.float32)
     weight = rng.normal(size=(slots, len(kinds), 4, 2)).astype(np.float32)

@@ -101,7 +101,7 @@ def _mapped_by_run(
     own = [jax.lax.slice_in_dim(weight, run.start, run.stop, axis=weight.ndim - 3) for run in runs]
     if len(runs) == 1:
         return each(x, *own, kinds)
-    if x.size < _LARGE or kinds[0] < _MOST * x.shape[1]:
+    if x.size < _LARGE or runs[0].stop > 1 or kinds[0] < _MOST * x.shape[1]:
         parts = [each(*_of_run(run, kinds, [x]), w, kinds[run]) for run, w in zip(runs, own, strict=True)]
         return jnp.concatenate(parts, axis=1)
     # The few other places are mapped anew: where x is large, cheaper than to take the first ones out.
