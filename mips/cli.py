@@ -323,8 +323,13 @@ def _print_result(console: Console, data: dict[str, Any]) -> None:
         console.print(f"no program: {STATUS.get(data['status'], data['status'])}. What is known:")
     report = data["report"]
     if report is not None:
+        shares = [(report["fresh"], f"{report['fresh_count']} fresh sequences")]
+        if report["recorded"] is not None:
+            shares = [(report["recorded"], f"all {report['recorded_count']} recorded sequences")]
+            if report["fresh_count"] < report["recorded_count"]:
+                shares.insert(0, (report["fresh"], f"{report['fresh_count']} that nothing else had used"))
         console.print(
-            f"right on {100 * report['fresh']:.4g} % of {report['fresh_count']} fresh sequences", end=""
+            "right on " + ", ".join(f"{100 * share:.4g} % of {what}" for share, what in shares), end=""
         )
         if report["long"] is not None:
             console.print(

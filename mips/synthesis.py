@@ -187,12 +187,22 @@ def _conclude(
 
 def _verified(exam: Examination, program: Program) -> Report:
     """The full checks of a program; what they say beyond the quick ones is noted."""
-    task = exam.task
-    if task.reference is None:
-        # Evidence is what no network was trained on.
-        task = dataclasses.replace(task, records=exam.trials.short)
+    trials = exam.trials
     with exam.stage("verification"):
-        report = verify(program, task)
+        report = verify(program, exam.task, untouched=trials.evidence)
+    if exam.task.reference is None:
+        if trials.evidence is None:
+            exam.note(
+                "too few different sequences are recorded to set any apart: the same chose and check it"
+            )
+        elif report.right_at_its_length:
+            exam.note(
+                f"{report.fresh_count} recorded sequences were set apart, and all come out right: of others "
+                f"like them at most {100 * report.error_bound:.2g} % are wrong (95 % confidence)"
+            )
+        if report.recorded != 1.0 and report.recorded is not None:
+            wrong = round((1 - report.recorded) * report.recorded_count)
+            exam.note(f"{wrong} of the {report.recorded_count} recorded sequences contradict the program")
     if exam.trials.long is None:
         exam.note("no longer sequences are recorded: whether the program goes on beyond them was not tested")
     elif not report.exact:
@@ -209,7 +219,7 @@ def _status(
     stopped: bool,
 ) -> Status:
     if program is not None and report is not None:
-        if not report.exact and not (exam.trials.long is None and report.fresh == 1.0):
+        if not report.exact and not (exam.trials.long is None and report.right_at_its_length):
             return Status.INEXACT
         return Status.TABLE if program.uses_table else Status.FORMULA
     if stopped:

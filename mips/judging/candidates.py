@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
+from jaxtyping import Int
 
 from mips.config import SynthesisConfig
 from mips.judging.verification import right
@@ -16,6 +17,16 @@ from mips.reading.linear import Realization
 from mips.reading.machine_extraction import Machine
 from mips.tasks.task import Inputs, LongInputs, LongOutputs, Outputs, Task
 
+_FEWEST_APART = 5
+"""Different recorded sequences from which on there are three parts."""
+_FEWEST_FITTING = 15
+
+
+_Fitting = Int[np.ndarray, "fitting_count length inputs"]
+_FittingOutputs = Int[np.ndarray, "fitting_count length outputs"]
+_Evidence = Int[np.ndarray, "evidence_count length inputs"]
+_EvidenceOutputs = Int[np.ndarray, "evidence_count length outputs"]
+
 
 class BudgetExhaustedError(Exception):
     """Raised by a listener of stages to stop: what was found by then is kept."""
@@ -23,11 +34,19 @@ class BudgetExhaustedError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Trials:
-    """Fixed fresh sequences of a task, at the training length and four times it, and what they judge."""
+    """Fixed sequences of a task, at the training length and four times it, and what they judge.
+
+    Where there is a reference, they are fresh. Recorded sequences are shuffled into three parts, so that no
+    order of the file decides what is learned: networks are trained on `fitting`, networks and programs are
+    chosen by `short`, programs by `fitting`, too; nothing but the final checks sees `evidence`. Equal
+    sequences are in the same part.
+    """
 
     task: Task
     short: tuple[Inputs, Outputs]
     long: tuple[LongInputs, LongOutputs] | None  # None where nothing longer is recorded
+    fitting: tuple[_Fitting, _FittingOutputs] | None = None  # of recorded tasks alone, like the next
+    evidence: tuple[_Evidence, _EvidenceOutputs] | None = None  # None, too, if too few differ
 
     @classmethod
     def of(cls, task: Task, *, seed: int = 0) -> Trials:
@@ -35,20 +54,36 @@ class Trials:
             return cls(task, task.sample((seed, 101), 2_000), task.sample((seed, 102), 300, 4 * task.length))
         assert task.records is not None
         x, y = task.records
-        # The last fifth, on which no network is trained.
-        held = max(1, len(x) // 5)
-        return cls(task, (x[-held:], y[-held:]), task.long_records)
+        _, number = np.unique(x, axis=0, return_inverse=True)
+        number = number.ravel()
+        different = int(number.max()) + 1
+        if different < _FEWEST_APART:
+            return cls(task, (x, y), task.long_records, (x, y))
+        place = np.random.default_rng((seed, 104)).permutation(different)[number]
+        part = max(1, different // 5)
+        evidence, chosen = place < part, (place >= part) & (place < 2 * part)
+        rest = ~evidence & ~chosen
+        parts = ((x[rows], y[rows]) for rows in (chosen, rest, evidence))
+        short, fitting, untouched = parts
+        return cls(task, short, task.long_records, fitting, untouched)
+
+    def _judging(self) -> Iterator[tuple[Inputs, Outputs]]:
+        """Sequences of the training length that programs must be right on."""
+        yield self.short
+        if self.fitting is not None:
+            yield self.fitting
 
     def exact_short(self, run: Callable[[Inputs], Outputs]) -> bool:
         """Whether outputs are right at the training length."""
         x, y = self.short
-        head = run(x[:200])
-        return bool((head == y[:200]).all()) and bool((run(x) == y).all())
+        if not (run(x[:200]) == y[:200]).all():
+            return False
+        return all(bool((run(x) == y).all()) for x, y in self._judging())
 
     def share_short(self, run: Callable[[Inputs], Outputs]) -> float:
         """Share of sequences of the training length that come out right."""
-        x, y = self.short
-        return float((run(x) == y).all(axis=(1, 2)).mean())
+        hits = [(run(x) == y).all(axis=(1, 2)) for x, y in self._judging()]
+        return float(np.concatenate(hits).mean())
 
     def exact_long(self, run: Callable[[Inputs], Outputs]) -> bool:
         """Whether they are at four times the length (True where there is no such data)."""
@@ -56,25 +91,26 @@ class Trials:
 
     def passed_by(self, program: Program) -> bool:
         """Whether a program is right on all of them."""
-        return bool(
-            right(program, *self.short).all() and (self.long is None or right(program, *self.long).all())
+        return all(bool(right(program, *part).all()) for part in self._judging()) and (
+            self.long is None or bool(right(program, *self.long).all())
         )
 
     def training_data(self, config: SynthesisConfig, *, seed: int) -> tuple[Inputs, Outputs]:
         """Sequences to train on; the first `config.tests` are for judging networks."""
         if self.task.reference is not None:
             return self._fitting(*self.task.sample((seed, 100), config.sequences))
-        assert self.task.records is not None
-        held = len(self.short[0])
-        x, y = (a[:-held] for a in self.task.records)
-        if len(x) < 20:
+        assert self.task.records is not None and self.fitting is not None
+        x, y = self.fitting
+        if self.evidence is None or len(x) < _FEWEST_FITTING:
+            recorded = self.task.records[0]
+            different = len(np.unique(recorded, axis=0))
             raise ValueError(
-                f"task {self.task.name!r}: {len(x) + held} recorded sequences are too few to train a network "
-                "on; give at least 25, better thousands"
+                f"task {self.task.name!r}: {len(recorded)} records ({different} different) are too few "
+                "to train a network on; give at least 25 different sequences, better thousands"
             )
         rows = np.random.default_rng(seed).integers(len(x), size=config.sequences)
         # Judged on sequences that are not trained on.
-        tests = np.random.default_rng(seed + 1).integers(held, size=config.tests)
+        tests = np.random.default_rng(seed + 1).integers(len(self.short[0]), size=config.tests)
         x_test, y_test = (a[tests] for a in self.short)
         return self._fitting(np.concatenate([x_test, x[rows]]), np.concatenate([y_test, y[rows]]))
 

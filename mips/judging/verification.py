@@ -13,6 +13,8 @@ from mips.reading.machine_extraction import alphabet
 from mips.tasks.task import Inputs, Outputs, Task
 
 _FRESH, _LONG = 20_000, 1_000
+_Untouched = Int[np.ndarray, "untouched_count length inputs"]
+_UntouchedOutputs = Int[np.ndarray, "untouched_count length outputs"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,15 +43,37 @@ class Report:
     exhaustive: float | None
     """share right of all sequences of the training length, where these are few enough to list (2^20)"""
     counterexample: Counterexample | None
+    recorded: float | None = None
+    """share right of all recorded sequences of a recorded task, those that chose the program included"""
+    recorded_count: int = 0
 
     @property
     def exact(self) -> bool:
         """Right on everything that was checked, longer sequences included."""
-        return self.fresh == 1.0 and self.long == 1.0 and self.exhaustive in (None, 1.0)
+        return self.long == 1.0 and self.right_at_its_length
+
+    @property
+    def right_at_its_length(self) -> bool:
+        """Right on everything of the training length that was checked."""
+        return self.fresh == 1.0 and self.exhaustive in (None, 1.0) and self.recorded in (None, 1.0)
+
+    @property
+    def error_bound(self) -> float:
+        """Share of sequences of the training length that may be wrong, at 95 % confidence, by the fresh ones.
+
+        The upper bound of Clopper and Pearson; where none of n is wrong about 3 / n. It is about sequences
+        drawn as these were. 1 where there are none.
+        """
+        from scipy.stats import beta
+
+        wrong = round((1 - self.fresh) * self.fresh_count)
+        if wrong >= self.fresh_count:
+            return 1.0
+        return float(beta.ppf(0.95, wrong + 1, self.fresh_count - wrong))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        return dataclasses.asdict(self) | {"exact": self.exact}
+        return dataclasses.asdict(self) | {"exact": self.exact, "error_bound": self.error_bound}
 
 
 def right(program: Program, x: Inputs, y: Outputs) -> Bool[np.ndarray, " count"]:
@@ -79,11 +103,20 @@ def all_sequences(task: Task, length: int) -> Inputs:
     return letters[np.stack(digits, axis=1)]
 
 
-def verify(program: Program, task: Task, *, seed: int = 1_000_003) -> Report:
+def verify(
+    program: Program,
+    task: Task,
+    *,
+    seed: int = 1_000_003,
+    untouched: tuple[_Untouched, _UntouchedOutputs] | None = None,
+) -> Report:
     """Checks a program against a task; `seed` is for the fresh sequences and should differ from training's.
 
     Fresh sequences at the training length (20,000), at four times that (1,000), and all of the training
-    length where they are at most 2^20. A recorded task is checked on its records, which are all there is.
+    length where they are at most 2^20. A recorded task is checked on all its records, which are all there is.
+
+    untouched: the part of a recorded task's records that counts as fresh, since nothing has used them; all
+        of them if None.
 
     Raises ValueError where program and task differ in the number of inputs or outputs.
     """
@@ -102,7 +135,11 @@ def verify(program: Program, task: Task, *, seed: int = 1_000_003) -> Report:
         long = task.sample((seed, 1), _LONG, long_length)
     hits = right(program, x, y)
     wrong = [(x[~hits], y[~hits])]
-    share = exhaustive = None
+    share = exhaustive = recorded = None
+    count = len(x)
+    if task.reference is None:
+        recorded = float(hits.mean())
+        hits = hits if untouched is None else right(program, *untouched)
     if long is not None:
         long_length = long[0].shape[1]
         long_hits = right(program, *long)
@@ -117,12 +154,14 @@ def verify(program: Program, task: Task, *, seed: int = 1_000_003) -> Report:
     example = _shortest(program, task, wrong)
     return Report(
         float(hits.mean()),
-        len(x),
+        len(hits),
         share,
         0 if long is None else len(long[0]),
         long_length,
         exhaustive,
         example,
+        recorded,
+        0 if recorded is None else count,
     )
 
 

@@ -32,6 +32,11 @@ _REPORT_KINDS: dict[str, tuple[type, ...]] = {
     "counterexample": (dict, _NULL),
     "exact": (bool,),
 }
+_REPORT_LATER: dict[str, tuple[tuple[type, ...], Any]] = {  # and what files of earlier versions mean
+    "recorded": ((*_NUMBER, _NULL), None),
+    "recorded_count": (_NUMBER, 0),
+    "error_bound": ((*_NUMBER, _NULL), None),
+}
 
 
 def to_json(result: Result, *, origin: str = "", made_with: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -107,7 +112,9 @@ def read(path: Path) -> dict[str, Any]:
         if data["machine"] is not None:
             Machine.from_json(data["machine"])
         if data["report"] is not None:
-            _check_kinds(data["report"], _REPORT_KINDS)
+            for name, (_, meant) in _REPORT_LATER.items():
+                data["report"].setdefault(name, meant)
+            _check_kinds(data["report"], _REPORT_KINDS | {n: k for n, (k, _) in _REPORT_LATER.items()})
             if data["report"]["counterexample"] is not None:
                 Counterexample(**data["report"]["counterexample"])
     except (ValueError, TypeError, KeyError, IndexError) as error:

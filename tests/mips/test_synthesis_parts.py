@@ -60,6 +60,8 @@ VERDICTS = [
     (SUM, dataclasses.replace(GOOD, long=None), True, False, Status.INEXACT),
     (SUM, dataclasses.replace(GOOD, long=None), False, False, Status.FORMULA),
     (SUM, dataclasses.replace(GOOD, long=None, fresh=0.9), False, False, Status.INEXACT),
+    (SUM, dataclasses.replace(GOOD, long=None, recorded=1.0), False, False, Status.FORMULA),
+    (SUM, dataclasses.replace(GOOD, long=None, recorded=0.999), False, False, Status.INEXACT),
     (None, None, True, True, Status.UNFINISHED),
     (None, None, True, False, Status.NETWORK),
 ]
@@ -74,6 +76,35 @@ def test_verdicts(program, report, longer, stopped, status):
     assert synthesis._status(exam, program, report, network, stopped=stopped) == status
     if program is None and not stopped:
         assert synthesis._status(exam, program, report, None, stopped=stopped) == Status.NONE
+
+
+def test_one_record_that_contradicts_makes_a_program_inexact_and_is_named():
+    x = np.random.default_rng(0).integers(0, 5, (60, 8, 1))
+    y = np.cumsum(x, axis=1)
+    for spoiled in range(60):
+        wrong = y.copy()
+        wrong[spoiled, -1] += 1
+        exam = Examination.of(Task("r", None, 0, 5, length=8, records=(x, wrong)))
+        report = synthesis._verified(exam, SUM)
+        assert synthesis._status(exam, SUM, report, None, stopped=False) == Status.INEXACT
+        assert report.counterexample.x == x[spoiled].tolist()
+        assert "1 of the 60 recorded sequences contradict the program" in exam.log.notes
+    exam = Examination.of(Task("r", None, 0, 5, length=8, records=(x, y)))
+    assert synthesis._status(exam, SUM, synthesis._verified(exam, SUM), None, stopped=False) == Status.FORMULA
+    assert any(note.startswith("12 recorded sequences were set apart") for note in exam.log.notes)
+    assert any("at most 22 % are wrong" in note for note in exam.log.notes)
+
+
+def test_a_rule_of_the_files_last_part_alone_is_not_chosen():
+    """A log sorted by size: its last fifth obeys a rule that the others contradict."""
+    x = np.random.default_rng(0).integers(160, size=(2000, 10, 1))
+    x = x[np.argsort(-x.max(axis=(1, 2)), kind="stable")]
+    task = Task("mine", None, 0, 160, length=10, records=(x, np.minimum(x, 150)))
+    copy = parse_program("def f(xs):\n    for x in xs:\n        yield x\n")
+    assert (copy.run(x[1600:]) == task.records[1][1600:]).all()
+    for seed in range(20):
+        exam = Examination.of(task, seed=seed)
+        assert not exam.offer([copy]) and exam.found.formula is None
 
 
 def test_where_a_program_comes_from():

@@ -71,24 +71,48 @@ def test_longer_sequences_count_where_there_are_any(trials):
     assert trials.passed_by(RIGHT) and not trials.passed_by(WRONG)
 
 
-def test_the_last_fifth_of_recorded_sequences_is_not_trained_on():
+def test_recorded_sequences_fall_into_three_parts_whatever_their_order():
     x = np.arange(300).reshape(50, 6, 1)
     task = Task("r", None, 0, 300, length=6, records=(x, x + 1))
-    trials = Trials.of(task)
-    np.testing.assert_array_equal(trials.short[0], x[40:])
+    trials = Trials.of(task, seed=2)
+    firsts = [set(part[0][:, 0, 0]) for part in (trials.fitting, trials.short, trials.evidence)]
+    assert [len(part) for part in firsts] == [30, 10, 10]
+    assert set.union(*firsts) == set(x[:, 0, 0])
+    assert max(firsts[0]) > min(firsts[2]) and max(firsts[2]) > min(firsts[0])  # shuffled
     config = SynthesisConfig(sequences=400, tests=30)
     got, y = trials.training_data(config, seed=0)
     np.testing.assert_array_equal(y, got + 1)
     assert got.shape == (430, 6, 1)
-    # The first are for judging: those held back; the others are for training.
-    assert set(got[:30, 0, 0]) <= set(x[40:, 0, 0]) and set(got[30:, 0, 0]) == set(x[:40, 0, 0])
+    # The first are for judging, by sequences that the others are not among.
+    assert set(got[:30, 0, 0]) <= firsts[1] and set(got[30:, 0, 0]) == firsts[0]
+
+
+@given(st.integers(1, 40), st.integers(0, 9), st.integers(0, 2**31 - 1))
+def test_equal_recorded_sequences_are_in_one_part_and_none_is_lost(count, kinds, seed):
+    x = np.random.default_rng(seed).integers(kinds + 1, size=(count, 1, 1)).repeat(3, axis=1)
+    trials = Trials.of(Task("r", None, 0, 10, length=3, records=(x, x)), seed=seed)
+    if len(np.unique(x)) < 5:
+        assert trials.evidence is None and len(trials.short[0]) == len(trials.fitting[0]) == count
+        return
+    parts = [set(part[0].ravel().tolist()) for part in (trials.fitting, trials.short, trials.evidence)]
+    assert all(parts) and sum(map(len, parts)) == len(set.union(*parts)) == len(np.unique(x))
+    assert sum(len(p[0]) for p in (trials.fitting, trials.short, trials.evidence)) == count
+
+
+def test_what_contradicts_any_recorded_sequence_but_the_evidence_is_not_chosen():
+    x = np.arange(300).reshape(50, 6, 1)[::-1]
+    task = Task("r", None, 0, 300, length=6, records=(x, np.minimum(x, 150)))
+    trials = Trials.of(task)
+    same = parse_program("def f(xs):\n    for x in xs:\n        yield x\n")
+    assert not trials.passed_by(same) and not trials.exact_short(lambda x: x)
+    assert 0.4 < trials.share_short(lambda x: x) < 0.6
 
 
 @pytest.mark.parametrize("count", [1, 5, 23])
 def test_too_few_recorded_sequences_are_said_in_numbers(count):
     x = np.zeros((count, 6, 1), int)
     trials = Trials.of(Task("few", None, 0, 2, length=6, records=(x, x)))
-    with pytest.raises(ValueError, match=f"{count} recorded sequences are too few"):
+    with pytest.raises(ValueError, match=rf"{count} records \(1 different\) are too few"):
         trials.training_data(SynthesisConfig(), seed=0)
 
 

@@ -84,3 +84,15 @@ def test_recorded_tasks_are_checked_on_their_records(tmp_path):
     task = mips.from_file(tmp_path / "s.npz")
     report = verify(program(["s = s + x", "yield s"]), task)
     assert report.fresh == 1.0 and report.fresh_count == 30 and report.long is None
+    assert (report.recorded, report.recorded_count) == (1.0, 30)
+
+
+def test_one_recorded_sequence_that_contradicts_is_named_though_the_evidence_does_not():
+    x = np.random.default_rng(0).integers(0, 5, (30, 8, 1))
+    y = np.cumsum(x, axis=1)
+    y[7, -1] += 1
+    task = mips.Task("r", None, 0, 5, length=8, records=(x, y))
+    report = verify(program(["s = s + x", "yield s"]), task, untouched=(x[20:], y[20:]))
+    assert (report.fresh, report.fresh_count) == (1.0, 10)
+    assert report.recorded == pytest.approx(29 / 30) and not report.right_at_its_length
+    assert report.counterexample.x == x[7].tolist() and report.counterexample.expected == y[7, -1].tolist()

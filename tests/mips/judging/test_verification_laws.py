@@ -89,7 +89,24 @@ def test_all_sequences_come_once_in_the_order_of_numbers(length, width, inputs):
 def test_exact_is_right_on_everything_longer_sequences_included(fresh, long, exhaustive):
     report = Report(fresh, 10, long, 5, 40, exhaustive, None)
     assert report.exact == (fresh == 1 and long == 1 and exhaustive != 0.0)
-    assert report.to_json() == dataclasses.asdict(report) | {"exact": report.exact}
+    told = {"exact": report.exact, "error_bound": report.error_bound}
+    assert report.to_json() == dataclasses.asdict(report) | told
+
+
+@given(st.integers(1, 5000))
+def test_where_nothing_is_wrong_the_bound_is_about_three_in_n(count):
+    bound = Report(1.0, count, None, 0, 40, None, None).error_bound
+    assert bound == pytest.approx(1 - 0.05 ** (1 / count), rel=1e-6)
+    assert Report(0.0, count, None, 0, 40, None, None).error_bound == 1.0
+
+
+@pytest.mark.parametrize("rate", [0.002, 0.05, 0.5])
+@pytest.mark.parametrize("count", [30, 400])
+def test_the_bound_holds_in_nineteen_cases_of_twenty(rate, count):
+    wrong = np.random.default_rng(1).binomial(count, rate, size=2000)
+    bounds = {k: Report(1 - k / count, count, None, 0, 40, None, None).error_bound for k in set(wrong)}
+    missed = np.mean([bounds[k] < rate for k in wrong])
+    assert missed < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 2000)
 
 
 def test_programs_whose_sixty_four_bits_wrap_are_judged_by_their_true_numbers():
@@ -109,6 +126,7 @@ def test_recorded_sequences_of_more_steps_are_the_longer_ones():
     report = verify(copy, task)
     assert (report.fresh, report.fresh_count, report.long, report.long_count) == (1.0, 2, 0.0, 1)
     assert report.long_length == 12 and report.exhaustive is None and not report.exact
+    assert (report.recorded, report.recorded_count) == (1.0, 2)
     assert (len(report.counterexample.x), report.counterexample.got) == (11, [10])
 
 
