@@ -9,6 +9,7 @@ seconds that compilation took here.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -183,11 +184,17 @@ def stamped(row: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> int:
     """Command line."""
-    from benchmarks.accelerators.loops import LOOPS, QUICK
+    from benchmarks.accelerators.loops import LOOPS, QUICK, loop_of
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accelerators", description=__doc__)
     parser.add_argument("--target", nargs="+", choices=sorted(TARGETS), default=["v5e", "h100"])
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="loops whose names begin so")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="loops whose names begin so, or `compressarc/PUZZLE x LANES`",
+    )
     parser.add_argument(
         "--quick", action="store_true", help="a loop of each package that compiles in seconds"
     )
@@ -210,6 +217,9 @@ def main() -> int:
     names = [
         n for n in (QUICK if asked.quick else LOOPS) if not asked.only or n.startswith(tuple(asked.only))
     ]
+    for name in asked.only:
+        with contextlib.suppress(KeyError):  # the beginning of a name
+            names += [name] if loop_of(name) and name not in names else []
     if not names:
         parser.error(f"--only {' '.join(asked.only)}: no such loop; there are {', '.join(LOOPS)}")
     for target in targets:

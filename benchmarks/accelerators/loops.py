@@ -371,15 +371,19 @@ LOOPS: dict[str, Callable[[Target], Loop]] = {
 """What is compiled, by name."""
 
 _ROOM = re.compile(r"compressarc/room (\d+)x(\d+)x(\d+)x(\d+) x (\d+)")
+_RUNS = re.compile(r"compressarc/([0-9a-f]{8}) x (\d+)")
 
 
 def loop_of(name: str) -> Callable[[Target], Loop]:
-    """What is compiled by this name: one of `LOOPS`, or "compressarc/room ExCxXxY x LANES".
+    """What is compiled: one of `LOOPS`, "compressarc/room ExCxXxY x LANES" or "compressarc/PUZZLE x LANES".
 
     Raises: KeyError.
     """
-    room = _ROOM.fullmatch(name)
-    return arc_room(*map(int, room.groups())) if room else LOOPS[name]
+    if room := _ROOM.fullmatch(name):
+        return arc_room(*map(int, room.groups()))
+    if runs := _RUNS.fullmatch(name):
+        return arc_lanes(runs[1], int(runs[2]))
+    return LOOPS[name]
 
 
 QUICK = ("lodo/shuffle", "features/decoder", "hypernet/tables", "mips/gru")
