@@ -108,6 +108,11 @@ def _console() -> Console:
     return Console(highlight=False)
 
 
+def _print_whole(console: Console, text: str) -> None:
+    """Text to be pasted: no line of it is broken at the terminal's width."""
+    console.print(text, markup=False, soft_wrap=True)
+
+
 def _prepare(cache: bool) -> None:
     """Settings that must be made before jax starts."""
     # The kernels are tiny: XLA's thread pool costs more than it gives, and can lose wake-ups in long loops.
@@ -318,7 +323,7 @@ def _print_result(console: Console, data: dict[str, Any]) -> None:
 
     console.print()
     if data["source"]:
-        console.print(data["source"], markup=False)
+        _print_whole(console, data["source"])
     else:
         console.print(f"no program: {STATUS.get(data['status'], data['status'])}. What is known:")
     report = data["report"]
@@ -343,12 +348,14 @@ def _print_result(console: Console, data: dict[str, Any]) -> None:
         if example is not None:
             console.print(
                 f"shortest counterexample: x={example['x']} "
-                f"expected {example['expected']} got {example['got']}"
+                f"expected {example['expected']} got {example['got']}",
+                markup=False,
             )
     if data["network"]:
         agree = data["agreement"]
         also = "" if agree is None else f"; the program agrees with it on {100 * agree:.2f} %"
-        console.print(f"network: {data['network']}, {100 * data['accuracy']:.2f} % of sequences right{also}")
+        right = f"{100 * data['accuracy']:.2f} % of sequences right{also}"
+        console.print(f"network: {data['network']}, {right}", markup=False)
     if data["bits"] is not None:
         console.print(f"{data['kind']} program of {data['bits']:.0f} bits, read from: {data['provenance']}")
     if data["baseline_source"]:
@@ -364,6 +371,8 @@ def _print_table(console: Console, results: dict[str, dict[str, Any]]) -> None:
     from mips.report import table as report
 
     table = Table(*report.HEADINGS)
+    table.columns[0].no_wrap = True  # a name is for the next command
+    table.columns[0].overflow = "fold"
     for row in report.rows(results):
         table.add_row(*map(escape, row))
     console.print(table)
@@ -383,6 +392,7 @@ def _tasks(command: Tasks) -> None:
 
     console = _console()
     table = Table("task", "inputs", "outputs", "values", "length", "rule")
+    table.columns[0].no_wrap = True
     for task in ({} if command.harder else PUBLISHED).values():
         table.add_row(*_describe(task))
     table.add_section()
@@ -421,15 +431,15 @@ def _show(command: Show) -> None:
         case "python":
             _print_result(console, data)
         case "latex":
-            console.print(data["latex"] or "no formula", markup=False)
+            _print_whole(console, data["latex"] or "no formula")
         case "dot":
-            console.print(data["dot"] or "no machine", markup=False)
+            _print_whole(console, data["dot"] or "no machine")
         case "json":
             console.print_json(json.dumps(data))
         case "sympy":
             program = store.read_program(command.result)
             for name, value in program.sympy().items():
-                console.print(f"{name} = {value}", markup=False)
+                _print_whole(console, f"{name} = {value}")
 
 
 def _verify(command: Verify) -> int:
@@ -548,6 +558,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, TypeError, ModuleNotFoundError) as error:
         print(f"mips: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        again = (
+            "; --resume keeps the results in its folder" if isinstance(command, Solve) and command.out else ""
+        )
+        print(f"mips: interrupted{again}", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -80,6 +80,34 @@ def test_a_result_is_shown_in_every_form(form, wanted, capsys, tmp_path, monkeyp
         assert json.loads(text) == FULL
 
 
+def test_no_line_of_a_program_is_broken_at_the_terminals_width(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    long = "def f(xs):\n    for x in xs:\n        yield " + " + ".join(["x"] * 60)
+    path = store.write(tmp_path, FULL | {"source": long, "latex": "a " * 90, "dot": "digraph " + "b; " * 90})
+    for form, text in (("python", long), ("latex", "a " * 90), ("dot", "digraph " + "b; " * 90)):
+        assert status_of(["show", path, "--form", form]) == 0
+        assert text.rstrip() in capsys.readouterr().out
+
+
+def test_names_of_tasks_are_whole_in_narrow_tables(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "Alternating_Last4_Of_My_Log"
+    store.write(tmp_path, FULL | {"task": name})
+    assert status_of(["report", tmp_path]) == 0
+    assert name in capsys.readouterr().out
+
+
+def test_an_interruption_is_one_line(capsys, monkeypatch):
+    def interrupted(_command):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_solve", interrupted)
+    assert status_of(["solve", "Sum_All"]) == 130
+    assert capsys.readouterr().err == "mips: interrupted\n"
+    assert status_of(["solve", "Sum_All", "--out", "there"]) == 130
+    assert "--resume keeps" in capsys.readouterr().err
+
+
 def test_a_result_without_program_or_machine_says_so(capsys, tmp_path):
     path = store.write(tmp_path, store.to_json(result(**EMPTY)))
     for form, said in (("python", "no program"), ("latex", "no formula"), ("dot", "no machine")):
