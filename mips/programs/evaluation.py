@@ -9,11 +9,15 @@ from jaxtyping import Bool, Int, Int8
 
 from mips.programs.expression import OPERATIONS, Expr, Given, Value, name_of, to_python
 
-OK, DIVISION, OUTSIDE, MISSING = range(4)  # what went wrong in a row
+MOST_BITS = 1 << 14
+"""Of a state in unbounded integers: one that squares itself at each step would never be done."""
+
+OK, DIVISION, OUTSIDE, MISSING, LARGE = range(5)  # what went wrong in a row
 ERRORS = {
     DIVISION: ZeroDivisionError("integer division or remainder by zero"),
     OUTSIDE: IndexError("table index out of range"),
     MISSING: ValueError("the value is not in the list, or the list is empty"),
+    LARGE: ValueError(f"the state has more than {MOST_BITS} bits"),
 }
 
 
@@ -123,6 +127,19 @@ class _Rows:
                 self.fail(outside, OUTSIDE)
             chosen.append(np.where(outside, 0, index))
         return table[tuple(chosen)]
+
+
+_bits = np.frompyfunc(lambda v: int(v).bit_length(), 1, 1)
+
+
+def bounded(state: Given, failed: Int8[np.ndarray, " rows"]) -> Given:
+    """A state of unbounded integers, zero where they are beyond `MOST_BITS`, which is marked in `failed`."""
+    if not state.size:
+        return state
+    large = _bits(state).astype(int) > MOST_BITS
+    rows = large if large.ndim == 1 else large.any(axis=1)
+    failed[rows & (failed == OK)] = LARGE
+    return np.where(large, 0, state)
 
 
 _LISTED = {"largest", "smallest", "total", "length", "distinct"}

@@ -105,8 +105,8 @@ class Program:
         """Outputs (count, length, outputs) for inputs (count, length, inputs).
 
         Computed in int64; `exact` uses Python's unbounded integers instead (slower).
-        Raises ZeroDivisionError, IndexError or ValueError where the Python text would, ValueError or
-        TypeError for inputs of another shape or kind.
+        Raises ZeroDivisionError, IndexError or ValueError where the Python text would, ValueError, too, for a
+        state beyond `evaluation.MOST_BITS`, and ValueError or TypeError for inputs of another shape or kind.
         """
         outputs, failed = self.attempt(sequences, exact=exact)
         if failed.any():
@@ -116,7 +116,10 @@ class Program:
     def attempt(
         self, sequences: ArrayLike, *, exact: bool = False
     ) -> tuple[Shaped[np.ndarray, "count length outputs"], Int[np.ndarray, "count length"]]:
-        """Outputs, and for every step (count, length) a code that is 0 where all went well until then."""
+        """Outputs, and for every step (count, length) a code that is 0 where all went well until then.
+
+        exact: in unbounded integers, of which a state has at most `evaluation.MOST_BITS` bits.
+        """
         x = np.asarray(sequences)
         if x.ndim != 3 or x.shape[2] != len(self.inputs):
             raise ValueError(f"inputs of shape {x.shape}; (count, length, {len(self.inputs)}) was expected")
@@ -139,6 +142,8 @@ class Program:
             codes[:, t] = failed
             new = [np.asarray(ev.attempt(e, values, tables, failed)) for e in self.updates]
             state = [v if v.ndim == 2 else np.broadcast_to(v, (count,)) for v in new]
+            if exact:
+                state = [ev.bounded(v, failed) for v in state]
         return outputs, codes
 
     def source(self, name: str = "program") -> str:

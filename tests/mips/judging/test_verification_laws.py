@@ -118,6 +118,22 @@ def test_programs_whose_sixty_four_bits_wrap_are_judged_by_their_true_numbers():
     assert verify(grows, task).exact
 
 
+@pytest.mark.parametrize("update", ["s * s + x + 2", "(s + 2) * (s + 3) * (s + x + 5)"])
+def test_a_state_that_squares_itself_is_given_up_beyond_a_bound(update):
+    task = Task("sum", lambda x: np.cumsum(x, axis=1), 0, 2, length=12)
+    text = f"def f(xs):\n    s = 0\n    for x in xs:\n        s = {update}\n        yield s % 7\n"
+    report = verify(parse_program(text), task)
+    assert report.fresh == 0.0 and report.counterexample is not None
+    grows = parse_program(text)
+    with pytest.raises(ValueError, match="more than 16384 bits"):
+        grows.run(task.draw(0, 5, 60), exact=True)
+    # Below the bound every digit is right.
+    state, given = 0, task.draw(0, 1, 8)[0, :, 0].tolist()
+    for x, got in zip(given, grows.run(np.array(given)[None, :, None], exact=True)[0, :, 0], strict=True):
+        state = eval(update, {"s": state, "x": x})
+        assert got == state % 7
+
+
 def test_recorded_sequences_of_more_steps_are_the_longer_ones():
     x = np.arange(8).reshape(2, 4, 1)
     long = np.arange(12).reshape(1, 12, 1)
