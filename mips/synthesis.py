@@ -102,7 +102,7 @@ def synthesize(
         else:
             network = _read_networks(exam, config, key=key, seed=seed, devices=devices)
     except BudgetExhaustedError:
-        stopped = True
+        stopped, network = True, exam.found.network
         exam.note("the budget ran out")
     return _conclude(exam, config, network, baseline, stopped=stopped)
 

@@ -112,8 +112,9 @@ def train_over_symbols(
         network = oracle.from_tokens(
             family, network_of(run, best), low=task.low, high=task.high, inputs=task.inputs, values=values
         )
+        judged = exam.found.reading(Judged(network, share, final))
         routes.read_all(exam, network, config, final=final)
-        yield Judged(network, share, final)
+        yield judged
         if share >= _SYMBOL_RUNGS[-1]:
             return
     if highest < _SYMBOL_RUNGS[0]:
@@ -167,8 +168,10 @@ def train_linear(schedule: Schedule) -> Iterator[Judged]:
             if seen.sequences[best] < _SYMBOL_RUNGS[0] and not final:
                 continue
             network = family.unscale(network_of(run, int(best)))
+            judged = Judged(oracle.from_relu(family, network), float(seen.sequences[best]))
+            exam.found.reading(judged)
             if routes.read_response(exam, response_of_weights(network, exam.task.length)):
-                yield Judged(oracle.from_relu(family, network), float(seen.sequences[best]))
+                yield judged
                 return
         if seen.step >= 1000 and np.nanmin(seen.loss) > 0.005:
             missed = 2 * float(np.nanmin(seen.loss))
@@ -199,7 +202,8 @@ def train_with_inner_layers(schedule: Schedule) -> Iterator[Judged]:
             rungs = _above(rungs, share)
             best = int(np.nanargmax(seen.elements))
             network = oracle.from_relu(family, family.unscale(network_of(run, best)))
+            judged = schedule.exam.found.reading(Judged(network, float(seen.sequences[best])))
             routes.read_answers(schedule.exam, network, schedule.config)
-            yield Judged(network, float(seen.sequences[best]))
+            yield judged
             if not rungs:
                 break

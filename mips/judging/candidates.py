@@ -15,6 +15,7 @@ from mips.judging.verification import right
 from mips.programs.program import Program
 from mips.reading.linear import Realization
 from mips.reading.machine_extraction import Machine
+from mips.reading.oracle import Judged
 from mips.tasks.task import Inputs, LongInputs, LongOutputs, Outputs, Task
 
 _FEWEST_APART = 5
@@ -157,6 +158,13 @@ class Findings:
     table: Program | None = None
     machine: Machine | None = None  # the minimal machine, or the part of one that was lifted
     realization: Realization | None = None  # the linear system of least order
+    network: Judged | None = None  # that the best program was read from, or that was read last
+
+    def reading(self, network: Judged) -> Judged:
+        """Notes the network that is about to be read."""
+        if self.formula is None and self.table is None:
+            self.network = network
+        return network
 
     def offer(self, programs: Iterable[Program], trials: Trials) -> bool:
         """Keeps the shortest program that passes the trials; whether there is a formula."""

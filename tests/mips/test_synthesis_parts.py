@@ -137,6 +137,17 @@ def test_a_budget_that_runs_out_keeps_what_was_found():
     assert result.source == "" and result.agreement is None
 
 
+def test_a_budget_that_runs_out_while_a_network_is_read_keeps_its_name_and_accuracy():
+    def listen(stage, _detail):
+        if stage == "finite-state extraction":
+            raise BudgetExhaustedError
+
+    config = SynthesisConfig(baseline=False)
+    result = synthesis.synthesize(get_task("Div_3"), config, key=KEY, on_stage=listen)
+    assert result.status == Status.UNFINISHED and result.program is None
+    assert "affine" in result.network and result.accuracy > 0.5
+
+
 def test_data_alone_solves_what_is_a_window():
     task = get_task("Prev2")
     result = synthesis.synthesize(task, SynthesisConfig(route="data"), key=KEY)
