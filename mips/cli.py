@@ -240,7 +240,13 @@ def _kept(command: Solve, tasks: dict[str, str]) -> dict[str, dict[str, Any]]:
         return {}
     if not folder.is_dir():
         raise ValueError(f"{folder}: --out must be a folder")
-    there = store.read_all(folder)
+
+    def set_aside(path: Path, wrong: str) -> None:
+        if path.stem in {store.identifier(name) for name in tasks}:
+            path = path.rename(path.with_name(path.name + ".damaged"))
+        print(f"mips: {wrong}; passed over, kept as {path.name}", file=sys.stderr)
+
+    there = store.read_all(folder, on_damage=set_aside if command.resume else None)
     for name, what in tasks.items():
         path = folder / f"{store.identifier(name)}.json"
         for other in there.values():

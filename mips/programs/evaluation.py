@@ -136,7 +136,7 @@ def bounded(state: Given, failed: Int8[np.ndarray, " rows"]) -> Given:
     """A state of unbounded integers, zero where they are beyond `MOST_BITS`, which is marked in `failed`."""
     if not state.size:
         return state
-    large = _bits(state).astype(int) > MOST_BITS
+    large = np.asarray(_bits(state), int) > MOST_BITS
     rows = large if large.ndim == 1 else large.any(axis=1)
     failed[rows & (failed == OK)] = LARGE
     return np.where(large, 0, state)

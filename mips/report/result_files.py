@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +132,13 @@ def _check_kinds(data: dict[Any, Any], kinds: Mapping[Any, tuple[type, ...]]) ->
             raise ValueError(f"{key} is {type(data[key]).__name__}, {wanted} expected")
 
 
-def read_all(folder: Path) -> dict[str, dict[str, Any]]:
-    """All results in a folder, by task name. Other JSON files are passed over."""
+def read_all(
+    folder: Path, *, on_damage: Callable[[Path, str], None] | None = None
+) -> dict[str, dict[str, Any]]:
+    """All results in a folder, by task name. Other JSON files are passed over.
+
+    on_damage: called with the file and what is wrong with it, in place of a ValueError.
+    """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
     results = {}
@@ -142,9 +147,16 @@ def read_all(folder: Path) -> dict[str, dict[str, Any]]:
             foreign = "format" not in json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError, TypeError):
             foreign = False  # `read` says what is wrong
-        if not foreign:
+        if foreign:
+            continue
+        try:
             data = read(path)
-            results[data["task"]] = data
+        except ValueError as error:
+            if on_damage is None:
+                raise
+            on_damage(path, str(error))
+            continue
+        results[data["task"]] = data
     return results
 
 

@@ -177,6 +177,23 @@ def test_results_in_the_folder_are_kept_where_they_are_finished_and_made_alike(t
     assert not cli._finished_before(tmp_path / "o", "Div_3")
 
 
+@pytest.mark.parametrize("damage", ["", "{", '{"format": 1, "task": 3}'])
+def test_a_damaged_result_does_not_stop_a_resumed_run(damage, tmp_path, capsys):
+    ours = solve(tmp_path, resume=True)
+    data = store.to_json(
+        result(task="Sum_All"), origin="benchmark", made_with=cli._made_with(ours.config, ours.seed)
+    )
+    store.write(tmp_path, data)
+    hurt = tmp_path / "div_3.json"
+    hurt.write_text(damage)
+    names = {"Sum_All": "Sum_All", "Div_3": "Div_3"}
+    with pytest.raises(ValueError, match=r"div_3\.json"):
+        cli._kept(solve(tmp_path), names)
+    assert cli._kept(ours, names) == {"Sum_All": data}
+    assert "div_3.json" in capsys.readouterr().err
+    assert not hurt.exists() and (tmp_path / "div_3.json.damaged").read_text() == damage
+
+
 def test_files_are_told_from_names_by_their_form(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert [cli._is_file(w) for w in ("Div_3", "a.npz", "a.csv", "./a", "a.json")] == [
