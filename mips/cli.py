@@ -298,12 +298,12 @@ def _progress(
                 yield _solve_one(name, command.config, command.seed, deadline, notify)
                 bar.advance(line)
             return
-        import multiprocessing
-        from concurrent.futures import ProcessPoolExecutor, as_completed
+        from concurrent.futures import as_completed
 
-        context = multiprocessing.get_context("spawn")
+        from mips.workers import pool_of
+
         bar.update(line, description=f"{command.workers} processes")
-        with ProcessPoolExecutor(min(command.workers, len(todo)), mp_context=context) as pool:
+        with pool_of(min(command.workers, len(todo))) as pool:
             jobs = [
                 pool.submit(_work, (name, command.config, command.seed, deadline, command.cache))
                 for name in todo
