@@ -183,10 +183,10 @@ class _Cpu(DeviceModel):
 
 _CPU = Fitted(memory=(FIXED_BYTES, STATE_PER_WORK), compile_seconds=(24.0, 0.00018))
 _GPU = Fitted(
-    kernels=6122, bytes=(217500000, 349900), memory=(2892000, 10710), compile_seconds=(33.69, 0.0002701)
+    kernels=5042, bytes=(305800000, 359000), memory=(7419000, 10990), compile_seconds=(33.03, 0.0002048)
 )
 _KEPT = Fitted(
-    kernels=3480, bytes=(45060000, 447900), memory=(4276000, 31700), compile_seconds=(26.66, 0.005196)
+    kernels=2607, bytes=(51650000, 491200), memory=(4825000, 34430), compile_seconds=(20.07, 0.00324)
 )
 _TPU = Fitted(
     kernels=19950, bytes=(7.128e9, 52.44e6), cycles=(56.59e6, 221.2e3), memory=(2.904e9, 721.5e3),
