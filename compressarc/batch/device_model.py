@@ -9,7 +9,7 @@ A step of L runs side by side takes the longest of
 Kernels, bytes, cycles, memory and seconds of compilation are what XLA's compilers say of padded rooms
 compiled for the device, as lines in the rooms' work (`plan.work`): `python -m
 benchmarks.compressarc_device_model` fits them and says how far they are from rooms that took no part.
-No device has run them. The line of a v5e's bytes is up to 2.4 times off: of small rooms nothing is
+No device has run them. The line of a v5e's bytes is up to 2.1 times off: of small rooms nothing is
 moved that fits into the memory beside the units. The CPU's line is fitted to measured steps. Data
 sheets give bandwidth and clock; what share of the bandwidth is reached, and the seconds per kernel, are
 assumptions, marked below.
@@ -189,12 +189,12 @@ _KEPT = Fitted(
     kernels=2607, bytes=(51650000, 491200), memory=(4825000, 34430), compile_seconds=(20.07, 0.00324)
 )
 _TPU = Fitted(
-    kernels=19950, bytes=(7.128e9, 52.44e6), cycles=(56.59e6, 221.2e3), memory=(2.904e9, 721.5e3),
-    program=(259.6e6, 130.9e3), compile_seconds=(169.0, 0.2307),
+    kernels=15120, bytes=(5.107e9, 61.68e6), cycles=(45.47e6, 257.1e3), memory=(2.513e9, 1.852e6),
+    program=(232.8e6, 108.5e3), compile_seconds=(169.7, 0.06214),
 )  # fmt: skip
 _FEW = Fitted(
-    kernels=13440, bytes=(0.0, 56.14e3), cycles=(13.95e6, 5.173e3), memory=(15.88e6, 30.8e3),
-    program=(42.6e6, 14.27e3), compile_seconds=(23.9, 6.98e-3),
+    kernels=10510, bytes=(0.0, 69.19e3), cycles=(8.699e6, 5.326e3), memory=(8.963e6, 32.17e3),
+    program=(43.87e6, 13.17e3), compile_seconds=(25.25, 8.032e-3),
 )  # fmt: skip
 
 DEVICES = {
