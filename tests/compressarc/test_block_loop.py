@@ -56,8 +56,14 @@ def place(padded):
 @pytest.mark.parametrize("padded", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("double_precision")
 @pytest.mark.parametrize(
-    ("form", "again"), [(Form("cpu"), True), (Form("gpu"), False), (Form("gpu", 1 << 22), True), (Form("tpu"), False)]
-)  # fmt: skip
+    ("form", "again"),
+    [
+        (Form("cpu"), True),
+        (Form("gpu"), False),
+        pytest.param(Form("gpu", 1 << 22), True, marks=pytest.mark.slow),
+        pytest.param(Form("tpu"), False, marks=pytest.mark.slow),
+    ],
+)
 def test_all_forms_give_the_same(form, again, padded, monkeypatch):
     expected, used = reference(padded), set()
     for function in (packed, stacked):
