@@ -49,7 +49,7 @@ def along(draw):
     return Along(x, axis, draw(st.integers(0, shape[axis + 1] - 1)))
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(along())
 def test_all_forms_are_the_sum_the_maximum_and_the_repetition(case):
     axis, start, x = case.axis, case.start, jnp.asarray(case.x)
@@ -77,7 +77,7 @@ def repeated(case, small):
     return case.joined(apart * present, outer * n * inner)
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(along())
 def test_a_sums_derivative_is_repetition_and_the_other_way_round(case):
     x, where = jnp.asarray(case.x), case.where | {"start": case.start}
@@ -91,7 +91,7 @@ def test_a_sums_derivative_is_repetition_and_the_other_way_round(case):
     np.testing.assert_allclose(tangent, 2 * total, rtol=1e-5, atol=1e-6)
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(along(), st.integers(0, 4))
 def test_lanes_may_be_any_axis(case, lane):
     x, where = case.x, case.where | {"start": case.start}

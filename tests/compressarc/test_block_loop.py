@@ -58,7 +58,7 @@ def place(padded):
 @pytest.mark.parametrize(
     ("form", "again"),
     [
-        (Form("cpu"), True),
+        pytest.param(Form("cpu"), True, marks=pytest.mark.slow),
         (Form("gpu"), False),
         pytest.param(Form("gpu", 1 << 22), True, marks=pytest.mark.slow),
         pytest.param(Form("tpu"), False, marks=pytest.mark.slow),

@@ -70,7 +70,7 @@ def test_every_position_is_mapped_by_its_types_weights(group, shape, lanes):
         np.testing.assert_allclose(got, wanted, atol=1e-12 * max(1, np.abs(wanted).max()))
 
 
-@settings(max_examples=8)  # each compiles some dozen small programs
+@settings(max_examples=3)  # each compiles some dozen small programs
 @given(
     st.lists(st.integers(1, 40), min_size=1, max_size=4),
     st.integers(1, 3),
