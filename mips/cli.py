@@ -337,7 +337,7 @@ def _print_result(console: Console, data: dict[str, Any]) -> None:
         shares = [(report["fresh"], f"{report['fresh_count']} fresh sequences")]
         if report["recorded"] is not None:
             shares = [(report["recorded"], f"all {report['recorded_count']} recorded sequences")]
-            if report["fresh_count"] < report["recorded_count"]:
+            if 0 < report["fresh_count"] < report["recorded_count"]:
                 shares.insert(0, (report["fresh"], f"{report['fresh_count']} that nothing else had used"))
         console.print(
             "right on " + ", ".join(f"{100 * share:.4g} % of {what}" for share, what in shares), end=""

@@ -8,6 +8,7 @@ those before it; modules at the top of a package are either its ground, which ev
 import ast
 import importlib
 import re
+import subprocess
 from pathlib import Path
 
 import networkx
@@ -178,3 +179,19 @@ def test_names_in_prose_exist():
     named = {(path, name) for path, name in named if Path(name).suffix not in (".py", ".md", ".json", ".png")}
     assert len(named) > 25
     assert [f"{path}: {name}" for path, name in named if not resolves(name)] == []
+
+
+TOP = {"CHANGELOG.md", "LICENSE", "README.md", "benchmarks", "docs", "pyproject.toml", "tests", *LAYERS}
+
+
+def test_nothing_but_the_packages_and_what_they_need_stands_at_the_top():
+    """Of what is tracked; where there is no repository, of what is there, what builds and runs leave apart."""
+    if (ROOT / ".git").exists():
+        listed = subprocess.run(
+            ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        names = {line.split("/")[0] for line in listed.splitlines()}
+    else:
+        left = {"__pycache__", "analysis", "build", "dist", "out"}
+        names = {path.name for path in ROOT.iterdir() if path.suffix != ".egg-info"} - left
+    assert {name for name in names if not name.startswith(".")} == TOP

@@ -116,7 +116,7 @@ def verify(
     length where they are at most 2^20. A recorded task is checked on all its records, which are all there is.
 
     untouched: the part of a recorded task's records that counts as fresh, since nothing has used them; all
-        of them if None.
+        of them if None. Where it is empty, `fresh` is 1 of 0 sequences.
 
     Raises ValueError where program and task differ in the number of inputs or outputs.
     """
@@ -153,7 +153,7 @@ def verify(
         wrong.append((every[~every_hits], truth[~every_hits]))
     example = _shortest(program, task, wrong)
     return Report(
-        float(hits.mean()),
+        float(hits.mean()) if len(hits) else 1.0,
         len(hits),
         share,
         0 if long is None else len(long[0]),

@@ -95,6 +95,20 @@ def test_one_record_that_contradicts_makes_a_program_inexact_and_is_named():
     assert any("at most 22 % are wrong" in note for note in exam.log.notes)
 
 
+def test_where_nothing_can_be_set_apart_nothing_is_promised_of_other_sequences():
+    x = np.arange(4).reshape(4, 1, 1).repeat(8, axis=1)
+    exam = Examination.of(Task("r", None, 0, 5, length=8, records=(x, np.cumsum(x, axis=1))))
+    report = synthesis._verified(exam, SUM)
+    assert (report.fresh_count, report.recorded, report.recorded_count) == (0, 1.0, 4)
+    assert report.error_bound == 1.0 and report.right_at_its_length
+    assert "too few different sequences are recorded to set any apart as evidence" in exam.log.notes
+    spoiled = np.cumsum(x, axis=1)
+    spoiled[2, 3] = 9
+    exam = Examination.of(Task("r", None, 0, 5, length=8, records=(x, spoiled)))
+    report = synthesis._verified(exam, SUM)
+    assert synthesis._status(exam, SUM, report, None, stopped=False) == Status.INEXACT
+
+
 def test_a_rule_of_the_files_last_part_alone_is_not_chosen():
     """A log sorted by size: its last fifth obeys a rule that the others contradict."""
     x = np.random.default_rng(0).integers(160, size=(2000, 10, 1))

@@ -29,6 +29,8 @@ _MOST = 0.75
 """Of all places, if they are of the first kind: its weights are applied to the others, too."""
 _LARGE = 1 << 14
 """Numbers of x from which that is done."""
+_WITH_SLOTS = 4
+"""Axes of a weight that has one for color slots."""
 _THIN = 2
 """So few columns are summed one by one: XLA's CPU backend is slow at products with two of them."""
 
@@ -41,25 +43,16 @@ def _contracted(
     y: Float[Array, "..."],
     over: tuple[Sequence[int], Sequence[int]],
     precision: str | None,
-    slots: bool = False,
+    slots: bool,
 ) -> Float[Array, "..."]:
     """Sum of products over axes of x and y; slots: for each color slot, the first axis of both."""
     each = ((0,), (0,)) if slots else ((), ())
     return jax.lax.dot_general(x, y, (over, each), precision=precision)
 
 
-def _positions(x: Float[Array, "*axes k"], first: int) -> tuple[Sequence[int], Sequence[int]]:
-    """All axes from `first` on but that of channels, of two arrays alike."""
-    axes = range(first, x.ndim - 1)
-    return axes, axes
-
-
-def _rows(x: Float[Array, "*axes k"]) -> Float[Array, "rows k"]:
-    return x.reshape(-1, x.shape[-1])
-
-
-def _slot_rows(x: Float[Array, "C1 *axes k"]) -> Float[Array, "C1 rows k"]:
-    return x.reshape(x.shape[0], -1, x.shape[-1])
+def _matrix(x: Float[Array, "slots *axes k"], slots: bool) -> Float[Array, "*slots rows k"]:
+    """All positions one below the other; slots: of each color slot apart."""
+    return x.reshape(*x.shape[:slots], -1, x.shape[-1])
 
 
 def _chosen(x: Float[Array, "slots places *rest k"], kinds: Lengths) -> Float[Array, "slots places *rest kk"]:
@@ -119,50 +112,30 @@ def _stacked(weight: Float[Array, "*slots kinds k n"]) -> Float[Array, "*slots k
 
 def _product_on_cpu(
     x: Float[Array, "slots places *rest k"],
-    weight: Float[Array, "kinds k n"],
+    weight: Float[Array, "*by_slot kinds k n"],
     *,
     precision: str | None,
     kinds: Lengths,
 ) -> Float[Array, "slots places *rest n"]:
+    slots = weight.ndim == _WITH_SLOTS
+
     def each(x: Any, weight: Any, kinds: Lengths) -> Float[Array, "..."]:
-        product = _contracted(_rows(_chosen(x, kinds)), _stacked(weight), ((1,), (0,)), precision)
-        return product.reshape(*x.shape[:-1], -1)
+        rows, over = _matrix(_chosen(x, kinds), slots), ((1 + slots,), (0 + slots,))
+        return _contracted(rows, _stacked(weight), over, precision, slots).reshape(*x.shape[:-1], -1)
 
     return _mapped_by_run(each, x, weight, kinds)
 
 
 def _product(
     x: Float[Array, "slots places *rest k"],
-    weight: Float[Array, "kinds k n"],
+    weight: Float[Array, "*by_slot kinds k n"],
     *,
     precision: str | None,
     kinds: Lengths,
 ) -> Float[Array, "slots places *rest n"]:
-    return _contracted(_chosen(x, kinds), _stacked(weight), ((x.ndim - 1,), (0,)), precision)
-
-
-def _slots_product_on_cpu(
-    x: Float[Array, "slots places *rest k"],
-    weight: Float[Array, "slots kinds k n"],
-    *,
-    precision: str | None,
-    kinds: Lengths,
-) -> Float[Array, "slots places *rest n"]:
-    def each(x: Any, weight: Any, kinds: Lengths) -> Float[Array, "..."]:
-        own = _slot_rows(_chosen(x, kinds)), _stacked(weight)
-        return _contracted(*own, ((2,), (1,)), precision, slots=True).reshape(*x.shape[:-1], -1)
-
-    return _mapped_by_run(each, x, weight, kinds)
-
-
-def _slots_product(
-    x: Float[Array, "slots places *rest k"],
-    weight: Float[Array, "slots kinds k n"],
-    *,
-    precision: str | None,
-    kinds: Lengths,
-) -> Float[Array, "slots places *rest n"]:
-    return _contracted(_chosen(x, kinds), _stacked(weight), ((x.ndim - 1,), (1,)), precision, slots=True)
+    slots = weight.ndim == _WITH_SLOTS
+    over = ((x.ndim - 1,), (0 + slots,))
+    return _contracted(_chosen(x, kinds), _stacked(weight), over, precision, slots)
 
 
 def _apart(moments: Float[Array, "slots kk n"], kinds: Lengths) -> Float[Array, "slots kinds k n"]:
@@ -177,10 +150,10 @@ def _moments_on_cpu(
     kinds: Lengths,
 ) -> Float[Array, "slots kinds k n"]:
     def each(x: Any, g: Any, kinds: Lengths) -> Float[Array, "..."]:
-        rows, received = _slot_rows(_chosen(x, kinds)), _slot_rows(g)
+        rows, received = _matrix(_chosen(x, kinds), True), _matrix(g, True)
         n, step = received.shape[-1], 1 if received.shape[-1] <= _THIN else received.shape[-1]
         columns = [
-            _contracted(rows, received[..., i : i + step], ((1,), (1,)), precision, slots=True)
+            _contracted(rows, received[..., i : i + step], ((1,), (1,)), precision, True)
             for i in range(0, n, step)
         ]
         return _apart(columns[0] if len(columns) == 1 else jnp.concatenate(columns, -1), kinds)
@@ -199,25 +172,19 @@ def _moments(
     precision: str | None,
     kinds: Lengths,
 ) -> Float[Array, "slots kinds k n"]:
-    x = _chosen(x, kinds)
-    return _apart(_contracted(x, g, _positions(x, 1), precision, slots=True), kinds)
+    positions = range(1, x.ndim - 1)
+    return _apart(_contracted(_chosen(x, kinds), g, (positions, positions), precision, True), kinds)
 
 
 # On CPUs products are of matrices; a TPU keeps the axis of places, which it lays innermost.
 _product_op = operation(
-    "positions_product",
+    "kinds_product",
     cpu=_product_on_cpu,
     elsewhere=_product,
     shape=lambda x, w, **_: (*x[:-1], w[-1]),
 )
-_slots_op = operation(
-    "slots_product",
-    cpu=_slots_product_on_cpu,
-    elsewhere=_slots_product,
-    shape=lambda x, w, **_: (*x[:-1], w[-1]),
-)
 _moments_op = operation(
-    "slots_outer_sum",
+    "kinds_outer_sum",
     cpu=_moments_on_cpu,
     elsewhere=_moments,
     shape=lambda x, g, kinds, **_: (x[0], len(kinds), x[-1], g[-1]),
@@ -242,7 +209,7 @@ def project(
     numbers of places.
     """
     if weight.shape[0] == x.shape[0]:
-        return _bound(_slots_op, x, weight, kinds=kinds)
+        return _bound(_product_op, x, weight, kinds=kinds)
     out = _bound(_product_op, x, weight[1], kinds=kinds)
     first = _bound(_product_op, x[:1], weight[0], kinds=kinds)
     return jax.lax.dynamic_update_slice_in_dim(out, first, 0, axis=0)

@@ -144,6 +144,7 @@ def test_one_compilation_serves_all_chunks():
     assert run_chunk._cache_size() - before == 1
 
 
+@pytest.mark.slow
 def test_eight_devices_train_the_same_networks(eight_devices):
     code = """
 import jax, numpy as np
