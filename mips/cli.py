@@ -325,45 +325,15 @@ def _print_line(console: Console, data: dict[str, Any]) -> None:
 
 
 def _print_result(console: Console, data: dict[str, Any]) -> None:
-    from mips.report.table import STATUS
+    from mips.report.table import STATUS, evidence
 
     console.print()
     if data["source"]:
         _print_whole(console, data["source"])
     else:
         console.print(f"no program: {STATUS.get(data['status'], data['status'])}. What is known:")
-    report = data["report"]
-    if report is not None:
-        shares = [(report["fresh"], f"{report['fresh_count']} fresh sequences")]
-        if report["recorded"] is not None:
-            shares = [(report["recorded"], f"all {report['recorded_count']} recorded sequences")]
-            if 0 < report["fresh_count"] < report["recorded_count"]:
-                shares.insert(0, (report["fresh"], f"{report['fresh_count']} that nothing else had used"))
-        console.print(
-            "right on " + ", ".join(f"{100 * share:.4g} % of {what}" for share, what in shares), end=""
-        )
-        if report["long"] is not None:
-            console.print(
-                f", {100 * report['long']:.4g} % of {report['long_count']} of length {report['long_length']}",
-                end="",
-            )
-        if report["exhaustive"] is not None:
-            console.print(f", {100 * report['exhaustive']:.4g} % of all of the training length", end="")
-        console.print()
-        example = report["counterexample"]
-        if example is not None:
-            console.print(
-                f"shortest counterexample: x={example['x']} "
-                f"expected {example['expected']} got {example['got']}",
-                markup=False,
-            )
-    if data["network"]:
-        agree = data["agreement"]
-        also = "" if agree is None else f"; the program agrees with it on {100 * agree:.2f} %"
-        right = f"{100 * data['accuracy']:.2f} % of sequences right{also}"
-        console.print(f"network: {data['network']}, {right}", markup=False)
-    if data["bits"] is not None:
-        console.print(f"{data['kind']} program of {data['bits']:.0f} bits, read from: {data['provenance']}")
+    for line in evidence(data):
+        console.print(line, markup=False)
     if data["baseline_source"]:
         console.print("data alone, without a network, also gives a program")
     for note in data["notes"]:
@@ -384,7 +354,8 @@ def _print_table(console: Console, results: dict[str, dict[str, Any]]) -> None:
     console.print(table)
     total = report.counts(results)
     console.print(
-        f"{total['network']} of {total['tasks']} by formulas read from a network; "
+        f"{total['network']} of {total['tasks']} by formulas read from a network, of which {total['inside']} "
+        f"agree with it on everything of the training length and {total['faithful']} beyond it, too; "
         f"{total['table']} by tables, {total['data']} from data. "
         f"Data alone, beside: {total['baseline']}. MIPS (paper): {total['paper']}, "
         f"GPT-4: {total['gpt4']} published, {total['gpt4_strict']} exact."

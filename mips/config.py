@@ -7,6 +7,8 @@ from typing import Literal
 
 Route = Literal["auto", "paper", "automaton", "linear", "data"]
 
+Selection = Literal["task", "network"]
+
 
 @dataclasses.dataclass(frozen=True)
 class SynthesisConfig:
@@ -14,6 +16,9 @@ class SynthesisConfig:
 
     route: Route = "auto"
     """auto (everything), paper (as published), automaton, linear, or data (no network)"""
+    selection: Selection = "task"
+    """what programs are chosen by: task (labels of the training length, and of longer ones only where these
+    choose a program that is wrong beyond; the result says which), or network (its answers, and no label)"""
     sequences: int = 20_000
     """training sequences"""
     tests: int = 1_000
@@ -52,5 +57,9 @@ class SynthesisConfig:
         routes = ("auto", "paper", "automaton", "linear", "data")
         if self.route not in routes:
             raise ValueError(f"route={self.route!r}: must be one of {', '.join(routes)}")
+        if self.selection not in ("task", "network"):
+            raise ValueError(f"selection={self.selection!r}: must be task or network")
+        if self.selection == "network" and self.route in ("paper", "data"):
+            raise ValueError(f"selection='network' with route={self.route!r}: that route chooses by labels")
         if self.tests >= self.sequences:
             raise ValueError(f"tests={self.tests}: must be fewer than sequences={self.sequences}")

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from mips.config import SynthesisConfig
 from mips.judging.candidates import Examination
+from mips.judging.judges import ByNetwork, Chooser
 from mips.programs.enumeration import Grammar
 from mips.reading import machine_extraction as fsm
+from mips.reading.conformance import conformance_words, distinguishing_suffix
 from mips.reading.finite_memory import definite_programs, memory_depth
 from mips.reading.linear import Response, linear_programs, realize, response_of_oracle
 from mips.reading.machine_extraction import Machine
 from mips.reading.oracle import Oracle
 from mips.reading.symbolic_lifting import lift, table_program
 from mips.reading.windows import feature_rules, order_matters, recurrences, window_rules
-from mips.tasks.task import Outputs
+from mips.tasks.skewed import skewed
+from mips.tasks.task import Inputs, Outputs
 
 _MOST_SYMBOLS = 256
 _STEPS = 400_000  # of a network, for one extraction
+_REFINEMENTS = 8  # suffixes added to tell states apart, at most
 
 
 def grammar_of(config: SynthesisConfig, *, conditional: bool = False, largest: int | None = None) -> Grammar:
@@ -31,7 +36,7 @@ def grammar_of(config: SynthesisConfig, *, conditional: bool = False, largest: i
 def read_response(exam: Examination, response: Response) -> bool:
     """Offers the programs of a linear system, if its rounded response is that of the task."""
     with exam.stage("linear realization"):
-        if not exam.trials.exact_short(response.run):
+        if not exam.judge.admits(exam.judge.share(response.run)):
             return False
         exam.note(f"linear: impulse response rounds to integers (largest deviation {response.deviation:.2g})")
         exam.found.realization = realize(response)
@@ -50,12 +55,15 @@ def read_linear(exam: Examination, oracle: Oracle) -> bool:
 
 
 def read_machine(exam: Examination, oracle: Oracle, config: SynthesisConfig) -> tuple[Machine | None, bool]:
-    """The smallest machine by output signatures that is right on fresh data; whether a formula came of it.
+    """The machine that the judge takes, minimized; whether a formula came of it.
 
     Suffixes grow from one symbol; longer ones split states spuriously in an imperfect network, so the
-    first machine that is right is taken, and the search ends where the states become too many.
+    first machine against which nothing speaks is taken, and the search ends where the states become too
+    many. Where a machine and the network differ and the network may be right, the suffix that tells two
+    merged states apart is added. If every machine has something against it, the one of the shortest
+    description is taken that the judge admits.
     """
-    task = exam.task
+    task, judge = exam.task, exam.judge
     if task.symbols > _MOST_SYMBOLS:
         exam.note(
             f"no machine sought: {task.symbols} symbols (at most {_MOST_SYMBOLS}); "
@@ -63,7 +71,8 @@ def read_machine(exam: Examination, oracle: Oracle, config: SynthesisConfig) -> 
         )
         return None, False
     letters = fsm.alphabet(task.low, task.high, task.inputs)
-    machine, nearly, largest = None, None, 0
+    x, _ = judge.sequences
+    machine, nearly, cheapest, largest = None, None, None, 0
     with exam.stage("finite-state extraction"):
         for suffix in range(1, 5):
             words = suffix * min(400, len(letters) ** suffix)
@@ -76,18 +85,33 @@ def read_machine(exam: Examination, oracle: Oracle, config: SynthesisConfig) -> 
                 break
             largest = found.states
             paths = max(20, min(400, _STEPS // (words * (task.length + 1))))
-            voted = fsm.extract_by_majority(oracle, letters, exam.trials.short[0][:paths], suffix=suffix)
-            for candidate in itertools.chain([found], voted):
+            voted = fsm.extract_by_majority(oracle, letters, x[:paths], suffix=suffix)
+            split = refined(exam, oracle, found, suffix=suffix, most_states=room)
+            plain = itertools.chain([found], voted)
+            for refining, candidate in itertools.chain(
+                ((False, m) for m in plain), ((True, m) for m in split)
+            ):
                 if not candidate.complete:
                     continue
-                share = exam.trials.share_short(candidate.run)
-                if share == 1.0 and exam.trials.exact_long(candidate.run):
-                    machine = fsm.minimize(candidate)
-                    break
-                if share > max(0.5, nearly[0] if nearly else 0.0):
+                share = judge.share(candidate.run)
+                if share == 1.0 and judge.settles(candidate.run):
+                    smallest = fsm.minimize(candidate)
+                    if not _contradicted(exam, oracle, smallest).any():
+                        machine = smallest
+                        break
+                # What refinement splits, errors may have split: a rule is sought in the states before.
+                if not refining and share > max(0.5, nearly[0] if nearly else 0.0):
                     nearly = share, candidate
+                if judge.admits(share):
+                    smallest = fsm.minimize(candidate)
+                    written = table_program(smallest)
+                    cost = written.bits + judge.misfit(written)
+                    if cheapest is None or cost < cheapest[0]:
+                        cheapest = cost, smallest
             if machine is not None:
                 break
+    if machine is None and cheapest is not None:
+        machine = cheapest[1]
     if machine is None:
         exam.note(f"machines of up to {largest} states are not right on fresh sequences")
         if nearly is not None:
@@ -95,9 +119,69 @@ def read_machine(exam: Examination, oracle: Oracle, config: SynthesisConfig) -> 
                 # Wrong in a few moves: a formula that the others obey may be right.
                 exam.offer(lift(nearly[1], grammar_of(config), tolerance=0.04))
         return None, exam.found.formula is not None
-    exam.note(f"finite-state: {machine.states} states, right on fresh sequences")
+    right = judge.share(machine.run)
+    exam.note(f"finite-state: {machine.states} states, right on {100 * right:.4g} % of sequences")
     exam.found.machine = machine
     return machine, read_formulas(exam, machine, config)
+
+
+def _words(exam: Examination, machine: Machine) -> Inputs:
+    """Sequences of the training length on which a machine is compared with its network."""
+    task = exam.task
+    words = conformance_words(fsm.minimize(machine), length=task.length)
+    return np.concatenate([skewed(task, 105, 400, task.length), words])
+
+
+def _contradicted(
+    exam: Examination, oracle: Oracle, machine: Machine, x: Inputs | None = None
+) -> Bool[np.ndarray, "count length"]:
+    """Where a machine is wrong on sequences chosen to find it out, by what counts as true at present.
+
+    By labels it is wrong where the reference solution says so, if that can be asked about any sequence; by
+    the network where that says something else.
+    """
+    x = _words(exam, machine) if x is None else x
+    if exam.judge.chooser is Chooser.NETWORK:
+        truth = oracle.run(x)
+    elif exam.task.defined_everywhere:
+        truth = exam.task.solve(x)
+    else:
+        return np.zeros(x.shape[:2], bool)
+    return (truth != machine.run(x)).any(axis=2)
+
+
+def refined(
+    exam: Examination, oracle: Oracle, machine: Machine, *, suffix: int, most_states: int
+) -> Iterator[Machine]:
+    """Machines with more and more states, told apart by suffixes of words that contradict the one before.
+
+    The words are skewed sequences and those of a conformance test, none longer than the training sequences.
+    Where labels judge, the network must have the right answer to a word, or it has nothing to tell.
+    """
+    extra: list[Int[np.ndarray, "_one _length"]] = []
+    for _ in range(_REFINEMENTS):
+        if not machine.complete:
+            return
+        x = _words(exam, machine)
+        wrong = _contradicted(exam, oracle, machine, x)
+        rows = np.flatnonzero(wrong.any(axis=1))
+        rows = rows[np.argsort(wrong[rows].argmax(axis=1), kind="stable")][:64]  # the shortest words
+        if exam.judge.chooser is not Chooser.NETWORK and len(rows):
+            told, truth = oracle.run(x[rows]), exam.task.solve(x[rows])
+            at = wrong[rows].argmax(axis=1)
+            rows = rows[(told == truth)[np.arange(len(rows)), at].all(axis=1)]
+        if not len(rows):
+            return
+        word = machine.symbols_of(x[rows[:1], : int(wrong[rows[0]].argmax()) + 1])[0]
+        apart = distinguishing_suffix(oracle, machine, word)
+        if apart is None:
+            return
+        extra.append(apart[None])
+        found = fsm.extract(oracle, machine.alphabet, suffix=suffix, most_states=most_states, extra=extra)
+        if found is None:
+            return
+        machine = found
+        yield machine
 
 
 def read_formulas(exam: Examination, machine: Machine, config: SynthesisConfig) -> bool:
@@ -110,6 +194,8 @@ def read_formulas(exam: Examination, machine: Machine, config: SynthesisConfig) 
             exam.offer(definite_programs(machine, grammar_of(config, largest=5)))
     with exam.stage("symbolic lifting"):
         exam.offer(lift(machine, grammar_of(config)))
+        if exam.judge.share(machine.run) < 1.0:  # a few of its moves may be the network's errors
+            exam.offer(lift(machine, grammar_of(config), tolerance=0.04))
         if exam.found.formula is None:
             exam.offer(lift(machine, grammar_of(config, conditional=True)))
     return exam.found.formula is not None
@@ -119,9 +205,11 @@ def read_answers(exam: Examination, oracle: Oracle, config: SynthesisConfig) -> 
     """Rules over windows and running features of the network's own answers."""
     task = exam.task
     with exam.stage("windows"):
-        x = exam.trials.short[0]
+        x, truth = exam.judge.sequences
         y = oracle.run(x)
-        wrong = float((y != exam.trials.short[1]).any(axis=2).mean())
+        wrong = float((y != truth).any(axis=2).mean())
+        if isinstance(exam.judge, ByNetwork):  # it never contradicts itself; training knows how often it errs
+            wrong = 1 - exam.judge.accuracy ** (1 / task.length)
         tolerance = min(0.05, 3 * wrong)
         if exam.offer(recurrences(x, y, tolerance=tolerance)):
             return True
@@ -157,20 +245,25 @@ def read_horizon(exam: Examination, oracle: Oracle, config: SynthesisConfig) -> 
             continue
         with exam.stage("symbolic lifting"):
             exam.note(f"within {depth} steps: {machine.states} states")
-            exam.found.machine = machine
-            if exam.offer(lift(machine, grammar_of(config, conditional=True), most=8)):
+            before = exam.found.formula
+            exam.offer(lift(machine, grammar_of(config, conditional=True), most=8))
+            if exam.found.formula is not before:
+                exam.found.machine = machine  # the part that the formula was read from
                 return True
     return False
 
 
 def read_all(exam: Examination, oracle: Oracle, config: SynthesisConfig, *, final: bool) -> bool:
     """All readings of a network; the costly ones only of a `final` one, from which no better is to come."""
-    _, done = read_machine(exam, oracle, config)
-    if done or not final or config.route == "automaton":
-        if not done and final:
-            return read_horizon(exam, oracle, config)
+    machine, done = read_machine(exam, oracle, config)
+    # A machine that needs half of the training length to reach its last state may be the part of an
+    # infinite one that sequences of that length show: a rule for the whole is shorter.
+    deep = machine is not None and 2 * (max(map(len, machine.access)) + 1) >= exam.task.length
+    if (done and not deep) or (not done and not final):
         return done
-    return read_answers(exam, oracle, config) or read_horizon(exam, oracle, config)
+    if config.route != "automaton" and read_answers(exam, oracle, config) and not deep:
+        return True
+    return read_horizon(exam, oracle, config) or exam.found.formula is not None
 
 
 def classes_of(y: Outputs) -> tuple[Int[np.ndarray, "classes outputs"], Int[np.ndarray, "count length"]]:

@@ -14,6 +14,8 @@ from jaxtyping import PRNGKeyArray
 from mips import routes
 from mips.config import SynthesisConfig
 from mips.judging.candidates import BudgetExhaustedError, Examination
+from mips.judging.comparison import Comparison, compare
+from mips.judging.judges import ByLabels, ByNetwork, Chooser
 from mips.judging.verification import Report, verify
 from mips.networks.training import Device
 from mips.programs.program import Program
@@ -25,6 +27,9 @@ from mips.reading.windows import recurrences, window_rules
 from mips.status import Provenance, Status
 from mips.tasks.task import Task
 from mips.training_schedules import Schedule, train_linear, train_over_symbols, train_with_inner_layers
+
+_ENOUGH = 0.9
+"""Share of sequences that a network has right from which on none with fewer errors is sought."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +46,10 @@ class Result:
     """the network that was read"""
     accuracy: float
     """share of sequences that the network has right"""
-    agreement: float | None
-    """share of sequences on which program and network say the same, right or wrong"""
+    comparison: Comparison | None
+    """program against network, inside and beyond the training length; None where one is missing"""
+    chosen_by: Chooser
+    """which truth chose the program"""
     seconds: dict[str, float]
     """per stage"""
     notes: tuple[str, ...]
@@ -53,6 +60,16 @@ class Result:
     """the linear system of least order, if the network is one"""
     baseline: Program | None
     """what data alone gives, for comparison; not the source of `program` unless provenance says so"""
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of drawn sequences of the training length on which program and network say the same."""
+        return None if self.comparison is None else self.comparison.drawn
+
+    @property
+    def faithful(self) -> bool:
+        """Whether program and network agree on everything that was compared, longer sequences included."""
+        return self.comparison is not None and self.comparison.faithful
 
     @property
     def source(self) -> str:
@@ -95,6 +112,7 @@ def synthesize(
             baseline = data_only(exam, config, seed=seed)
         if config.route == "data":
             exam.found.formula = baseline
+            exam.judge = ByLabels(exam.trials, beyond=True)
         elif config.route == "paper":
             from mips.paper.pipeline import solve_as_published
 
@@ -115,16 +133,35 @@ def _read_networks(
     seed: int,
     devices: Sequence[Device] | None,
 ) -> Judged | None:
-    """Trains and reads until there is a formula; the network that the result came from."""
-    network = source_of_table = None
+    """Trains and reads until there is a formula; the network that was read last."""
+    found, network = exam.found, None
     for network in _networks(exam, config, key=key, seed=seed, devices=devices):
-        if exam.found.formula is not None:
-            return network
-        if exam.found.table is not None and source_of_table is None:
-            source_of_table = network
-        if exam.found.table is not None and network.finished:
+        if config.selection == "task" and not _stands_beyond(exam, network, config):
+            continue
+        # A network that errs often explains little: one that errs less may come.
+        enough = config.selection == "task" or network.accuracy >= _ENOUGH
+        if enough and (found.formula is not None or (found.table is not None and network.finished)):
             break
-    return source_of_table or network
+    return network
+
+
+def _stands_beyond(exam: Examination, network: Judged, config: SynthesisConfig) -> bool:
+    """Whether what was chosen at the training length is right at four times it, too; else chooses anew.
+
+    That uses the labels of longer sequences, and the result says so.
+    """
+    found, trials = exam.found, exam.trials
+    programs = [p for p in (found.formula, found.table) if p is not None]
+    by_labels = isinstance(exam.judge, ByLabels) and not exam.judge.beyond
+    if not by_labels or all(map(trials.passed_beyond_by, programs)):
+        return True
+    exam.note(
+        "what was right at the training length was wrong at four times it: labels of that length chose, too"
+    )
+    found.forget()
+    exam.judge = ByLabels(trials, beyond=True)
+    routes.read_all(exam, network.oracle, config, final=True)
+    return found.formula is not None or found.table is not None
 
 
 def synthesize_from_network(
@@ -144,11 +181,16 @@ def synthesize_from_network(
         raise ValueError(f"route={config.route!r}: a given network can be read by auto, automaton or linear")
     exam = Examination.of(task, on_stage=on_stage)
     accuracy = oracle.agreement(network, *exam.trials.short)[1]
+    if config.selection == "network":
+        exam.judge = ByNetwork.of(network, exam.trials.short[0], 1.0, 0)
+    judged = exam.found.reading(Judged(network, accuracy, finished=True))
     if config.route in {"auto", "linear"}:
         routes.read_linear(exam, network)
     if exam.found.formula is None and config.route in {"auto", "automaton"}:
         routes.read_all(exam, network, config, final=True)
-    return _conclude(exam, config, Judged(network, accuracy), None)
+    if config.selection == "task":
+        _stands_beyond(exam, judged, config)
+    return _conclude(exam, config, judged, None)
 
 
 def task_of_network(network: Oracle, name: str = "network", *, low: int, high: int, length: int = 10) -> Task:
@@ -166,7 +208,8 @@ def _conclude(
 ) -> Result:
     exam.log.on_stage = None  # the end is not interrupted
     found = exam.found
-    program = found.formula or found.table
+    program, source = _chosen(exam)
+    network = source or network
     report = None if program is None else _verified(exam, program)
     return Result(
         exam.task.name,
@@ -176,7 +219,8 @@ def _conclude(
         report,
         "" if network is None else network.oracle.description,
         0.0 if network is None else network.accuracy,
-        None if network is None or program is None else _agreement(network.oracle, program, exam),
+        None if network is None or program is None else _compared(network.oracle, program, exam),
+        exam.judge.chooser,
         {name: round(value, 3) for name, value in exam.log.seconds.items()},
         tuple(exam.log.notes),
         found.machine,
@@ -237,13 +281,32 @@ def _provenance(program: Program | None, config: SynthesisConfig) -> Provenance:
     return Provenance.TABLE if program.uses_table else Provenance.NETWORK
 
 
-def _agreement(network: Oracle, program: Program, exam: Examination) -> float:
-    """Share of the checks' sequences on which program and network say the same."""
-    x = exam.trials.short[0]
-    try:
-        return oracle.agreement(network, x, program.run(x))[1]
-    except (ZeroDivisionError, IndexError, ValueError):
-        return 0.0
+def _chosen(exam: Examination) -> tuple[Program | None, Judged | None]:
+    """The program and its network: a formula, if there is one.
+
+    Where a network judges and contradicts the formula more often than it errs, the table if that is shorter
+    than the formula with its exceptions.
+    """
+    found, judge = exam.found, exam.judge
+    formula, source = found.formula, found.source_of_formula
+    if isinstance(judge, ByNetwork) and formula is not None:
+        contradicted = found.cost - formula.bits > judge.errors
+        if contradicted and found.cost_of_table < found.cost:
+            formula = None
+    return (formula, source) if formula is not None else (found.table, found.source_of_table)
+
+
+def _compared(network: Oracle, program: Program, exam: Examination) -> Comparison:
+    """Program against network; differences that follow a rule are noted."""
+    with exam.stage("comparison"):
+        comparison = compare(program, network, exam.task, exam.found.machine)
+    found = comparison.exceptions
+    if found is not None:
+        exam.note(
+            f"the network has exceptions from this rule: where {found.condition}, it says something else in "
+            f"{100 * found.precision:.3g} % of cases ({found.count} of {comparison.drawn_count} sequences)"
+        )
+    return comparison
 
 
 def data_only(exam: Examination, config: SynthesisConfig, *, seed: int) -> Program | None:

@@ -12,6 +12,7 @@ from jaxtyping import Int, PRNGKeyArray
 from mips import routes
 from mips.config import SynthesisConfig
 from mips.judging.candidates import Examination
+from mips.judging.judges import ByNetwork
 from mips.networks.relu import ReluConfig
 from mips.networks.tokens import TokenConfig
 from mips.networks.training import (
@@ -62,6 +63,14 @@ def _looks(
         yield look
 
 
+def _about_to_read(schedule: Schedule, judged: Judged) -> Judged:
+    """Notes the network to be read; it judges what is read from it where no label may."""
+    exam = schedule.exam
+    if schedule.config.selection == "network":
+        exam.judge = ByNetwork.of(judged.oracle, exam.trials.short[0], judged.accuracy, schedule.config.tests)
+    return exam.found.reading(judged)
+
+
 def _passed(rungs: Sequence[float], share: float) -> bool:
     """Whether the next rung is reached."""
     return bool(rungs) and share >= rungs[0]
@@ -105,14 +114,15 @@ def train_over_symbols(
         share = float(np.nanmax(seen.sequences))
         highest = max(highest, share)
         final = share >= _SYMBOL_RUNGS[-1] or seen.step >= settings.steps
-        if not (final and share > 0.2) and not _passed(rungs, share):
+        early = _passed(rungs, share) and config.selection == "task"
+        if not (final and share > 0.2) and not early:
             continue
         rungs = _above(rungs, share)
         best = int(np.nanargmax(seen.sequences))
         network = oracle.from_tokens(
             family, network_of(run, best), low=task.low, high=task.high, inputs=task.inputs, values=values
         )
-        judged = exam.found.reading(Judged(network, share, final))
+        judged = _about_to_read(schedule, Judged(network, share, final))
         routes.read_all(exam, network, config, final=final)
         yield judged
         if share >= _SYMBOL_RUNGS[-1]:
@@ -165,11 +175,13 @@ def train_linear(schedule: Schedule) -> Iterator[Judged]:
         order = np.argsort(np.nan_to_num(seen.loss, nan=math.inf))
         final = seen.step >= settings.steps
         for best in order[:2]:
-            if seen.sequences[best] < _SYMBOL_RUNGS[0] and not final:
+            least = _SYMBOL_RUNGS[0] if schedule.config.selection == "task" else 1.0
+            if seen.sequences[best] < least and not final:
                 continue
             network = family.unscale(network_of(run, int(best)))
-            judged = Judged(oracle.from_relu(family, network), float(seen.sequences[best]))
-            exam.found.reading(judged)
+            judged = _about_to_read(
+                schedule, Judged(oracle.from_relu(family, network), float(seen.sequences[best]), final)
+            )
             if routes.read_response(exam, response_of_weights(network, exam.task.length)):
                 yield judged
                 return
@@ -197,12 +209,13 @@ def train_with_inner_layers(schedule: Schedule) -> Iterator[Judged]:
         for run, seen in _looks(schedule, family, data, settings, family.describe()):
             share = float(np.nanmax(seen.elements))
             final = seen.step >= settings.steps
-            if not (final and share > 0.7) and not _passed(rungs, share):
+            early = _passed(rungs, share) and schedule.config.selection == "task"
+            if not (final and share > 0.7) and not early and share < 1.0:
                 continue
             rungs = _above(rungs, share)
             best = int(np.nanargmax(seen.elements))
             network = oracle.from_relu(family, family.unscale(network_of(run, best)))
-            judged = schedule.exam.found.reading(Judged(network, float(seen.sequences[best])))
+            judged = _about_to_read(schedule, Judged(network, float(seen.sequences[best]), final))
             routes.read_answers(schedule.exam, network, schedule.config)
             yield judged
             if not rungs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -11,11 +12,13 @@ import numpy as np
 from jaxtyping import Int
 
 from mips.config import SynthesisConfig
+from mips.judging.judges import ByLabels, Judge
 from mips.judging.verification import right
 from mips.programs.program import Program
 from mips.reading.linear import Realization
 from mips.reading.machine_extraction import Machine
 from mips.reading.oracle import Judged
+from mips.tasks.skewed import skewed
 from mips.tasks.task import Inputs, LongInputs, LongOutputs, Outputs, Task
 
 _FEWEST_APART = 5
@@ -27,6 +30,8 @@ _Fitting = Int[np.ndarray, "fitting_count length inputs"]
 _FittingOutputs = Int[np.ndarray, "fitting_count length outputs"]
 _Evidence = Int[np.ndarray, "evidence_count length inputs"]
 _EvidenceOutputs = Int[np.ndarray, "evidence_count length outputs"]
+_Skewed = Int[np.ndarray, "skewed_count length inputs"]
+_SkewedOutputs = Int[np.ndarray, "skewed_count length outputs"]
 
 
 class BudgetExhaustedError(Exception):
@@ -37,9 +42,10 @@ class BudgetExhaustedError(Exception):
 class Trials:
     """Fixed sequences of a task, at the training length and four times it, and what they judge.
 
-    Where there is a reference, they are fresh. Recorded sequences are shuffled into three parts, so that no
-    order of the file decides what is learned: networks are trained on `fitting`, networks and programs are
-    chosen by `short`, programs by `fitting`, too; nothing but the final checks sees `evidence`. Equal
+    Where there is a reference, they are fresh, and some are skewed: constant, sorted, sticky. Recorded
+    sequences are shuffled into three parts, so that no order of the file decides what is learned: networks
+    are trained on `fitting`, networks and programs are chosen by `short`, programs by `fitting`, too;
+    nothing but the final checks sees `evidence`. Equal
     sequences are in the same part.
     """
 
@@ -48,11 +54,17 @@ class Trials:
     long: tuple[LongInputs, LongOutputs] | None  # None where nothing longer is recorded
     fitting: tuple[_Fitting, _FittingOutputs] | None = None  # of recorded tasks alone, like the next
     evidence: tuple[_Evidence, _EvidenceOutputs] | None = None  # None, too, if too few differ
+    skewed: tuple[_Skewed, _SkewedOutputs] | None = None  # where the reference can be asked about anything
 
     @classmethod
     def of(cls, task: Task, *, seed: int = 0) -> Trials:
         if task.reference is not None:
-            return cls(task, task.sample((seed, 101), 2_000), task.sample((seed, 102), 300, 4 * task.length))
+            odd = None
+            if task.defined_everywhere:
+                x = skewed(task, (seed, 106), 400, task.length)
+                odd = (x, task.solve(x))
+            long = task.sample((seed, 102), 300, 4 * task.length)
+            return cls(task, task.sample((seed, 101), 2_000), long, skewed=odd)
         assert task.records is not None
         x, y = task.records
         _, number = np.unique(x, axis=0, return_inverse=True)
@@ -73,6 +85,8 @@ class Trials:
         yield self.short
         if self.fitting is not None:
             yield self.fitting
+        if self.skewed is not None:
+            yield self.skewed
 
     def exact_short(self, run: Callable[[Inputs], Outputs]) -> bool:
         """Whether outputs are right at the training length."""
@@ -91,10 +105,12 @@ class Trials:
         return self.long is None or bool((run(self.long[0]) == self.long[1]).all())
 
     def passed_by(self, program: Program) -> bool:
-        """Whether a program is right on all of them."""
-        return all(bool(right(program, *part).all()) for part in self._judging()) and (
-            self.long is None or bool(right(program, *self.long).all())
-        )
+        """Whether a program is right on all of the training length."""
+        return all(bool(right(program, *part).all()) for part in self._judging())
+
+    def passed_beyond_by(self, program: Program) -> bool:
+        """Whether it is on all of four times that (True where there is no such data)."""
+        return self.long is None or bool(right(program, *self.long).all())
 
     def training_data(self, config: SynthesisConfig, *, seed: int) -> tuple[Inputs, Outputs]:
         """Sequences to train on; the first `config.tests` are for judging networks."""
@@ -156,43 +172,53 @@ class Findings:
 
     formula: Program | None = None
     table: Program | None = None
+    cost: float = math.inf  # of the formula: its bits, and those of where it is wrong
+    cost_of_table: float = math.inf
     machine: Machine | None = None  # the minimal machine, or the part of one that was lifted
     realization: Realization | None = None  # the linear system of least order
-    network: Judged | None = None  # that the best program was read from, or that was read last
+    network: Judged | None = None  # that is being read, or was read last
+    source_of_formula: Judged | None = None  # the network that it was read from
+    source_of_table: Judged | None = None
 
     def reading(self, network: Judged) -> Judged:
         """Notes the network that is about to be read."""
-        if self.formula is None and self.table is None:
-            self.network = network
+        self.network = network
         return network
 
-    def offer(self, programs: Iterable[Program], trials: Trials) -> bool:
-        """Keeps the shortest program that passes the trials; whether there is a formula."""
+    def offer(self, programs: Iterable[Program], judge: Judge) -> bool:
+        """Keeps the formula and the table of least cost, in bits; whether there is a formula."""
         for program in programs:
-            if self.formula is not None and program.bits >= self.formula.bits:
+            if program.bits >= (self.cost_of_table if program.uses_table else self.cost):
                 continue
-            if trials.passed_by(program):
-                if program.uses_table:
-                    self.table = program
-                else:
-                    self.formula = program
+            cost = program.bits + judge.misfit(program)
+            if program.uses_table and cost < self.cost_of_table:
+                self.table, self.cost_of_table, self.source_of_table = program, cost, self.network
+            elif not program.uses_table and cost < self.cost:
+                self.formula, self.cost, self.source_of_formula = program, cost, self.network
         return self.formula is not None
 
+    def forget(self) -> None:
+        """Drops the programs, which turned out to be wrong."""
+        self.formula = self.table = None
+        self.cost = self.cost_of_table = math.inf
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass
 class Examination:
-    """What every route reports to: trials that judge, findings that grow, a log."""
+    """What every route reports to: trials, findings that grow, a log, and who judges at present."""
 
     trials: Trials
     found: Findings
     log: Log
+    judge: Judge
 
     @classmethod
     def of(
         cls, task: Task, *, seed: int = 0, on_stage: Callable[[str, str], None] | None = None
     ) -> Examination:
-        """A new one."""
-        return cls(Trials.of(task, seed=seed), Findings(), Log(on_stage))
+        """A new one, in which labels judge."""
+        trials = Trials.of(task, seed=seed)
+        return cls(trials, Findings(), Log(on_stage), ByLabels(trials))
 
     @property
     def task(self) -> Task:
@@ -200,11 +226,11 @@ class Examination:
 
     def apart(self) -> Examination:
         """The same trials, for findings that are to count for themselves."""
-        return Examination(self.trials, Findings(), Log())
+        return Examination(self.trials, Findings(), Log(), ByLabels(self.trials, beyond=True))
 
     def offer(self, programs: Iterable[Program]) -> bool:
-        """`Findings.offer`, judged by the trials."""
-        return self.found.offer(programs, self.trials)
+        """`Findings.offer`, by the present judge."""
+        return self.found.offer(programs, self.judge)
 
     def note(self, text: str) -> None:
         """Records evidence, once."""

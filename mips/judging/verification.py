@@ -10,9 +10,10 @@ from jaxtyping import Bool, Int, Shaped
 
 from mips.programs.program import Program
 from mips.reading.machine_extraction import alphabet
+from mips.tasks.skewed import skewed
 from mips.tasks.task import Inputs, Outputs, Task
 
-_FRESH, _LONG = 20_000, 1_000
+_FRESH, _LONG, _SKEWED = 20_000, 1_000, 400
 _Untouched = Int[np.ndarray, "untouched_count length inputs"]
 _UntouchedOutputs = Int[np.ndarray, "untouched_count length outputs"]
 
@@ -37,7 +38,7 @@ class Report:
     """share right at the training length, on sequences that no network was trained on"""
     fresh_count: int
     long: float | None
-    """share right at four times the length"""
+    """share right at four times the length, skewed sequences among them"""
     long_count: int
     long_length: int
     exhaustive: float | None
@@ -46,6 +47,10 @@ class Report:
     recorded: float | None = None
     """share right of all recorded sequences of a recorded task, those that chose the program included"""
     recorded_count: int = 0
+    skewed: float | None = None
+    """share right of constant, sorted, sticky, ... sequences of the training length, where the task's
+    solution can be asked about any sequence"""
+    skewed_count: int = 0
 
     @property
     def exact(self) -> bool:
@@ -55,7 +60,9 @@ class Report:
     @property
     def right_at_its_length(self) -> bool:
         """Right on everything of the training length that was checked."""
-        return self.fresh == 1.0 and self.exhaustive in (None, 1.0) and self.recorded in (None, 1.0)
+        return self.fresh == 1.0 and all(
+            share in (None, 1.0) for share in (self.exhaustive, self.recorded, self.skewed)
+        )
 
     @property
     def error_bound(self) -> float:
@@ -113,7 +120,8 @@ def verify(
     """Checks a program against a task; `seed` is for the fresh sequences and should differ from training's.
 
     Fresh sequences at the training length (20,000), at four times that (1,000), and all of the training
-    length where they are at most 2^20. A recorded task is checked on all its records, which are all there is.
+    length where they are at most 2^20; skewed ones of both lengths where the solution can be asked about any
+    sequence (400 each: see `mips.tasks.skewed`). A recorded task is checked on all its records.
 
     untouched: the part of a recorded task's records that counts as fresh, since nothing has used them; all
         of them if None. Where it is empty, `fresh` is 1 of 0 sequences.
@@ -133,10 +141,20 @@ def verify(
     else:
         x, y = task.sample((seed, 0), _FRESH)
         long = task.sample((seed, 1), _LONG, long_length)
+        if task.defined_everywhere:
+            odd = skewed(task, (seed, 3), _SKEWED, long_length)
+            long = tuple(np.concatenate(pair) for pair in zip(long, (odd, task.solve(odd)), strict=True))
     hits = right(program, x, y)
     wrong = [(x[~hits], y[~hits])]
-    share = exhaustive = recorded = None
+    share = exhaustive = recorded = odd_share = None
+    odd_count = 0
     count = len(x)
+    if task.defined_everywhere:
+        odd = skewed(task, (seed, 2), _SKEWED, task.length)
+        truth = task.solve(odd)
+        odd_hits = right(program, odd, truth)
+        odd_share, odd_count = float(odd_hits.mean()), len(odd)
+        wrong.append((odd[~odd_hits], truth[~odd_hits]))
     if task.reference is None:
         recorded = float(hits.mean())
         hits = hits if untouched is None else right(program, *untouched)
@@ -162,6 +180,8 @@ def verify(
         example,
         recorded,
         0 if recorded is None else count,
+        odd_share,
+        odd_count,
     )
 
 

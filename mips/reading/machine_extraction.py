@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -194,15 +194,22 @@ def signatures(
 
 
 def extract(
-    oracle: Oracle, letters: Int[np.ndarray, "symbols inputs"], *, suffix: int, most_states: int = 300
+    oracle: Oracle,
+    letters: Int[np.ndarray, "symbols inputs"],
+    *,
+    suffix: int,
+    most_states: int = 300,
+    extra: Sequence[Int[np.ndarray, "_words _length"]] = (),
 ) -> Machine | None:
     """The machine whose states are the distinct behaviors on short suffixes (a batched L*).
 
     Every state is asked through its shortest access word only, which is where a network is most
     reliable. None when there are more than `most_states` behaviors.
+
+    extra: longer words to tell states apart by, beside those of `suffix` symbols.
     """
     symbols = len(letters)
-    words = suffixes(symbols, suffix)
+    words = [*suffixes(symbols, suffix), *extra]
     start = oracle.initial(1)
     known = {signatures(oracle, start, letters, words).tobytes(): 0}
     access: list[tuple[int, ...]] = [()]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mips.files import write_json, write_text
+from mips.judging.comparison import Exceptions
 from mips.judging.verification import Counterexample
 from mips.programs.program import Program
 from mips.reading.machine_extraction import Machine
@@ -36,6 +37,19 @@ _REPORT_LATER: dict[str, tuple[tuple[type, ...], Any]] = {  # and what files of 
     "recorded": ((*_NUMBER, _NULL), None),
     "recorded_count": (_NUMBER, 0),
     "error_bound": ((*_NUMBER, _NULL), None),
+    "skewed": ((*_NUMBER, _NULL), None),
+    "skewed_count": (_NUMBER, 0),
+}
+_LATER: dict[str, tuple[tuple[type, ...], Any]] = {
+    "comparison": ((dict, _NULL), None),
+    "chosen_by": ((str,), ""),
+}
+_COMPARISON_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("drawn", "drawn_count", "skewed", "skewed_count", "words_count"), _NUMBER),
+    **dict.fromkeys(("beyond", "beyond_count", "beyond_length"), _NUMBER),
+    "words": (*_NUMBER, _NULL),
+    **dict.fromkeys(("disagreement", "exceptions"), (dict, _NULL)),
+    **dict.fromkeys(("faithful", "inside"), (bool,)),
 }
 
 
@@ -47,7 +61,7 @@ def to_json(result: Result, *, origin: str = "", made_with: dict[str, Any] | Non
     data = {
         field.name: getattr(result, field.name)
         for field in dataclasses.fields(result)
-        if field.name not in {"program", "report", "baseline", "machine", "realization"}
+        if field.name not in {"program", "report", "baseline", "machine", "realization", "comparison"}
     }
     program = result.program
     data["format"] = FORMAT
@@ -58,6 +72,8 @@ def to_json(result: Result, *, origin: str = "", made_with: dict[str, Any] | Non
     data["bits"] = None if program is None else round(program.bits, 2)
     data["latex"] = "" if program is None or program.uses_table else program.latex()
     data["report"] = None if result.report is None else result.report.to_json()
+    data["agreement"] = result.agreement
+    data["comparison"] = None if result.comparison is None else result.comparison.to_json()
     machine, system = result.machine, result.realization
     data["machine"] = None if machine is None else machine.to_json()
     data["dot"] = "" if machine is None else machine.to_dot()
@@ -96,13 +112,17 @@ def read(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: not a result of `mips solve` ({error})") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ValueError(f"{path}: not a result of `mips solve` of format {FORMAT}")
+    for name, (_, meant) in _LATER.items():
+        data.setdefault(name, meant)
     missing = [key for key in _KINDS if key not in data]
     if missing:
         raise ValueError(f"{path}: not a whole result of `mips solve`: no {', '.join(missing)}")
     try:
-        _check_kinds(data, _KINDS)
-        _check_kinds(data["seconds"], dict.fromkeys(data["seconds"], _NUMBER))
-        _check_kinds(dict(enumerate(data["notes"])), dict.fromkeys(range(len(data["notes"])), (str,)))
+        _check_kinds(data, _KINDS | {n: k for n, (k, _) in _LATER.items()})
+        for key, kinds in (("seconds", _NUMBER), ("notes", (str,))):
+            inside = data[key].items() if isinstance(data[key], dict) else enumerate(data[key])
+            parts = {f"{key}[{name!r}]": value for name, value in inside}
+            _check_kinds(parts, dict.fromkeys(parts, kinds))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     try:
@@ -117,6 +137,11 @@ def read(path: Path) -> dict[str, Any]:
             _check_kinds(data["report"], _REPORT_KINDS | {n: k for n, (k, _) in _REPORT_LATER.items()})
             if data["report"]["counterexample"] is not None:
                 Counterexample(**data["report"]["counterexample"])
+        if data["comparison"] is not None:
+            _check_kinds(data["comparison"], _COMPARISON_KINDS)
+            for name, kind in (("disagreement", Counterexample), ("exceptions", Exceptions)):
+                if data["comparison"][name] is not None:
+                    kind(**data["comparison"][name])
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise ValueError(f"{path}: damaged: {error}") from None
     if data["accuracy"] is None:  # JSON has no NaN

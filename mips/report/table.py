@@ -129,7 +129,9 @@ def counts(results: dict[str, dict[str, Any]]) -> dict[str, int]:
 
     return {
         "tasks": len(results),
-        "network": number(lambda d: d["status"] == Status.FORMULA and d["provenance"] == Provenance.NETWORK),
+        "network": number(_exact),
+        "inside": number(lambda d: _exact(d) and _agrees(d, "inside")),
+        "faithful": number(lambda d: _exact(d) and _agrees(d, "faithful")),
         "table": number(lambda d: d["status"] == Status.TABLE),
         "data": number(lambda d: d["status"] == Status.FORMULA and d["provenance"] == Provenance.DATA),
         "baseline": number(lambda d: d["baseline"] is not None),
@@ -139,25 +141,34 @@ def counts(results: dict[str, dict[str, Any]]) -> dict[str, int]:
     }
 
 
+def _exact(data: dict[str, Any]) -> bool:
+    return data["status"] == Status.FORMULA and data["provenance"] == Provenance.NETWORK
+
+
+def _agrees(data: dict[str, Any], how: str) -> bool:
+    return data["comparison"] is not None and data["comparison"][how]
+
+
 def _ours(data: dict[str, Any]) -> str:
     """The benchmark task's name; "" for a user's task, whatever it is called."""
     return data["task"] if data["origin"] == "benchmark" else ""
 
 
 def rows(results: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
-    """The table: task, result, bits, agreement with the network, seconds, data alone, MIPS, GPT-4."""
+    """The rows under `HEADINGS`; agreement is of sequences of the training length, and of longer ones."""
     table = []
     for name, data in results.items():
         task = _ours(data)
         mark = "yes" if task in PAPER_SOLVED else ""
         gpt = "exact" if task in GPT4_STRICT else "claimed" if task in GPT4_PUBLISHED else ""
-        agreement = data["agreement"]
+        agreement, beyond = data["agreement"], (data["comparison"] or {}).get("beyond")
         table.append(
             (
                 name,
                 said(data),
                 "" if data["bits"] is None else f"{data['bits']:.0f}",
                 "" if agreement is None else f"{100 * agreement:.1f} %",
+                "" if beyond is None else f"{100 * beyond:.1f} %",
                 f"{sum(data['seconds'].values()):.1f}",
                 "yes" if data["baseline"] else "",
                 mark,
@@ -167,7 +178,72 @@ def rows(results: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
     return table
 
 
-HEADINGS = ("task", "result", "bits", "agrees with network", "seconds", "data alone", "MIPS (paper)", "GPT-4")
+def evidence(data: dict[str, Any]) -> list[str]:
+    """What a result rests on, in sentences: the task, the network, and which truth chose the program."""
+    lines = []
+    report, comparison = data["report"], data["comparison"]
+    if report is not None:
+        shares = [(report["fresh"], f"{report['fresh_count']} fresh sequences")]
+        if report["recorded"] is not None:
+            shares = [(report["recorded"], f"all {report['recorded_count']} recorded sequences")]
+            if 0 < report["fresh_count"] < report["recorded_count"]:
+                shares.insert(0, (report["fresh"], f"{report['fresh_count']} that nothing else had used"))
+        if report["skewed"] is not None:
+            shares.append((report["skewed"], f"{report['skewed_count']} skewed ones"))
+        if report["long"] is not None:
+            shares.append((report["long"], f"{report['long_count']} of length {report['long_length']}"))
+        if report["exhaustive"] is not None:
+            shares.append((report["exhaustive"], "all of the training length"))
+        lines.append("task: right on " + ", ".join(f"{_percent(s)} of {what}" for s, what in shares))
+        example = report["counterexample"]
+        if example is not None:
+            got = "an error" if example["got"] is None else example["got"]
+            lines.append(
+                f"shortest counterexample: x={example['x']} expected {example['expected']} got {got}"
+            )
+    if data["network"]:
+        lines.append(f"network: {data['network']}, {_percent(data['accuracy'])} of sequences right")
+    if comparison is not None:
+        shares = [
+            (comparison["drawn"], f"{comparison['drawn_count']} sequences"),
+            (comparison["skewed"], f"{comparison['skewed_count']} skewed ones"),
+        ]
+        if comparison["words"] is not None:
+            shares.append((comparison["words"], f"{comparison['words_count']} words of a conformance test"))
+        shares.append(
+            (comparison["beyond"], f"{comparison['beyond_count']} of length {comparison['beyond_length']}")
+        )
+        said = ", ".join(f"{_percent(s)} of {what}" for s, what in shares)
+        lines.append(f"program and network agree on {said}")
+        apart = comparison["disagreement"]
+        if apart is not None:
+            got = "an error" if apart["got"] is None else apart["got"]
+            lines.append(f"shortest disagreement: x={apart['x']} network {apart['expected']} program {got}")
+    if data["bits"] is not None:
+        chosen = f"; chosen by {data['chosen_by']}" if data["chosen_by"] else ""
+        lines.append(
+            f"{data['kind']} program of {data['bits']:.0f} bits, read from: {data['provenance']}{chosen}"
+        )
+    return lines
+
+
+def _percent(share: float) -> str:
+    """A share in per cent, never rounded up to 100."""
+    text = f"{100 * share:.4g}"
+    return "just under 100 %" if text == "100" and share < 1 else f"{text} %"
+
+
+HEADINGS = (
+    "task",
+    "result",
+    "bits",
+    "agrees with network",
+    "beyond",
+    "seconds",
+    "data alone",
+    "MIPS (paper)",
+    "GPT-4",
+)
 
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#222}
 table{border-collapse:collapse}td,th{padding:.2em .7em;border-bottom:1px solid #ddd;text-align:left}
@@ -184,7 +260,9 @@ def write_page(results: dict[str, dict[str, Any]], folder: Path) -> Path:
     parts = [
         f"<!doctype html><meta charset=utf-8><title>mips</title><style>{_STYLE}</style>",
         f"<h1>{total['network']} of {total['tasks']} tasks solved by formulas read from a network</h1>",
-        f"<p>Besides: {total['table']} by tables, {total['data']} from data. Data alone, for comparison: "
+        f"<p>{total['inside']} of these agree with their network on everything of the training length that "
+        f"was compared, {total['faithful']} on longer sequences, too. "
+        f"Besides: {total['table']} by tables, {total['data']} from data. Data alone, for comparison: "
         f"{total['baseline']}. On these tasks the paper's method solves {total['paper']}; "
         f"GPT-4 {total['gpt4']} as published, "
         f"{total['gpt4_strict']} when its programs are run on fresh sequences.</p>",
@@ -205,10 +283,9 @@ def _section(name: str, data: dict[str, Any], folder: Path) -> str:
         place.parent.mkdir(parents=True, exist_ok=True)
         draw_machine(machine, place, title=name)
         picture = f'<img src="machines/{place.name}" alt="machine of {html.escape(name)}">'
-    notes = "".join(f"<li>{html.escape(n)}</li>" for n in data["notes"])
+    notes = "".join(f"<li>{html.escape(n)}</li>" for n in [*evidence(data), *data["notes"]])
     source = html.escape(data["source"]) or "no program"
     return (
         f"<section><h2>{html.escape(name)}</h2><div class=pair><pre>{source}</pre>{picture}</div>"
-        f"<small>{html.escape(data['network'])}, {100 * data['accuracy']:.1f} % of sequences right"
-        f"<ul>{notes}</ul></small></section>"
+        f"<small><ul>{notes}</ul></small></section>"
     )

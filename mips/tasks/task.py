@@ -75,6 +75,11 @@ class Task:
             math.pow(self.symbols, self.length) if self.length * math.log2(self.symbols) < 1000 else math.inf
         )
 
+    @property
+    def defined_everywhere(self) -> bool:
+        """Whether the solution can be asked about any sequence over the alphabet."""
+        return self.reference is not None and self.sampler is None
+
     def draw(self, seed: int | tuple[int, ...], count: int, length: int | None = None) -> Inputs:
         """Input sequences from the task's distribution; equal seeds give equal sequences.
 

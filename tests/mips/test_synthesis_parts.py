@@ -132,12 +132,13 @@ def test_where_a_program_comes_from():
 def test_agreement_with_a_network_is_none_where_the_program_fails():
     machine = divider(3)
     exam = Examination.of(get_task("Div_3"))
-    assert synthesis._agreement(oracle_of(machine), table_program(machine), exam) == 1.0
-    other = synthesis._agreement(oracle_of(machine), SUM, exam)
-    x = exam.trials.short[0]
-    assert other == pytest.approx((machine.run(x) == SUM.run(x)).all(axis=(1, 2)).mean())
+    assert synthesis._compared(oracle_of(machine), table_program(machine), exam).faithful
+    x = exam.task.draw((1_000_004, 0), 2000)
+    other = synthesis._compared(oracle_of(machine), SUM, exam)
+    assert other.drawn == pytest.approx((machine.run(x) == SUM.run(x)).all(axis=(1, 2)).mean())
     fails = parse_program("def f(xs):\n    for x in xs:\n        yield 1 // x\n")
-    assert synthesis._agreement(oracle_of(machine), fails, exam) == 0.0
+    compared = synthesis._compared(oracle_of(machine), fails, exam)
+    assert compared.drawn < 0.01 and compared.disagreement.got is None
 
 
 def test_a_budget_that_runs_out_keeps_what_was_found():

@@ -1,6 +1,7 @@
 """Trials, findings and log: what is judged on, what is kept, and where the time went."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from mips.config import SynthesisConfig
 from mips.judging.candidates import BudgetExhaustedError, Examination, Findings, Log, Trials
+from mips.judging.judges import ByLabels
 from mips.programs.program import parse_program
 from mips.tasks import Task, get_task
 
@@ -53,8 +55,9 @@ def test_shares_and_exactness_agree(trials, share, late):
         rows = bad[: len(given_x)]
         return np.cumsum(given_x, axis=1) + (rows[:, None, None] & (np.arange(6) == 5)[:, None])
 
-    assert trials.share_short(run) == pytest.approx(1 - bad.mean())
-    assert trials.exact_short(run) == (not bad.any())
+    judged = dataclasses.replace(trials, skewed=None)
+    assert judged.share_short(run) == pytest.approx(1 - bad.mean())
+    assert judged.exact_short(run) == (not bad.any())
 
 
 def test_longer_sequences_count_where_there_are_any(trials):
@@ -66,8 +69,9 @@ def test_longer_sequences_count_where_there_are_any(trials):
     capped = parse_program(
         "def f(xs):\n    s = 0\n    for x in xs:\n        s = min(s + x, 10)\n        yield s\n"
     )
-    assert not trials.passed_by(capped)
-    assert dataclasses.replace(trials, long=None).passed_by(capped)
+    assert trials.passed_by(capped) and not trials.passed_beyond_by(capped)
+    assert dataclasses.replace(trials, long=None).passed_beyond_by(capped)
+    assert ByLabels(trials).misfit(capped) == 0 and ByLabels(trials, beyond=True).misfit(capped) == math.inf
     assert trials.passed_by(RIGHT) and not trials.passed_by(WRONG)
 
 
@@ -127,20 +131,20 @@ def test_numbers_beyond_32_bits_are_not_trained_on():
 def test_the_shortest_program_that_passes_is_kept_in_any_order(order):
     trials, found = Trials.of(TASK), Findings()
     trials = dataclasses.replace(trials, short=(trials.short[0][:50], trials.short[1][:50]), long=None)
-    assert found.offer(order, trials) is True
+    assert found.offer(order, ByLabels(trials)) is True
     assert found.formula is RIGHT
     # A table is kept beside, unless a shorter formula was there already.
     assert found.table in (None, TABLE)
-    assert found.offer([], trials) and not Findings().offer([WRONG, TABLE], trials)
+    assert found.offer([], ByLabels(trials)) and not Findings().offer([WRONG, TABLE], ByLabels(trials))
 
 
 def test_programs_no_shorter_than_what_is_there_are_not_even_run(trials):
-    class Refusing(Trials):
-        def passed_by(self, _program):
+    class Refusing(ByLabels):
+        def misfit(self, _program):
             raise AssertionError("run in vain")
 
-    found = Findings(formula=RIGHT)
-    assert found.offer([LONGER, RIGHT], Refusing(trials.task, trials.short, None))
+    found = Findings(formula=RIGHT, cost=RIGHT.bits)
+    assert found.offer([LONGER, RIGHT], Refusing(trials))
 
 
 def test_notes_come_once_and_in_their_order():

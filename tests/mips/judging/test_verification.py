@@ -1,5 +1,7 @@
 """Verification rejects what is wrong, with the shortest counterexample."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -30,14 +32,16 @@ def test_a_wrong_padding_is_found_at_length_one():
 def test_the_right_program_passes_everything():
     report = verify(program(["yield (x + s) % 2", "s = x"]), get_task("Parity_Last2"))
     assert report.exact and report.counterexample is None
-    assert (report.fresh_count, report.long_count, report.long_length) == (20_000, 1_000, 40)
+    assert (report.fresh_count, report.long_count, report.long_length) == (20_000, 1_400, 40)
+    assert (report.skewed, report.skewed_count) == (1.0, 400)
     assert report.exhaustive == 1.0
 
 
 def test_what_is_right_at_the_training_length_only_is_not_exact():
     ten = program(["n = n + 1", "s = s + x if n < 11 else s", "yield s"], "s = 0\n    n = 0")
     report = verify(ten, get_task("Sum_All"))
-    assert report.fresh == 1.0 and report.long == 0.0 and not report.exact
+    # Of the longer ones only those of zeros come out right.
+    assert report.fresh == report.skewed == 1.0 and report.long < 0.01 and not report.exact
     assert len(report.counterexample.x) == 11
 
 
@@ -47,6 +51,19 @@ def test_a_rare_failure_gets_its_shortest_form():
     body = ["yield (s + x) % 2 if a * b * x == 0 else 7", "s, a, b = (s + x) % 2, x, a"]
     report = verify(program(body, "s = 0\n    a = 0\n    b = 0"), get_task("Parity_All"))
     assert report.counterexample.x == [[1], [1], [1]]
+
+
+def test_what_a_tasks_own_distribution_hardly_draws_is_checked_too():
+    """Six equal inputs in a row: one in 10^5 of the drawn sequences, each constant one."""
+    rare = "s, n = x, (n + 1 if x == s else 0)"
+    code = program([rare, "yield 0 if n > 5 else x"], "s = 0\n    n = 0")
+    task = mips.Task("copy", lambda x: x, 0, 10)
+    report = verify(code, task)
+    assert report.fresh > 0.999 and report.skewed < 0.9 and not report.exact
+    drawn = dataclasses.replace(
+        task, sampler=lambda rng, count, length: rng.integers(0, 10, (count, length, 1))
+    )
+    assert verify(code, drawn).skewed is None  # who knows whether its solution is defined there
 
 
 def test_errors_count_as_wrong():

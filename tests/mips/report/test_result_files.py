@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from mips import cli
+from mips.judging.comparison import Comparison, Exceptions
+from mips.judging.judges import Chooser
 from mips.judging.verification import Counterexample, Report
 from mips.programs.program import parse_program
 from mips.reading.linear import Response, realize
@@ -21,6 +23,9 @@ from tests.mips.machines import divider
 
 SUM = parse_program("def f(xs):\n    s = 0\n    for x in xs:\n        s = s + x\n        yield s\n")
 STEP = np.ones((8, 1, 1), int)
+COMPARISON = Comparison(
+    0.5, 20, 0.25, 8, None, 0, 0.125, 4, 40, Counterexample([[1]], [2], [1]), Exceptions("x = 1", 1.0, 0.9, 9)
+)
 
 
 def result(**changes):
@@ -33,7 +38,8 @@ def result(**changes):
         "report": Report(0.5, 10, None, 0, 40, 0.25, Counterexample([[1], [2]], [3], None)),
         "network": "a network & more",
         "accuracy": 0.75,
-        "agreement": 0.5,
+        "comparison": COMPARISON,
+        "chosen_by": Chooser.LABELS,
         "seconds": {"training": 1.25, "probing": 0.5},
         "notes": ("one <note>", "another"),
         "machine": divider(3),
@@ -44,7 +50,7 @@ def result(**changes):
 
 
 EMPTY = {
-    "program": None, "report": None, "machine": None, "realization": None, "baseline": None, "agreement": None,
+    "program": None, "report": None, "machine": None, "realization": None, "baseline": None, "comparison": None,
     "provenance": Provenance.NONE, "status": Status.NONE, "notes": (), "seconds": {},
 }  # fmt: skip
 FULL = store.to_json(result(), origin="mine.csv", made_with={"seed": 3})
@@ -92,7 +98,18 @@ def test_a_program_that_is_no_more_takes_its_text_with_it(tmp_path):
     assert not path.with_suffix(".py").exists() and len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize("key", [k for k in FULL if k != "format"])
+LATER = ("comparison", "chosen_by")  # which files of earlier versions do not have
+
+
+@pytest.mark.parametrize("key", LATER)
+def test_files_of_earlier_versions_are_read(key, tmp_path):
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps({k: v for k, v in FULL.items() if k != key}))
+    assert not store.read(path)[key]
+    shown(store.read(path))
+
+
+@pytest.mark.parametrize("key", [k for k in FULL if k not in {"format", *LATER}])
 def test_a_result_without_a_key_is_refused_by_its_name(key, tmp_path):
     path = tmp_path / "cut.json"
     path.write_text(json.dumps({k: v for k, v in FULL.items() if k != key}))

@@ -19,7 +19,7 @@ RESULTS = {
         "Sum_All": {},
         "Div_3": {"status": Status.TABLE, "provenance": Provenance.TABLE, "baseline": None},
         "Dithering": {"status": Status.INEXACT},
-        "Bitwise_Or": {"provenance": Provenance.DATA, "network": "", "agreement": None},
+        "Bitwise_Or": {"provenance": Provenance.DATA, "network": "", "comparison": None},
         "Bitwise_Xor": EMPTY,
         "Prev2": {"origin": "mine.csv"},
         "Base_6_Addition": EMPTY | {"status": Status.UNFINISHED},
@@ -29,7 +29,7 @@ RESULTS = {
 
 def test_results_are_counted_by_where_their_programs_come_from():
     assert table.counts(RESULTS) == {
-        "tasks": 7, "network": 2, "table": 1, "data": 1, "baseline": 4, "paper": 3, "gpt4": 6, "gpt4_strict": 3,
+        "tasks": 7, "network": 2, "inside": 0, "faithful": 0, "table": 1, "data": 1, "baseline": 4, "paper": 3, "gpt4": 6, "gpt4_strict": 3,
     }  # fmt: skip
     assert set(table.counts({}).values()) == {0}
 
@@ -38,10 +38,19 @@ def test_rows_say_what_came_of_a_task_and_who_else_solved_it():
     rows = {row[0]: row[1:] for row in table.rows(RESULTS)}
     assert all(len(row) + 1 == len(table.HEADINGS) for row in rows.values())
     bits = f"{RESULTS['Sum_All']['bits']:.0f}"
-    assert rows["Sum_All"] == ("formula from the network", bits, "50.0 %", "1.8", "yes", "yes", "exact")
-    assert rows["Div_3"] == ("table from the network", bits, "50.0 %", "1.8", "", "", "claimed")
+    assert rows["Sum_All"] == (
+        "formula from the network",
+        bits,
+        "50.0 %",
+        "12.5 %",
+        "1.8",
+        "yes",
+        "yes",
+        "exact",
+    )
+    assert rows["Div_3"] == ("table from the network", bits, "50.0 %", "12.5 %", "1.8", "", "", "claimed")
     assert rows["Bitwise_Or"][0] == "formula from data" and rows["Bitwise_Or"][2] == ""
-    assert rows["Bitwise_Xor"] == ("no network learned it", "", "", "0.0", "", "yes", "exact")
+    assert rows["Bitwise_Xor"] == ("no network learned it", "", "", "", "0.0", "", "yes", "exact")
     # A task of the user's is not the paper's, whatever it is called.
     assert rows["Prev2"][-2:] == ("", "")
     assert rows["Base_6_Addition"][0] == "budget exhausted"
