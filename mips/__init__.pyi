@@ -55,10 +55,16 @@ from .tasks import (
     from_callable as from_callable,
 )
 from .tasks import (
+    from_columns as from_columns,
+)
+from .tasks import (
     from_csv as from_csv,
 )
 from .tasks import (
     from_file as from_file,
+)
+from .tasks import (
+    from_jsonl as from_jsonl,
 )
 from .tasks import (
     from_npz as from_npz,
@@ -80,8 +86,10 @@ __all__ = [
     "SynthesisConfig",
     "Task",
     "from_callable",
+    "from_columns",
     "from_csv",
     "from_file",
+    "from_jsonl",
     "from_npz",
     "from_step",
     "get_task",

@@ -22,6 +22,18 @@ if TYPE_CHECKING:
 
 # jax is imported inside the commands: `mips --help` answers at once.
 
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """How files of recorded sequences are to be taken."""
+
+    noise: float = 0.0
+    """expected share of a file's records that are wrong"""
+    symbols: bool = False
+    """a file's values are symbols, also those that look like numbers"""
+
+
+_Records = Annotated[Records, tyro.conf.OmitArgPrefixes]
 _Config = Annotated[SynthesisConfig, tyro.conf.OmitArgPrefixes]
 
 
@@ -37,8 +49,8 @@ class Tasks:
 class Solve:
     """Train networks on a task, read a program out of them, verify it."""
 
-    what: tyro.conf.Positional[str]
-    """name of a task, `all` (the paper's 62), `harder`, or a .npz or .csv file of integer sequences"""
+    what: tyro.conf.Positional[tuple[str, ...]]
+    """names of tasks, `all` (the paper's 62), `harder`, or files of recorded sequences: .csv, .jsonl, .npz"""
     config: _Config = dataclasses.field(default_factory=SynthesisConfig)
     seed: int = 0
     """decides data, weights and batches"""
@@ -52,6 +64,7 @@ class Solve:
     """processes that take tasks side by side"""
     cache: bool = True
     """keep compiled programs in the user's cache folder"""
+    records: _Records = dataclasses.field(default_factory=Records)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,9 +86,10 @@ class Verify:
     program: tyro.conf.Positional[Path]
     """a .py or .json file of `solve`"""
     data: Path | None = None
-    """a .npz or .csv file of sequences"""
+    """a .csv, .jsonl or .npz file of sequences"""
     task: str | None = None
     """or the name of a task"""
+    records: _Records = dataclasses.field(default_factory=Records)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,22 +143,25 @@ def _prepare(cache: bool) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
-def _load(what: str) -> Task:
+def _load(what: str, records: Records = Records()) -> Task:
     from mips.tasks import from_file, get_task
 
     if _is_file(what):
-        return from_file(what)
+        return from_file(what, noise=records.noise, symbols=records.symbols)
+    if records != Records():
+        raise ValueError(f"{what}: --noise and --symbols are for files of recorded sequences")
     return get_task(what)
 
 
-def _made_with(config: SynthesisConfig, seed: int) -> dict[str, Any]:
-    return {"seed": seed, **dataclasses.asdict(config)}
+def _made_with(config: SynthesisConfig, seed: int, records: Records) -> dict[str, Any]:
+    return {"seed": seed, **dataclasses.asdict(config), **dataclasses.asdict(records)}
 
 
 def _solve_one(
     what: str,
     config: SynthesisConfig,
     seed: int,
+    records: Records,
     deadline: float | None,
     notify: Callable[[str, str], None] | None = None,
 ) -> dict[str, Any]:
@@ -155,7 +172,7 @@ def _solve_one(
     from mips.report import result_files as store
     from mips.synthesis import synthesize
 
-    task = _load(what)
+    task = _load(what, records)
 
     def on_stage(stage: str, detail: str) -> None:
         if deadline is not None and time.time() > deadline:
@@ -167,7 +184,7 @@ def _solve_one(
     if config.route == "paper":
         # Its search compiles a network per architecture; thousands exhaust the process's memory maps.
         jax.clear_caches()
-    return store.to_json(result, origin=_origin(what), made_with=_made_with(config, seed))
+    return store.to_json(result, origin=_origin(what), made_with=_made_with(config, seed, records))
 
 
 def _origin(what: str) -> str:
@@ -175,14 +192,14 @@ def _origin(what: str) -> str:
 
 
 def _is_file(what: str) -> bool:
-    return "/" in what or what.endswith((".npz", ".csv"))
+    return "/" in what or what.endswith((".npz", ".csv", ".jsonl"))
 
 
-def _work(arguments: tuple[str, SynthesisConfig, int, float | None, bool]) -> dict[str, Any]:
+def _work(arguments: tuple[str, SynthesisConfig, int, Records, float | None, bool]) -> dict[str, Any]:
     """`_solve_one` in a process of its own."""
-    what, config, seed, deadline, cache = arguments
+    what, config, seed, records, deadline, cache = arguments
     _prepare(cache)
-    return _solve_one(what, config, seed, deadline)
+    return _solve_one(what, config, seed, records, deadline)
 
 
 def _solve(command: Solve) -> None:
@@ -190,8 +207,15 @@ def _solve(command: Solve) -> None:
     from mips.report import result_files as store
     from mips.tasks import HARDER, PUBLISHED
 
-    names = {"all": list(PUBLISHED), "harder": list(HARDER)}.get(command.what, [command.what])
-    tasks = {_load(name).name: name for name in names}  # bad input is found before any work
+    groups = {"all": list(PUBLISHED), "harder": list(HARDER)}
+    if not command.what:
+        raise ValueError("name a task, a file, `all` or `harder`; `mips tasks` lists the tasks")
+    tasks: dict[str, str] = {}
+    for name in dict.fromkeys(name for what in command.what for name in groups.get(what, [what])):
+        task = _load(name, command.records).name  # bad input is found before any work
+        if task in tasks and (_is_file(name) or _is_file(tasks[task])):
+            raise ValueError(f"{name}: {tasks[task]} gives a task of the same name, {task!r}; rename one")
+        tasks[task] = name
     if command.resume and command.out is None:
         raise ValueError("--resume needs the --out folder whose results it should keep")
     if command.workers < 1:
@@ -258,11 +282,13 @@ def _kept(command: Solve, tasks: dict[str, str]) -> dict[str, dict[str, Any]]:
     if not command.resume:
         return {}
     kept = {n: d for n, d in there.items() if n in tasks and d["status"] != Status.UNFINISHED}
-    ours = _made_with(command.config, command.seed)
+    ours = _made_with(command.config, command.seed, command.records)
+    former = dataclasses.asdict(SynthesisConfig()) | dataclasses.asdict(Records())  # what files may lack
     for name, data in kept.items():
-        different = sorted(k for k in ours if data["made_with"].get(k) != ours[k])
+        made = former | data["made_with"]
+        different = sorted(k for k in ours if made.get(k) != ours[k])
         if different:
-            said = ", ".join(f"{k}={data['made_with'].get(k)!r} (now {ours[k]!r})" for k in different)
+            said = ", ".join(f"{k}={made.get(k)!r} (now {ours[k]!r})" for k in different)
             raise ValueError(f"{folder}: the result of {name} was made with {said}; take another --out")
     return kept
 
@@ -295,7 +321,7 @@ def _progress(
                 def notify(stage: str, detail: str, name: str = name) -> None:
                     bar.update(line, description=f"{name}: {stage}{': ' + detail if detail else ''}")
 
-                yield _solve_one(name, command.config, command.seed, deadline, notify)
+                yield _solve_one(name, command.config, command.seed, command.records, deadline, notify)
                 bar.advance(line)
             return
         from concurrent.futures import as_completed
@@ -304,10 +330,8 @@ def _progress(
 
         bar.update(line, description=f"{command.workers} processes")
         with pool_of(min(command.workers, len(todo))) as pool:
-            jobs = [
-                pool.submit(_work, (name, command.config, command.seed, deadline, command.cache))
-                for name in todo
-            ]
+            rest = (command.config, command.seed, command.records, deadline, command.cache)
+            jobs = [pool.submit(_work, (name, *rest)) for name in todo]
             for job in as_completed(jobs):
                 yield job.result()
                 bar.advance(line)
@@ -423,16 +447,23 @@ def _verify(command: Verify) -> int:
     from mips.judging.verification import verify
     from mips.report import result_files as store
     from mips.tasks import from_file, get_task
+    from mips.tasks.records import renumbered
 
     if (command.data is None) == (command.task is None):
         raise ValueError("give either --data FILE or --task NAME")
-    program = store.read_program(command.program)
-    task = from_file(command.data) if command.data is not None else get_task(command.task or "")
+    program, symbols = store.read_program_and_symbols(command.program)
+    if command.data is not None:
+        task = from_file(command.data, noise=command.records.noise, symbols=command.records.symbols)
+        task = renumbered(task, *symbols)
+    else:
+        task = get_task(command.task or "")
     report = verify(program, task)
     console = _console()
     console.print(
         f"right on {100 * report.fresh:.4g} % of {report.fresh_count} sequences of length {task.length}"
     )
+    if report.skewed is not None:
+        console.print(f"right on {100 * report.skewed:.4g} % of {report.skewed_count} skewed ones")
     if report.long is not None:
         console.print(
             f"right on {100 * report.long:.4g} % of {report.long_count} "
@@ -446,7 +477,7 @@ def _verify(command: Verify) -> int:
         console.print(
             f"shortest counterexample: x={example.x} expected {example.expected} got {got}", markup=False
         )
-    return 0 if example is None else 1
+    return 0 if report.right_at_its_length and report.long in (None, 1.0) else 1
 
 
 def _report(command: Report) -> None:
@@ -474,6 +505,7 @@ def _normalize(command: Normalize) -> None:
     from mips.networks.training import TrainConfig, network_of, place, train
     from mips.normalize import normalize
     from mips.report.figures import draw_weights
+    from mips.tasks.task import MISSING
 
     task = _load(command.task)
     x, y = task.sample(command.seed, 20_000)
@@ -484,7 +516,8 @@ def _normalize(command: Normalize) -> None:
         loss="squared",
         orthogonal=True,
         input_scale=float(max(1, abs(task.low), abs(task.high - 1))),
-        output_scale=float(max(1.0, y.std())),
+        output_scale=float(max(1.0, y[y != MISSING].std())),
+        partial=task.partial,
     )
     config = TrainConfig(steps=4000, batch=512, learning_rate=1e-2, schedule="cosine", clip=1.0, seeds=8)
     run = seen = None

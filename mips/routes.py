@@ -21,7 +21,7 @@ from mips.reading.oracle import Oracle
 from mips.reading.symbolic_lifting import lift, table_program
 from mips.reading.windows import feature_rules, order_matters, recurrences, window_rules
 from mips.tasks.skewed import skewed
-from mips.tasks.task import Inputs, Outputs
+from mips.tasks.task import MISSING, Inputs, Outputs, agree
 
 _MOST_SYMBOLS = 256
 _STEPS = 400_000  # of a network, for one extraction
@@ -207,7 +207,7 @@ def read_answers(exam: Examination, oracle: Oracle, config: SynthesisConfig) -> 
     with exam.stage("windows"):
         x, truth = exam.judge.sequences
         y = oracle.run(x)
-        wrong = float((y != truth).any(axis=2).mean())
+        wrong = float((~agree(y, truth)).mean())
         if isinstance(exam.judge, ByNetwork):  # it never contradicts itself; training knows how often it errs
             wrong = 1 - exam.judge.accuracy ** (1 / task.length)
         tolerance = min(0.05, 3 * wrong)
@@ -267,6 +267,9 @@ def read_all(exam: Examination, oracle: Oracle, config: SynthesisConfig, *, fina
 
 
 def classes_of(y: Outputs) -> tuple[Int[np.ndarray, "classes outputs"], Int[np.ndarray, "count length"]]:
-    """Distinct outputs, and each step's class."""
+    """Distinct outputs, and each step's class; -1 where no output is recorded."""
     values, number = np.unique(y.reshape(-1, y.shape[2]), axis=0, return_inverse=True)
-    return values, number.reshape(y.shape[:2])
+    number = number.reshape(y.shape[:2])
+    if len(values) and (values[0] == MISSING).any():  # it sorts first
+        return values[1:], number - 1
+    return values, number

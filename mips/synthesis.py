@@ -25,6 +25,7 @@ from mips.reading.machine_extraction import Machine
 from mips.reading.oracle import Judged, Oracle
 from mips.reading.windows import recurrences, window_rules
 from mips.status import Provenance, Status
+from mips.tasks.records import write_legend
 from mips.tasks.task import Task
 from mips.training_schedules import Schedule, train_linear, train_over_symbols, train_with_inner_layers
 
@@ -60,6 +61,10 @@ class Result:
     """the linear system of least order, if the network is one"""
     baseline: Program | None
     """what data alone gives, for comparison; not the source of `program` unless provenance says so"""
+    input_symbols: tuple[str, ...] = ()
+    """what the numbers 0, 1, ... of the inputs stand for, where the task is one of symbols"""
+    output_symbols: tuple[str, ...] = ()
+    """the same for the outputs"""
 
     @property
     def agreement(self) -> float | None:
@@ -73,8 +78,11 @@ class Result:
 
     @property
     def source(self) -> str:
-        """The program as Python text."""
-        return "" if self.program is None else self.program.source(identifier(self.task))
+        """The program as Python text; comments say what its numbers stand for, if they are symbols."""
+        if self.program is None:
+            return ""
+        legend = write_legend(self.input_symbols, self.output_symbols)
+        return legend + self.program.source(identifier(self.task))
 
 
 def identifier(name: str) -> str:
@@ -108,7 +116,11 @@ def synthesize(
     network: Judged | None = None
     stopped = False
     try:
-        if config.baseline or config.route == "data":
+        if config.route == "data" and task.partial:
+            raise ValueError(
+                f"task {task.name!r}: outputs are not recorded at every step, as the data route needs them"
+            )
+        if (config.baseline and not task.partial) or config.route == "data":
             baseline = data_only(exam, config, seed=seed)
         if config.route == "data":
             exam.found.formula = baseline
@@ -226,6 +238,8 @@ def _conclude(
         found.machine,
         found.realization,
         baseline,
+        exam.task.input_symbols,
+        exam.task.output_symbols,
     )
 
 
@@ -241,14 +255,20 @@ def _verified(exam: Examination, program: Program) -> Report:
     if exam.task.reference is None:
         if trials.evidence is None:
             exam.note("too few different sequences are recorded to set any apart as evidence")
-        elif report.right_at_its_length:
+        elif report.fresh == 1.0 and report.right_at_its_length:
             exam.note(
                 f"{report.fresh_count} recorded sequences were set apart, and all come out right: of others "
                 f"like them at most {100 * report.error_bound:.2g} % are wrong (95 % confidence)"
             )
         if report.recorded != 1.0 and report.recorded is not None:
             wrong = round((1 - report.recorded) * report.recorded_count)
-            exam.note(f"{wrong} of the {report.recorded_count} recorded sequences contradict the program")
+            expected = ""
+            if report.noise:
+                enough = "as" if report.right_at_its_length else "more than"
+                expected = f", {enough} a share of {report.noise:.3g} wrong records explains"
+            exam.note(
+                f"{wrong} of the {report.recorded_count} recorded sequences contradict the program{expected}"
+            )
     if exam.trials.long is None:
         exam.note("no longer sequences are recorded: whether the program goes on beyond them was not tested")
     elif not report.exact:

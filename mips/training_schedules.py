@@ -31,7 +31,7 @@ from mips.reading import oracle
 from mips.reading.linear import response_of_weights
 from mips.reading.machine_extraction import alphabet, encode
 from mips.reading.oracle import Judged
-from mips.tasks.task import Inputs, Outputs
+from mips.tasks.task import MISSING, Inputs, Outputs
 
 # A network is read when its share of right sequences, or of right outputs, first passes these.
 _SYMBOL_RUNGS = (0.9, 0.98, 0.999)
@@ -96,7 +96,7 @@ def train_over_symbols(
     exam, config, task = schedule.exam, schedule.config, schedule.exam.task
     width = max(1, config.hidden // 2) if cell == "affine" else config.hidden
     wider = 1 if schedule.attempt == 0 else 2
-    family = TokenConfig(_round_up(task.symbols), _round_up(len(values)), width * wider, cell)
+    family = TokenConfig(_round_up(task.symbols), _round_up(len(values)), width * wider, cell, task.partial)
     settings = TrainConfig(
         steps=config.steps * (1 + schedule.attempt),
         batch=128,
@@ -149,7 +149,8 @@ def _numeric(schedule: Schedule, **architecture: Unpack[_Architecture]) -> ReluC
         loss="squared",
         orthogonal=architecture.get("transition_depth", 1) == 1,
         input_scale=float(max(1, abs(task.low), abs(task.high - 1))),
-        output_scale=float(max(1.0, schedule.y.std())),
+        output_scale=float(max(1.0, schedule.y[schedule.y != MISSING].std())),
+        partial=task.partial,
         **architecture,
     )
 

@@ -19,7 +19,7 @@ from mips.reading.linear import Realization
 from mips.reading.machine_extraction import Machine
 from mips.reading.oracle import Judged
 from mips.tasks.skewed import skewed
-from mips.tasks.task import Inputs, LongInputs, LongOutputs, Outputs, Task
+from mips.tasks.task import MISSING, Inputs, LongInputs, LongOutputs, Outputs, Task, agree
 
 _FEWEST_APART = 5
 """Different recorded sequences from which on there are three parts."""
@@ -45,8 +45,7 @@ class Trials:
     Where there is a reference, they are fresh, and some are skewed: constant, sorted, sticky. Recorded
     sequences are shuffled into three parts, so that no order of the file decides what is learned: networks
     are trained on `fitting`, networks and programs are chosen by `short`, programs by `fitting`, too;
-    nothing but the final checks sees `evidence`. Equal
-    sequences are in the same part.
+    nothing but the final checks sees `evidence`. Equal sequences are in the same part.
     """
 
     task: Task
@@ -67,7 +66,9 @@ class Trials:
             return cls(task, task.sample((seed, 101), 2_000), long, skewed=odd)
         assert task.records is not None
         x, y = task.records
-        _, number = np.unique(x, axis=0, return_inverse=True)
+        # Sequences of different lengths are different, however they are padded.
+        told = np.concatenate([x, y == MISSING], axis=2)
+        _, number = np.unique(told, axis=0, return_inverse=True)
         number = number.ravel()
         different = int(number.max()) + 1
         if different < _FEWEST_APART:
@@ -91,18 +92,26 @@ class Trials:
     def exact_short(self, run: Callable[[Inputs], Outputs]) -> bool:
         """Whether outputs are right at the training length."""
         x, y = self.short
-        if not (run(x[:200]) == y[:200]).all():
-            return False
-        return all(bool((run(x) == y).all()) for x, y in self._judging())
+        return bool(agree(run(x[:200]), y[:200]).all()) and self.share_short(run) == 1.0
 
     def share_short(self, run: Callable[[Inputs], Outputs]) -> float:
         """Share of sequences of the training length that come out right."""
-        hits = [(run(x) == y).all(axis=(1, 2)) for x, y in self._judging()]
+        hits = [agree(run(x), y).all(axis=1) for x, y in self._judging()]
         return float(np.concatenate(hits).mean())
 
     def exact_long(self, run: Callable[[Inputs], Outputs]) -> bool:
         """Whether they are at four times the length (True where there is no such data)."""
-        return self.long is None or bool((run(self.long[0]) == self.long[1]).all())
+        return self.long is None or bool(agree(run(self.long[0]), self.long[1]).all())
+
+    @property
+    def judged(self) -> int:
+        """How many sequences of the training length judge."""
+        return sum(len(x) for x, _ in self._judging())
+
+    def missed_by(self, program: Program) -> tuple[int, int]:
+        """How many of the training length a program has wrong, and of how many."""
+        hits = np.concatenate([right(program, *part) for part in self._judging()])
+        return int((~hits).sum()), len(hits)
 
     def passed_by(self, program: Program) -> bool:
         """Whether a program is right on all of the training length."""
@@ -133,9 +142,10 @@ class Trials:
 
     def _fitting(self, x: Inputs, y: Outputs) -> tuple[Inputs, Outputs]:
         for name, values in (("inputs", x), ("outputs", y)):
-            if values.min() < -(1 << 31) + 1 or values.max() >= 1 << 31:
+            known = values[values != MISSING]
+            if known.size and (known.min() < -(1 << 31) + 1 or known.max() >= 1 << 31):
                 raise ValueError(
-                    f"task {self.task.name!r}: {name} from {values.min()} to {values.max()}; "
+                    f"task {self.task.name!r}: {name} from {known.min()} to {known.max()}; "
                     "networks take 32 bits"
                 )
         return x, y

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from mips.judging.verification import right
+from mips.judging.verification import explained_by, right
 from mips.programs.program import Program
 from mips.tasks.task import Inputs, Outputs
 
@@ -62,9 +62,17 @@ class Judge(Protocol):
         ...
 
 
+def _price(x: Inputs, y: Outputs) -> float:
+    """Bits of one exception: which sequence, from which step on, and what is said there."""
+    return math.log2(len(x)) + math.log2(x.shape[1]) + math.log2(max(2, len(np.unique(y))))
+
+
 @dataclasses.dataclass(frozen=True)
 class ByLabels:
-    """True labels: a program must be right on all of them."""
+    """True labels: a program must be right on all of them.
+
+    Of records some of which are expected to be wrong, on all but as many as that; each has its price.
+    """
 
     trials: Trials
     beyond: bool = False
@@ -87,11 +95,19 @@ class ByLabels:
         return self.trials.exact_short(run) and (not self.beyond or self.trials.exact_long(run))
 
     def admits(self, share: float) -> bool:
-        return share == 1.0
+        if not self.trials.task.noise:
+            return share == 1.0
+        count = self.trials.judged
+        return round((1 - share) * count) <= explained_by(self.trials.task.noise, count)
 
     def misfit(self, program: Program) -> float:
-        passed = self.trials.passed_by(program) and (not self.beyond or self.trials.passed_beyond_by(program))
-        return 0.0 if passed else math.inf
+        trials = self.trials
+        if self.beyond and not trials.passed_beyond_by(program):
+            return math.inf
+        if not trials.task.noise:
+            return 0.0 if trials.passed_by(program) else math.inf
+        missed, count = trials.missed_by(program)
+        return missed * _price(*trials.short) if self.admits(1 - missed / count) else math.inf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,8 +150,7 @@ class ByNetwork:
     @property
     def price(self) -> float:
         """Bits of one difference: which sequence, from which step on, and what is said there."""
-        classes = len(np.unique(self.y))
-        return math.log2(len(self.x)) + math.log2(self.x.shape[1]) + math.log2(max(2, classes))
+        return _price(self.x, self.y)
 
     def share(self, run: Callable[[Inputs], Outputs]) -> float:
         return float((run(self.x) == self.y).all(axis=(1, 2)).mean())

@@ -17,6 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+UNRECORDED = -(1 << 31)
+"""Stands among targets for an output that nobody recorded."""
+
 
 class Affine(eqx.Module):
     """W a + b on batch-last activations; arrays of numpy, in double precision, where weights are read."""
@@ -86,8 +89,15 @@ class ReluConfig:
     """inputs are divided by this in training; afterwards the weights take raw integers"""
     output_scale: float = 1.0
     """targets are divided by this in training; afterwards outputs are raw"""
+    partial: bool = False
+    """whether some targets are `UNRECORDED`"""
 
     name = "relu"
+
+    @property
+    def missing(self) -> int | None:
+        """What stands for an output that nobody recorded; None if all are there."""
+        return UNRECORDED if self.partial else None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -148,6 +158,9 @@ class ReluConfig:
         target = jnp.swapaxes(y, 1, 2).astype(jnp.float32) / self.output_scale
         error = jnp.square(self.outputs_of(network, x) - target)
         value = 0.5 * (jnp.log1p(error) if self.loss == "log" else error)
+        if self.partial:
+            known = (y != UNRECORDED).all(axis=2) * weight[:, None]
+            return jnp.sum(value.mean(axis=1) * known) / jnp.maximum(known.sum(), 1.0)
         return jnp.sum(value.mean(axis=(1, 2)) * weight) / weight.sum()
 
     def predict(

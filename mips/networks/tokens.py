@@ -177,8 +177,15 @@ class TokenConfig:
     hidden: int = 32
     """units of the state"""
     cell: Literal["gru", "affine"] = "gru"
+    partial: bool = False
+    """whether some classes are -1, which stands for an output that nobody recorded"""
 
     name = "token"
+
+    @property
+    def missing(self) -> int | None:
+        """What stands for an output that nobody recorded; None if all are there."""
+        return -1 if self.partial else None
 
     def describe(self) -> str:
         """Architecture in a few words."""
@@ -238,6 +245,9 @@ class TokenConfig:
         of_class = y[..., None] == jnp.arange(self.classes)[None, None, :]
         right = jnp.where(of_class, logits, 0).sum(axis=2)  # the gradient of a look-up would be scattered
         value = jax.nn.logsumexp(logits, axis=2) - right
+        if self.partial:
+            known = (y >= 0) * weight[:, None]
+            return jnp.sum(value * known) / jnp.maximum(known.sum(), 1.0)
         return jnp.sum(value.mean(axis=1) * weight) / weight.sum()
 
     def predict(self, network: TokenNetwork, x: Int[Array, "length batch"]) -> Int[Array, "length batch"]:

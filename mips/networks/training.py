@@ -19,6 +19,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
+from mips.networks.relu import UNRECORDED
+from mips.tasks.task import MISSING
+
 Network = TypeVar("Network", bound=eqx.Module)
 Device: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm]  jaxlib ships this class without types
 
@@ -26,6 +29,11 @@ Device: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm]  jaxlib
 @runtime_checkable
 class Family(Protocol[Network]):
     """What training needs of a kind of network; frozen, so static under jit."""
+
+    @property
+    def missing(self) -> int | None:
+        """What stands for an output that nobody recorded; None if all are there."""
+        ...
 
     def init(self, key: PRNGKeyArray) -> Network:
         """Fresh weights."""
@@ -211,8 +219,12 @@ def run_chunk(
 
     def evaluate(network: Network) -> tuple[Float[Array, ""], Float[Array, ""]]:
         hit = family.predict(network, data.test_x) == data.test_y
-        right = hit.reshape(*hit.shape[:2], -1).all(axis=2)
-        return hit.mean(), right.all(axis=0).mean()
+        if family.missing is None:
+            right = hit.reshape(*hit.shape[:2], -1).all(axis=2)
+            return hit.mean(), right.all(axis=0).mean()
+        known = data.test_y != family.missing
+        right = (hit | ~known).reshape(*hit.shape[:2], -1).all(axis=2)
+        return (hit & known).sum() / jnp.maximum(known.sum(), 1), right.all(axis=0).mean()
 
     elements, sequences = jax.vmap(evaluate)(run.network)
     found = sequences == 1.0
@@ -305,6 +317,7 @@ def place(
     x: Int[np.ndarray, "count length *inputs"], y: Int[np.ndarray, "count length *outputs"], tests: int
 ) -> Data:
     """Puts sequences (count, length, ...) on the device, time first; the first `tests` are for evaluation."""
+    y = np.where(y == MISSING, UNRECORDED, y)
     xs, ys = (jnp.asarray(np.ascontiguousarray(np.swapaxes(a, 0, 1)), jnp.int32) for a in (x, y))
     return Data(xs[:, tests:], ys[:, tests:], xs[:, :tests], ys[:, :tests])
 

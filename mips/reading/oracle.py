@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from mips.networks.relu import ReluConfig, ReluRNN
 from mips.networks.tokens import TokenConfig, TokenNetwork
-from mips.tasks.task import Inputs, Outputs
+from mips.tasks.task import Inputs, Outputs, agree
 
 State = PyTree[ArrayLike]  # of one sequence
 States = PyTree[Shaped[Array | np.ndarray, "_states ..."]]  # of many, along the first axis
@@ -223,5 +223,5 @@ def _differs(old: PyTree[Array], new: PyTree[jax.ShapeDtypeStruct]) -> str | Non
 
 def agreement(oracle: Oracle, x: Inputs, y: Outputs) -> tuple[float, float]:
     """Shares of single outputs and of whole sequences on which the network gives y."""
-    hit = (oracle.run(x) == y).all(axis=2)
+    hit = agree(oracle.run(x), y)
     return float(hit.mean()), float(hit.all(axis=1).mean())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -39,10 +40,13 @@ _REPORT_LATER: dict[str, tuple[tuple[type, ...], Any]] = {  # and what files of 
     "error_bound": ((*_NUMBER, _NULL), None),
     "skewed": ((*_NUMBER, _NULL), None),
     "skewed_count": (_NUMBER, 0),
+    "noise": (_NUMBER, 0.0),
 }
 _LATER: dict[str, tuple[tuple[type, ...], Any]] = {
     "comparison": ((dict, _NULL), None),
     "chosen_by": ((str,), ""),
+    "input_symbols": ((list,), []),
+    "output_symbols": ((list,), []),
 }
 _COMPARISON_KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("drawn", "drawn_count", "skewed", "skewed_count", "words_count"), _NUMBER),
@@ -113,13 +117,14 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ValueError(f"{path}: not a result of `mips solve` of format {FORMAT}")
     for name, (_, meant) in _LATER.items():
-        data.setdefault(name, meant)
+        data.setdefault(name, copy.copy(meant))
     missing = [key for key in _KINDS if key not in data]
     if missing:
         raise ValueError(f"{path}: not a whole result of `mips solve`: no {', '.join(missing)}")
     try:
         _check_kinds(data, _KINDS | {n: k for n, (k, _) in _LATER.items()})
-        for key, kinds in (("seconds", _NUMBER), ("notes", (str,))):
+        lists = dict.fromkeys(("notes", "input_symbols", "output_symbols"), (str,))
+        for key, kinds in ({"seconds": _NUMBER} | lists).items():
             inside = data[key].items() if isinstance(data[key], dict) else enumerate(data[key])
             parts = {f"{key}[{name!r}]": value for name, value in inside}
             _check_kinds(parts, dict.fromkeys(parts, kinds))
@@ -186,9 +191,15 @@ def read_all(
 
 
 def read_program(path: Path) -> Program:
+    """`read_program_and_symbols`, the program alone."""
+    return read_program_and_symbols(path)[0]
+
+
+def read_program_and_symbols(path: Path) -> tuple[Program, tuple[tuple[str, ...], tuple[str, ...]]]:
     """A program from a result's JSON or from Python text, which is parsed and never executed.
 
-    Raises ValueError, naming the file.
+    With what its numbers stand for, inputs and outputs, if they are symbols. Raises ValueError, naming the
+    file.
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
@@ -197,10 +208,13 @@ def read_program(path: Path) -> Program:
             data = read(path)
             if data["program"] is None:
                 raise ValueError("the task was not solved, so there is no program")
-            return Program.from_json(data["program"])
+            symbols = tuple(data["input_symbols"]), tuple(data["output_symbols"])
+            return Program.from_json(data["program"]), symbols
         from mips.programs.program import parse_program
+        from mips.tasks.records import read_legend
 
-        return parse_program(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return parse_program(text), read_legend(text)
     except (ValueError, OSError) as error:
         text = str(error)
         raise ValueError(text if text.startswith(str(path)) else f"{path}: {text}") from None

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int, Shaped
 
 Inputs = Int[np.ndarray, "count length inputs"]
 Outputs = Int[np.ndarray, "count length outputs"]
@@ -19,6 +19,9 @@ Channel = Int[np.ndarray, "count length 1"]  # inputs or outputs of one value a 
 Step = Int[np.ndarray, " count"]  # one value of each sequence, at one step
 
 State = TypeVar("State")
+
+MISSING = int(np.iinfo(np.int64).min)
+"""Stands in recorded outputs where nothing was recorded: before the last step, or after a sequence's end."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,6 +56,12 @@ class Task:
     """recorded sequences, where there is no reference"""
     long_records: tuple[LongInputs, LongOutputs] | None = None
     """recorded sequences of greater length, if any"""
+    noise: float = 0.0
+    """expected share of recorded sequences that are wrong"""
+    input_symbols: tuple[str, ...] = ()
+    """what the numbers 0, 1, ... of the inputs stand for, where records are of symbols"""
+    output_symbols: tuple[str, ...] = ()
+    """the same for the outputs"""
 
     def __post_init__(self) -> None:
         if self.high <= self.low:
@@ -60,6 +69,10 @@ class Task:
         for field in ("inputs", "outputs", "length"):
             if getattr(self, field) < 1:
                 raise ValueError(f"task {self.name!r}: {field}={getattr(self, field)} must be at least 1")
+        if not 0 <= self.noise < 0.5:
+            raise ValueError(f"task {self.name!r}: noise={self.noise} must be at least 0 and below 0.5")
+        if self.noise and self.records is None:
+            raise ValueError(f"task {self.name!r}: noise is of recorded sequences, and there are none")
         if self.reference is None and self.records is None:
             raise ValueError(f"task {self.name!r}: give a reference solution or recorded sequences")
 
@@ -74,6 +87,11 @@ class Task:
         return (
             math.pow(self.symbols, self.length) if self.length * math.log2(self.symbols) < 1000 else math.inf
         )
+
+    @property
+    def partial(self) -> bool:
+        """Whether outputs are recorded at some steps alone."""
+        return self.records is not None and bool((self.records[1] == MISSING).any())
 
     @property
     def defined_everywhere(self) -> bool:
@@ -122,6 +140,13 @@ class Task:
             if x.shape[1] >= length:
                 return x[:, :length], y[:, :length]
         raise ValueError(f"task {self.name!r}: no recorded sequences of length {length}")
+
+
+def agree(
+    given: Shaped[np.ndarray, "count length outputs"], recorded: Outputs
+) -> Bool[np.ndarray, "count length"]:
+    """Whether outputs are those recorded, step by step; where nothing is recorded, nothing is wrong."""
+    return ((given == recorded) | (recorded == MISSING)).all(axis=2)
 
 
 def scan(

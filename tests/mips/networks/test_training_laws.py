@@ -102,6 +102,7 @@ class Climbing:
     """Says its weight, which grows by the learning rate at each step."""
 
     name = "climbing"
+    missing = None
 
     def init(self, key):
         return Number(jnp.float32(0) * jax.random.uniform(key))

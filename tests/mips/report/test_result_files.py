@@ -98,7 +98,12 @@ def test_a_program_that_is_no_more_takes_its_text_with_it(tmp_path):
     assert not path.with_suffix(".py").exists() and len(list(tmp_path.iterdir())) == 1
 
 
-LATER = ("comparison", "chosen_by")  # which files of earlier versions do not have
+LATER = (
+    "comparison",
+    "chosen_by",
+    "input_symbols",
+    "output_symbols",
+)  # which files of earlier versions do not have
 
 
 @pytest.mark.parametrize("key", LATER)

@@ -130,7 +130,6 @@ def test_csv_files_round_trip_and_bad_ones_are_named(tmp_path):
     task = mips.from_file(path)
     assert task.records[0].tolist() == [[[1], [2]], [[0], [5]]]
     for text, error in (
-        ("sequence,x,y\na,1,1\nb,1,1\nb,2,2\n", "'b' has 2 steps, the first has 1"),
         ("sequence,x,y\na,1,one\n", "line 2"),
         ("sequence,x\na,1\n", "columns sequence, x"),
         ("sequence,x,y\na,1,1\nb,1,1\na,2,2\n", "'a' comes again"),
