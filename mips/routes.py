@@ -14,6 +14,7 @@ from mips.judging.judges import ByNetwork, Chooser
 from mips.programs.enumeration import Grammar
 from mips.reading import machine_extraction as fsm
 from mips.reading.conformance import conformance_words, distinguishing_suffix
+from mips.reading.factoring import factored_programs
 from mips.reading.finite_memory import definite_programs, memory_depth
 from mips.reading.linear import Response, linear_programs, realize, response_of_oracle
 from mips.reading.machine_extraction import Machine
@@ -198,6 +199,9 @@ def read_formulas(exam: Examination, machine: Machine, config: SynthesisConfig) 
             exam.offer(lift(machine, grammar_of(config), tolerance=0.04))
         if exam.found.formula is None:
             exam.offer(lift(machine, grammar_of(config, conditional=True)))
+    if exam.found.formula is None:
+        with exam.stage("factoring"):
+            exam.offer(factored_programs(machine, grammar_of(config)))
     return exam.found.formula is not None
 
 

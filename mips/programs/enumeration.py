@@ -20,6 +20,7 @@ from mips.programs.expression import Expr
 _LIMIT = 1 << 15  # values beyond are dropped: products then fit int32, and hashes are exact in float64
 _BLOCK = 1 << 21  # elements computed at once
 _CONDITIONAL = 20_000  # expressions that may stand in a conditional
+_DECIDED = 4_000  # that may stand in a list of decisions
 _COMMUTATIVE = {"+", "*", "==", "min", "max"}
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
 
@@ -46,6 +47,8 @@ class Grammar:
     """combinations computed before giving up"""
     conditional: bool = False
     """whether to try one `a if c else b` over what was enumerated, too"""
+    decisions: int = 0
+    """cases of a decision list, `a if c else b if d else ...`, over what was enumerated; 0: none is tried"""
 
 
 class _Bank:
@@ -149,6 +152,10 @@ class Enumerator:
             for i, goal in enumerate(goals):
                 if found[i] is None and fits[i]:
                     found[i] = self._conditional(goal)
+        if self.grammar.decisions:
+            for i, goal in enumerate(goals):
+                if found[i] is None and fits[i]:
+                    found[i] = self._decisions(goal)
         if tolerance:
             for i, goal in enumerate(goals):
                 if found[i] is None:
@@ -241,6 +248,66 @@ class Enumerator:
         best = usable[total.argmin()]
         parts = (conditions[best], yes[best], no[best])
         return Expr("if", tuple(self.expression(int(p)) for p in parts))
+
+    def _decisions(self, goal: Column) -> Expr | None:
+        """A short list of decisions over small expressions, found greedily (Rivest, 1987).
+
+        Each case takes the condition that settles most of the open rows for its size; of several first cases
+        the one is kept that the shortest list begins with.
+        """
+        known = min(self.bank.offsets[min(3, len(self.bank.offsets) - 1)], _DECIDED)
+        table = np.concatenate(self.bank.values)[:known]
+        sizes = np.searchsorted(self.bank.offsets, np.arange(known), side="right")
+        match = (table == goal).astype(np.float32)
+        truth = (table >= 0).all(axis=1) & (table <= 1).all(axis=1) & (table.min(axis=1) != table.max(axis=1))
+        conditions = np.flatnonzero(truth)[:1500]
+        if not len(conditions):
+            return None
+        holds = table[conditions].astype(np.float32)
+        # Either side of a condition may be the case.
+        holds = np.concatenate([holds, 1 - holds])
+        cost = np.concatenate([sizes[conditions], sizes[conditions] + 1])
+
+        def ranked(open_rows: Float[np.ndarray, " rows"]) -> tuple[Numbers, Numbers]:
+            """Conditions by the rows that they settle for their size, with the value there."""
+            under = holds * open_rows
+            counts = under.sum(axis=1)
+            good = match @ under.T == counts
+            first = np.where(good.any(axis=0), good.argmax(axis=0), -1)
+            usable = (first >= 0) & (counts > 0)
+            gain = np.where(usable, counts / (cost + sizes[first] + 1), -1)
+            order = np.argsort(-gain, kind="stable")
+            return order[: int(usable.sum())], first
+
+        def completed(cases: list[tuple[int, int]]) -> tuple[list[tuple[int, int]], int] | None:
+            """Cases and the value of all that they leave open."""
+            open_rows = np.ones(self.rows, np.float32)
+            for case, _ in cases:
+                open_rows = open_rows * (1 - holds[case])
+            while True:
+                covered = match @ open_rows == open_rows.sum()
+                if covered.any():
+                    return cases, int(covered.argmax())
+                if len(cases) >= self.grammar.decisions:
+                    return None
+                order, first = ranked(open_rows)
+                if not len(order):
+                    return None
+                cases = [*cases, (int(order[0]), int(first[order[0]]))]
+                open_rows = open_rows * (1 - holds[order[0]])
+
+        order, first = ranked(np.ones(self.rows, np.float32))
+        lists = [completed([(int(c), int(first[c]))]) for c in order[:12]]
+        found = [item for item in lists if item is not None]
+        if not found:
+            return None
+        cases, last = min(found, key=lambda f: sum(cost[c] + sizes[v] + 1 for c, v in f[0]) + sizes[f[1]])
+        result = self.expression(last)
+        for case, value in reversed(cases):
+            condition = self.expression(int(conditions[case % len(conditions)]))
+            sides = (self.expression(value), result)
+            result = Expr("if", (condition, *(sides if case < len(conditions) else sides[::-1])))
+        return result
 
 
 def _unary(name: str, a: Vectors) -> Vectors:

@@ -44,10 +44,10 @@ def labelings(machine: Machine) -> Iterator[tuple[str, Labels]]:
 def _candidates(machine: Machine) -> Iterator[tuple[str, Labels]]:
     letters = machine.alphabet
     if machine.output.shape[2] == 1:
-        yield from _incoming(machine, machine.output[..., 0], "last output")
+        yield from incoming(machine, machine.output[..., 0], "last output")
     for channel in range(letters.shape[1]):
         values = np.broadcast_to(letters[:, channel], machine.next.shape)
-        yield from _incoming(machine, values, "last input")
+        yield from incoming(machine, values, "last input")
     behavior = _behavior(machine)
     order = np.lexsort(behavior.T[::-1])
     rank = np.empty(machine.states, np.int64)
@@ -64,7 +64,7 @@ def _candidates(machine: Machine) -> Iterator[tuple[str, Labels]]:
     yield "breadth-first", np.arange(machine.states)
 
 
-def _incoming(
+def incoming(
     machine: Machine, values: Int[np.ndarray, "states symbols"], name: str
 ) -> Iterator[tuple[str, Labels]]:
     """Labels from a value on the transitions into a state, where each state has one such value."""

@@ -155,7 +155,7 @@ def test_a_folder_is_reported_with_its_names_as_they_are(capsys, tmp_path, monke
 
 
 def solve(folder, **changes):
-    return cli.Solve("Sum_All", out=folder, **changes)
+    return cli.Solve(("Sum_All",), out=folder, **changes)
 
 
 def test_results_in_the_folder_are_kept_where_they_are_finished_and_made_alike(tmp_path):

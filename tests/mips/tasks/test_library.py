@@ -130,7 +130,7 @@ def test_csv_files_round_trip_and_bad_ones_are_named(tmp_path):
     task = mips.from_file(path)
     assert task.records[0].tolist() == [[[1], [2]], [[0], [5]]]
     for text, error in (
-        ("sequence,x,y\na,1,one\n", "line 2"),
+        ("sequence,x,y\na,1,one\na,1,2\n", "line 2"),
         ("sequence,x\na,1\n", "columns sequence, x"),
         ("sequence,x,y\na,1,1\nb,1,1\na,2,2\n", "'a' comes again"),
         ("sequence,x,y\na,1_0,1\n", "line 2"),
@@ -147,7 +147,7 @@ def test_csv_files_round_trip_and_bad_ones_are_named(tmp_path):
         mips.from_file(path)
     with pytest.raises(ValueError, match="no such file"):
         mips.from_file(tmp_path / "absent.csv")
-    with pytest.raises(ValueError, match=r"\.npz or \.csv"):
+    with pytest.raises(ValueError, match=r"\.csv, \.jsonl or \.npz"):
         (tmp_path / "a.txt").write_text("")
         mips.from_file(tmp_path / "a.txt")
 
