@@ -20,7 +20,7 @@ from mips.reading.linear import Response, linear_programs, realize, response_of_
 from mips.reading.machine_extraction import Machine
 from mips.reading.oracle import Oracle
 from mips.reading.symbolic_lifting import lift, table_program
-from mips.reading.windows import feature_rules, order_matters, recurrences, window_rules
+from mips.reading.windows import change_rules, feature_rules, order_matters, recurrences, window_rules
 from mips.tasks.skewed import skewed
 from mips.tasks.task import MISSING, Inputs, Outputs, agree
 
@@ -199,9 +199,6 @@ def read_formulas(exam: Examination, machine: Machine, config: SynthesisConfig) 
             exam.offer(lift(machine, grammar_of(config), tolerance=0.04))
         if exam.found.formula is None:
             exam.offer(lift(machine, grammar_of(config, conditional=True)))
-    if exam.found.formula is None:
-        with exam.stage("factoring"):
-            exam.offer(factored_programs(machine, grammar_of(config)))
     return exam.found.formula is not None
 
 
@@ -219,6 +216,8 @@ def read_answers(exam: Examination, oracle: Oracle, config: SynthesisConfig) -> 
             return True
         if exam.offer(window_rules(x, y, grammar_of(config), tolerance=tolerance)):
             return True
+        if exam.offer(change_rules(x, y, grammar_of(config), tolerance=tolerance)):
+            return True
     with exam.stage("counters and history"):
         if task.inputs > 1:
             return False
@@ -230,10 +229,17 @@ def read_answers(exam: Examination, oracle: Oracle, config: SynthesisConfig) -> 
             )
             if exam.offer(counted):
                 return True
-        running = feature_rules(
-            x, y, task.low, task.high, grammar_of(config, largest=5), symmetric=False, tolerance=tolerance
+        grammar = grammar_of(config, largest=5)
+        if exam.offer(
+            feature_rules(x, y, task.low, task.high, grammar, symmetric=False, tolerance=tolerance)
+        ):
+            return True
+        small = grammar_of(config, largest=3)
+        return exam.offer(
+            feature_rules(
+                x, y, task.low, task.high, small, symmetric=symmetric, tolerance=tolerance, further=True
+            )
         )
-        return exam.offer(running)
 
 
 def read_horizon(exam: Examination, oracle: Oracle, config: SynthesisConfig) -> bool:
@@ -267,7 +273,10 @@ def read_all(exam: Examination, oracle: Oracle, config: SynthesisConfig, *, fina
         return done
     if config.route != "automaton" and read_answers(exam, oracle, config) and not deep:
         return True
-    return read_horizon(exam, oracle, config) or exam.found.formula is not None
+    if not read_horizon(exam, oracle, config) and exam.found.formula is None and machine is not None:
+        with exam.stage("factoring"):
+            exam.offer(factored_programs(machine, grammar_of(config)))
+    return exam.found.formula is not None
 
 
 def classes_of(y: Outputs) -> tuple[Int[np.ndarray, "classes outputs"], Int[np.ndarray, "count length"]]:

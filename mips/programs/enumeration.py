@@ -20,7 +20,7 @@ from mips.programs.expression import Expr
 _LIMIT = 1 << 15  # values beyond are dropped: products then fit int32, and hashes are exact in float64
 _BLOCK = 1 << 21  # elements computed at once
 _CONDITIONAL = 20_000  # expressions that may stand in a conditional
-_DECIDED = 4_000  # that may stand in a list of decisions
+_DECIDED = 1_500  # that may stand in a list of decisions
 _COMMUTATIVE = {"+", "*", "==", "min", "max"}
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
 
@@ -260,7 +260,7 @@ class Enumerator:
         sizes = np.searchsorted(self.bank.offsets, np.arange(known), side="right")
         match = (table == goal).astype(np.float32)
         truth = (table >= 0).all(axis=1) & (table <= 1).all(axis=1) & (table.min(axis=1) != table.max(axis=1))
-        conditions = np.flatnonzero(truth)[:1500]
+        conditions = np.flatnonzero(truth)[:400]
         if not len(conditions):
             return None
         holds = table[conditions].astype(np.float32)
@@ -297,7 +297,7 @@ class Enumerator:
                 open_rows = open_rows * (1 - holds[order[0]])
 
         order, first = ranked(np.ones(self.rows, np.float32))
-        lists = [completed([(int(c), int(first[c]))]) for c in order[:12]]
+        lists = [completed([(int(c), int(first[c]))]) for c in order[:8]]
         found = [item for item in lists if item is not None]
         if not found:
             return None

@@ -78,8 +78,10 @@ class _Rows:
             if zero.any():
                 self.fail(zero, DIVISION)
                 args[1] = np.where(zero, 1, args[1])
-        elif op == "lookup":
+        elif op == "lookup" and self.is_table(expr.args[0]):
             return self.look_up(np.asarray(args[0]), *args[1:])
+        elif op == "lookup":
+            return self.item(np.asarray(args[0]), args[1])
         elif op == "index":
             hits = args[0] == np.broadcast_to(args[1], len(self.numbers))[:, None]
             self.fail(~hits.any(axis=1), MISSING)
@@ -117,6 +119,21 @@ class _Rows:
             result[mask] = part
         assert result is not None
         return result
+
+    def is_table(self, expr: Expr) -> bool:
+        return expr.op == "const" or (expr.op == "var" and name_of(expr) not in self.values)
+
+    def item(self, items: Given, given: Value) -> Value:
+        """An item of a list in every row, counted from its start or (negative) from its end."""
+        rows, length = len(self.numbers), items.shape[-1]
+        index = np.broadcast_to(np.asarray(given), rows).astype(np.int64)
+        outside = (index < -length) | (index >= length)
+        if outside.any():
+            self.fail(outside, OUTSIDE)
+        if not length:
+            return np.zeros(rows, np.int64)
+        whole = np.broadcast_to(items, (rows, length))
+        return whole[np.arange(rows), np.where(outside, 0, index)]
 
     def look_up(self, table: Given, *indices: Value) -> Value:
         chosen = []
@@ -168,13 +185,17 @@ def kind_of(expr: Expr, kinds: Mapping[str, str]) -> str:
             good &= isinstance(members, tuple) and all(isinstance(v, int) for v in members)
     elif op in {"append", "index", "count"}:
         good = args == ["list", "int"]
-    elif op == "reversed" or op in _LISTED:
+    elif op in {"reversed", "sorted", "front", "back"} or op in _LISTED:
         good = args == ["list"]
+    elif op == "same":
+        good = args == ["list", "list"]
     elif op == "lookup":
-        good = bool(args) and args[0] == f"table {len(args) - 1}" and all(a == "int" for a in args[1:])
+        listed = args[:1] == ["list"] and len(args) == 2
+        good = listed or (bool(args) and args[0] == f"table {len(args) - 1}")
+        good &= all(a == "int" for a in args[1:])
     elif op == "list":
         good &= bool(args)
-    if op in {"list", "append", "reversed"}:
+    if op in {"list", "append", "reversed", "sorted", "front", "back"}:
         result = "list"
     if not good:
         raise ValueError(f"{to_python(expr)!r}: not for {', '.join(args) or 'nothing'}")

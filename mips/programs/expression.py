@@ -112,6 +112,11 @@ def _distinct(items: Items) -> Shaped[np.ndarray, " rows"]:
     return (np.diff(np.sort(items, axis=-1), axis=-1) != 0).sum(axis=-1) + 1
 
 
+def _same(a: Items, b: Shaped[np.ndarray, "rows _others"]) -> Shaped[np.ndarray, " rows"]:
+    shorter = min(a.shape[-1], b.shape[-1])
+    return (a[..., :shorter] == b[..., :shorter]).sum(axis=-1)
+
+
 # The language. Symbols and precedences are Python's.
 OPERATIONS: dict[str, _Operation] = {
     "if": _Operation(3, None, None, 1),
@@ -141,6 +146,10 @@ OPERATIONS: dict[str, _Operation] = {
     "lookup": _Operation(None, None),
     "append": _Operation(2, _append, None, 10),
     "reversed": _Operation(1, lambda a: a[..., ::-1]),
+    "sorted": _Operation(1, lambda a: np.sort(a, axis=-1)),
+    "front": _Operation(1, lambda a: a[..., : a.shape[-1] // 2]),
+    "back": _Operation(1, lambda a: a[..., a.shape[-1] // 2 :]),
+    "same": _Operation(2, _same),
     "index": _Operation(2, None),
     "count": _Operation(2, lambda a, b: (a == np.asarray(b)[..., None]).sum(axis=-1)),
     "largest": _Operation(1, lambda a: a.max(axis=-1)),
@@ -150,13 +159,14 @@ OPERATIONS: dict[str, _Operation] = {
     "distinct": _Operation(1, lambda a: (np.diff(np.sort(a, axis=-1), axis=-1) != 0).sum(axis=-1) + 1),
 }
 COMPARISONS = {"==", "!=", "<", "<=", ">", ">=", "in", "not"}
-_LISTS = {"list", "append", "reversed"}
+_LISTS = {"list", "append", "reversed", "sorted", "front", "back"}
 _CALLS = {
     "abs": "abs",
     "largest": "max",
     "smallest": "min",
     "total": "sum",
     "length": "len",
+    "sorted": "sorted",
     "min": "min",
     "max": "max",
 }
@@ -256,6 +266,12 @@ def _write(expr: Expr, outer: int) -> str:
         text = f"{_write(args[0], own)} + [{_write(args[1], 0)}]"
     elif op == "reversed":
         text = f"{_write(args[0], 20)}[::-1]"
+    elif op in {"front", "back"}:
+        half = f"len({_write(args[0], 0)}) // 2"
+        text = f"{_write(args[0], 20)}[{f':{half}' if op == 'front' else f'{half}:'}]"
+    elif op == "same":
+        # The lists are made outside of the generator, whose names hide no others.
+        text = f"sum(a == b for a, b in zip({_write(args[0], 0)}, {_write(args[1], 0)}))"
     elif op in {"index", "count"}:
         text = f"{_write(args[0], 20)}.{op}({_write(args[1], 0)})"
     elif op == "distinct":
@@ -341,10 +357,43 @@ def _parse_call(node: ast.Call) -> Expr:
         for other in args[1:]:
             result = Expr(name, (result, from_ast(other)))
         return result
-    single = {"abs": "abs", "min": "smallest", "max": "largest", "sum": "total", "len": "length"}
+    if name == "sum" and len(args) == 1 and isinstance(inner, ast.GeneratorExp):
+        return _parse_same(node, inner)
+    single = {
+        "abs": "abs",
+        "min": "smallest",
+        "max": "largest",
+        "sum": "total",
+        "len": "length",
+        "sorted": "sorted",
+    }
     if name in single and len(args) == 1:
         return Expr(single[name], (from_ast(inner),))
     raise _refuse(node)
+
+
+def _parse_same(node: ast.Call, inner: ast.GeneratorExp) -> Expr:
+    """`sum(a == b for a, b in zip(p, q))`, and nothing else."""
+    loop = inner.generators[0]
+    zipped = loop.iter
+    if not (
+        len(inner.generators) == 1
+        and ast.unparse(inner.elt) == "a == b"
+        and ast.unparse(loop.target) == "(a, b)"
+        and not loop.ifs
+        and not loop.is_async
+        and isinstance(zipped, ast.Call)
+        and ast.unparse(zipped.func) == "zip"
+        and len(zipped.args) == 2
+        and not zipped.keywords
+    ):
+        raise _refuse(node)
+    return Expr("same", tuple(map(from_ast, zipped.args)))
+
+
+def _half(node: ast.Subscript, bound: ast.expr | None) -> bool:
+    """Whether a bound of a slice is half the length of what is sliced."""
+    return bound is not None and ast.unparse(bound) == f"len({ast.unparse(node.value)}) // 2"
 
 
 def from_ast(node: ast.expr) -> Expr:
@@ -378,6 +427,10 @@ def from_ast(node: ast.expr) -> Expr:
         case ast.Subscript(slice=ast.Slice(lower=None, upper=None, step=step)) if step is not None:
             if _constant(step) == -1:
                 return Expr("reversed", (from_ast(node.value),))
+        case ast.Subscript(slice=ast.Slice(lower=None, upper=upper, step=None)) if _half(node, upper):
+            return Expr("front", (from_ast(node.value),))
+        case ast.Subscript(slice=ast.Slice(lower=lower, upper=None, step=None)) if _half(node, lower):
+            return Expr("back", (from_ast(node.value),))
         case ast.Subscript() if not isinstance(node.slice, ast.Slice | ast.Tuple):
             table, index = from_ast(node.value), from_ast(node.slice)
             if table.op == "lookup":

@@ -14,6 +14,7 @@ import dataclasses
 import json
 import keyword
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -269,7 +270,10 @@ def _write_function(program: Program, name: str) -> str:
     apart = () if state_first else outputs
     temporaries, exprs = _name_shared_parts(program, [*program.updates, *apart])
     updates = exprs[: len(program.updates)]
-    written = outputs if state_first else exprs[len(program.updates) :]
+    written, later = exprs[len(program.updates) :], []
+    if state_first:
+        taken = [name for name, _ in temporaries]
+        later, written = _name_shared_parts(program, list(outputs), taken=taken)
 
     head = program.inputs[0] if len(program.inputs) == 1 else ", ".join(program.inputs)
     lines = [f"def {name}(xs):"]
@@ -284,16 +288,19 @@ def _write_function(program: Program, name: str) -> str:
     if not updates:
         lines.append(output)
     else:
-        lines += [assign, output] if state_first else [output, assign]
+        named = [f"        {n} = {_write_value(e)}" for n, e in later]
+        lines += [assign, *named, output] if state_first else [output, assign]
     return "\n".join(lines) + "\n"
 
 
-def _name_shared_parts(program: Program, exprs: list[Expr]) -> tuple[list[tuple[str, Expr]], list[Expr]]:
+def _name_shared_parts(
+    program: Program, exprs: list[Expr], *, taken: Sequence[str] = ()
+) -> tuple[list[tuple[str, Expr]], list[Expr]]:
     """Gives names to parts that occur more than once; the names in the order they are needed."""
-    taken = {*program.inputs, *program.state, *(n for n, _ in program.tables)}
-    spare = [n for n in ("v", "u", "p", "q", *(f"v{i}" for i in range(1, 9))) if n not in taken]
+    used = {*program.inputs, *program.state, *(n for n, _ in program.tables), *taken}
+    spare = [n for n in ("v", "u", "p", "q", *(f"v{i}" for i in range(1, 9))) if n not in used]
     temporaries: list[tuple[str, Expr]] = []
-    for _ in range(4):
+    for _ in range(8):
         parts = _shared_parts([*exprs, *(e for _, e in temporaries)])
         if not parts or not spare:
             break

@@ -128,9 +128,9 @@ def coordinates(machine: Machine) -> list[Coordinate]:
         for labels in _arriving(machine, values):
             add("last input", labels)
     for symbol in range(min(len(letters), _SYMBOLS)):
-        add("kept", machine.next[:, symbol] == np.arange(machine.states))
+        add("kept", (machine.next[:, symbol] == np.arange(machine.states)).astype(np.int64))
         for value in np.unique(machine.output[..., 0]).tolist():
-            add("answer", machine.output[:, symbol, 0] == value)
+            add("answer", (machine.output[:, symbol, 0] == value).astype(np.int64))
     partitions = closed_partitions(machine)
     told = list(found.values())
     for coordinate in [c for c in told if c.name.startswith("last")]:

@@ -18,7 +18,7 @@ from mips.programs.expression import Constant, Expr
 from mips.programs.program import Program
 from mips.reading.linear import fit_recurrence, lag_columns, lag_names, lagged_program
 from mips.reading.symbolic_lifting import input_names
-from mips.tasks.task import Inputs, Outputs
+from mips.tasks.task import Inputs, Outputs, lagged
 
 _SMALL_ALPHABET = 20  # sizes up to this may be meant in a formula
 
@@ -148,15 +148,83 @@ def features(low: int, high: int, inputs: int) -> tuple[Feature, ...]:
         if low:
             winner = ex.apply("+", winner, ex.const(low))
         result.append(Feature("winner", winner, counts, (0,) * len(counts), updates, True))
-    history = ex.apply("append", ex.var("history"), x)
-
-    def listed(name: str, value: Expr, symmetric: bool) -> None:
-        result.append(Feature(name, value, ("history",), ((),), (history,), symmetric))
-
-    listed("distinct", ex.apply("distinct", history), True)
-    listed("mirrored", ex.apply("==", history, ex.apply("reversed", history)), False)
-    listed("repeats", ex.apply("count", history, x), False)
+    result += [
+        _listed("distinct", ex.apply("distinct", _HISTORY), symmetric=True),
+        _listed("mirrored", ex.apply("==", _HISTORY, ex.apply("reversed", _HISTORY))),
+        _listed("repeats", ex.apply("count", _HISTORY, x)),
+    ]
     return tuple(result)
+
+
+_HISTORY = ex.apply("append", ex.var("history"), ex.var("x"))
+
+
+def _listed(name: str, value: Expr, *, symmetric: bool = False) -> Feature:
+    """A quantity of the list of all inputs so far."""
+    return Feature(name, value, ("history",), ((),), (_HISTORY,), symmetric)
+
+
+def further_features(low: int, high: int) -> tuple[Feature, ...]:
+    """More of the history of one input channel: its order, its halves, who is how frequent.
+
+    Made of a few general parts (sort, item, halves, equal places, counts by symbol); tried where what
+    `features` has is not enough.
+    """
+    x, one = ex.var("x"), ex.const(1)
+    more = ex.apply("+", ex.var("steps"), one)
+    count, ordered = ex.apply("length", _HISTORY), ex.apply("sorted", _HISTORY)
+
+    def below(bound: Expr) -> Expr:
+        """How many inputs are below a bound."""
+        return ex.apply("index", ex.apply("sorted", ex.apply("append", _HISTORY, bound)), bound)
+
+    def middle(length: Expr) -> Expr:
+        return ex.apply("lookup", ordered, ex.apply("//", length, ex.const(2)))
+
+    result = [
+        Feature("x", x),
+        Feature("steps", more, ("steps",), (0,), (more,), True),
+        _listed("median", middle(count), symmetric=True),
+        _listed("lower_median", middle(ex.apply("-", count, one)), symmetric=True),
+        _listed("mirror_places", ex.apply("same", _HISTORY, ex.apply("reversed", _HISTORY))),
+        _listed("doubled", ex.apply("==", ex.apply("front", _HISTORY), ex.apply("back", _HISTORY))),
+        _listed("repeats", ex.apply("count", _HISTORY, x)),
+        _listed("below_x", below(x)),
+        _listed("below_repeats", below(ex.apply("count", _HISTORY, x))),
+        _listed("below_steps", below(count)),
+    ]
+    width = high - low
+    if width <= 6:
+        counts = tuple(f"c{i}" for i in range(width))
+        updates = tuple(
+            ex.apply("+", ex.var(c), ex.apply("==", x, ex.const(low + i))) for i, c in enumerate(counts)
+        )
+        tally = ex.apply("list", *updates)
+
+        def ranked(name: str, place: Expr) -> None:
+            shown = ex.apply("+", place, ex.const(low)) if low else place
+            result.append(Feature(name, shown, counts, (0,) * width, updates, True))
+
+        most, fewest = (ex.apply(op, tally) for op in ("largest", "smallest"))
+        winner = ex.apply("index", tally, most)
+        ranked("winner", winner)
+        ranked("last_winner", _from_the_end(tally, most, width))
+        ranked("loser", ex.apply("index", tally, fewest))
+        ranked("last_loser", _from_the_end(tally, fewest, width))
+        others = ex.apply(
+            "list",
+            *(
+                ex.apply("if", ex.apply("==", winner, ex.const(i)), ex.const(-1), update)
+                for i, update in enumerate(updates)
+            ),
+        )
+        ranked("runner_up", ex.apply("index", others, ex.apply("largest", others)))
+    return tuple(result)
+
+
+def _from_the_end(tally: Expr, value: Expr, width: int) -> Expr:
+    """The last place of a value in a list."""
+    return ex.apply("-", ex.const(width - 1), ex.apply("index", ex.apply("reversed", tally), value))
 
 
 def feature_program(
@@ -195,13 +263,17 @@ def feature_rules(
     *,
     symmetric: bool,
     tolerance: float = 0.0,
+    further: bool = False,
 ) -> Iterator[Program]:
     """y_t as a formula of running features; of the symmetric ones alone where `symmetric`.
+
+    further: of those of `further_features` instead.
 
     Symmetric outputs depend on how often each symbol came, so all visits to a count vector vote on one row.
     """
     names = input_names(x.shape[2])
-    used = tuple(f for f in features(low, high, x.shape[2]) if f.symmetric or not symmetric)
+    known = further_features(low, high) if further else features(low, high, x.shape[2])
+    used = tuple(f for f in known if f.symmetric or not symmetric)
     if not used:
         return
     columns = feature_program(used, names, tuple(ex.var(f.name) for f in used), "features").run(x)
@@ -215,6 +287,41 @@ def feature_rules(
     if all(e is not None for e in found):
         kind = "counter" if symmetric else "history"
         yield feature_program(used, names, tuple(e for e in found if e is not None), kind)
+
+
+def change_rules(x: Inputs, y: Outputs, grammar: Grammar, *, tolerance: float = 0.0) -> Iterator[Program]:
+    """y_t = y_{t-1} + a formula of the input, the one before and the number of steps, for one output.
+
+    What an output changes by is often much less than what it is.
+    """
+    if y.shape[2] != 1:
+        return
+    names = input_names(x.shape[2])
+    change = np.diff(y[..., 0], axis=1, prepend=0).ravel()
+    columns = {n: x[..., i].ravel() for i, n in enumerate(names)}
+    steps = np.broadcast_to(np.arange(x.shape[1]), x.shape[:2]).ravel()
+    before = {f"{n}1": lagged(x, 1)[..., i].ravel() for i, n in enumerate(names)}
+    for leaves in (columns, columns | {"n": steps}, columns | before):
+        if contradicts(leaves, [change], tolerance):
+            continue
+        limits = dataclasses.replace(grammar, largest=7, conditional=True)
+        found = find(leaves, [change], limits, tolerance=tolerance)[0]
+        if found is None:
+            continue
+        used, state, initial, updates = ex.names(found), ["y1"], [0], []
+        total = ex.apply("+", ex.var("y1"), found)
+        updates.append(total)
+        if "n" in used:
+            state, initial, updates = (
+                [*state, "n"],
+                [*initial, 0],
+                [*updates, ex.apply("+", ex.var("n"), ex.const(1))],
+            )
+        for name in names:
+            if f"{name}1" in used:
+                state, initial, updates = [*state, f"{name}1"], [*initial, 0], [*updates, ex.var(name)]
+        yield Program(names, tuple(state), tuple(initial), tuple(updates), (total,), kind="window")
+        return
 
 
 def vote(

@@ -34,7 +34,7 @@ def integer_expressions(names=("x", "s"), leaves=8):
 LISTED = ("largest", "smallest", "total", "length", "distinct")
 SHORT_LISTS = st.lists(integer_expressions(leaves=2), min_size=1, max_size=3)
 MEMBERS = st.lists(st.integers(-9, 9), max_size=3).map(tuple).map(ex.const)
-ABOUT_LISTS = st.sampled_from((*LISTED, "count", "in", "==", "!="))
+ABOUT_LISTS = st.sampled_from((*LISTED, "count", "in", "==", "!=", "same", "item", "front"))
 JOINED = st.sampled_from(("+", "*", "min", "<", "=="))
 
 
@@ -44,10 +44,11 @@ def list_expressions(draw):
     items = draw(SHORT_LISTS)
     made = ex.apply("list", *items) if draw(st.booleans()) else ex.var("h")
     for _ in range(draw(st.integers(0, 2))):
-        if draw(st.booleans()):
+        how = draw(st.sampled_from(("append", "reversed", "sorted", "back")))
+        if how == "append":
             made = ex.apply("append", made, draw(integer_expressions(leaves=2)))
         else:
-            made = ex.apply("reversed", made)
+            made = ex.apply(how, made)
     return made
 
 
@@ -65,6 +66,12 @@ def expressions(draw):
         said = ex.apply(kind, made)
     elif kind == "count":
         said = ex.apply("count", made, item)
+    elif kind == "same":
+        said = ex.apply("same", made, draw(LISTS))
+    elif kind == "item":
+        said = ex.apply("lookup", made, draw(st.integers(-1, 0).map(ex.const)))
+    elif kind == "front":
+        said = ex.apply("total", ex.apply("front", made))
     elif kind == "in":
         said = ex.apply("in", item, made if draw(st.booleans()) else draw(MEMBERS))
     else:

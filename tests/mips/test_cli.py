@@ -161,7 +161,7 @@ def solve(folder, **changes):
 def test_results_in_the_folder_are_kept_where_they_are_finished_and_made_alike(tmp_path):
     ours = solve(tmp_path / "o", resume=True)
     assert cli._kept(solve(None), {}) == {} == cli._kept(ours, {"Sum_All": "Sum_All"})
-    made = cli._made_with(ours.config, 0)
+    made = cli._made_with(ours.config, 0, ours.records)
     data = store.to_json(result(task="Sum_All"), origin="benchmark", made_with=made)
     store.write(tmp_path / "o", data)
     names = {"Sum_All": "Sum_All"}
@@ -181,7 +181,9 @@ def test_results_in_the_folder_are_kept_where_they_are_finished_and_made_alike(t
 def test_a_damaged_result_does_not_stop_a_resumed_run(damage, tmp_path, capsys):
     ours = solve(tmp_path, resume=True)
     data = store.to_json(
-        result(task="Sum_All"), origin="benchmark", made_with=cli._made_with(ours.config, ours.seed)
+        result(task="Sum_All"),
+        origin="benchmark",
+        made_with=cli._made_with(ours.config, ours.seed, ours.records),
     )
     store.write(tmp_path, data)
     hurt = tmp_path / "div_3.json"

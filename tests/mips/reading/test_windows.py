@@ -5,7 +5,15 @@ import pytest
 
 from mips.judging.verification import verify
 from mips.programs.enumeration import Grammar
-from mips.reading.windows import feature_rules, order_matters, recurrences, vote, window_rules
+from mips.programs.program import parse_program
+from mips.reading.windows import (
+    change_rules,
+    feature_rules,
+    order_matters,
+    recurrences,
+    vote,
+    window_rules,
+)
 from mips.tasks import get_task
 
 SMALL = Grammar(largest=5)
@@ -65,3 +73,50 @@ def test_rules_are_found_behind_a_networks_errors():
 def test_votes_go_to_the_most_frequent_target():
     table, target = vote(np.array([[1], [1], [1], [2]]), np.array([[5], [6], [6], [7]]))
     assert table.tolist() == [[1], [2]] and target.tolist() == [[6], [7]]
+
+
+def _frequencies(items, low=0, high=4):
+    return [items.count(v) for v in range(low, high)]
+
+
+def _places(items):
+    return [2 * (i % 2 == 0) - 1 for i in range(len(items))]
+
+
+RULES = {
+    "most frequent, ties to the highest": (
+        lambda s: max(range(4), key=lambda v: (_frequencies(s)[v], v)), 4, "further",
+    ),
+    "least frequent": (lambda s: min(range(4), key=lambda v: (_frequencies(s)[v], v)), 4, "further"),
+    "second most frequent": (
+        lambda s: sorted(range(4), key=lambda v: (-_frequencies(s)[v], v))[1], 4, "further",
+    ),
+    "no place equals its mirror image": (
+        lambda s: int(all(a != b for a, b in zip(s, s[::-1], strict=True))), 2, "further",
+    ),
+    "a word twice": (lambda s: int(len(s) % 2 == 0 and s[: len(s) // 2] == s[len(s) // 2 :]), 2, "further"),
+    "median": (lambda s: sorted(s)[len(s) // 2], 8, "further"),
+    "inputs below the frequency of the last": (lambda s: sum(v < s.count(s[-1]) for v in s), 5, "further"),
+    "evens minus odds": (lambda s: sum(1 - 2 * (v % 2) for v in s), 10, "change"),
+    "alternating sum": (lambda s: sum(v * p for v, p in zip(s, _places(s), strict=True)), 10, "change"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rules_of_order_frequency_and_change(name):
+    rule, high, kind = RULES[name]
+
+    def answers(x):
+        rows = [[rule(s[: t + 1]) for t in range(len(s))] for s in x[..., 0].tolist()]
+        return np.array(rows, np.int64)[..., None]
+
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, high, (600, 9, 1))
+    if kind == "change":
+        found = list(change_rules(x, answers(x), Grammar()))
+    else:
+        found = list(feature_rules(x, answers(x), 0, high, Grammar(largest=3), symmetric=False, further=True))
+    longer = rng.integers(0, high, (200, 30, 1))
+    np.testing.assert_array_equal(found[0].run(longer), answers(longer))
+    again = parse_program(found[0].source())
+    np.testing.assert_array_equal(again.run(longer), answers(longer))
