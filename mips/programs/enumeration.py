@@ -268,7 +268,9 @@ class Enumerator:
         holds = np.concatenate([holds, 1 - holds])
         cost = np.concatenate([sizes[conditions], sizes[conditions] + 1])
 
-        def ranked(open_rows: Float[np.ndarray, " rows"]) -> tuple[Numbers, Numbers]:
+        def ranked(
+            open_rows: Float[np.ndarray, " rows"],
+        ) -> tuple[Int[np.ndarray, " usable"], Int[np.ndarray, " conditions"]]:
             """Conditions by the rows that they settle for their size, with the value there."""
             under = holds * open_rows
             counts = under.sum(axis=1)
