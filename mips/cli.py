@@ -416,9 +416,13 @@ def _show(command: Show) -> None:
     import json
 
     from mips.report import result_files as store
+    from mips.tasks.records import write_legend
 
     _check_png(command.png)
     data = store.read(command.result)
+    if data["program"] is not None:  # the tree is what was verified; a text may have been edited
+        program, symbols = store.read_program_and_symbols(command.result)
+        data["source"] = write_legend(*symbols) + program.source(store.identifier(data["task"]))
     console = _console()
     if command.png is not None:
         if data["machine"] is None:

@@ -37,7 +37,10 @@ def _save(figure: Figure, path: str | Path) -> None:
 
 
 def draw_machine(machine: Machine, path: str | Path, *, title: str = "") -> None:
-    """Writes a PNG of a machine: states on a circle, arrows labeled input/output, the start in yellow."""
+    """Writes a PNG of a machine: states on a circle, arrows labeled input/output, the start in yellow.
+
+    States some of whose moves are unknown have a dashed outline.
+    """
     size = float(np.clip(2.2 + 0.55 * machine.states, 4, 12))
     figure = _figure(size, size)
     machine_on(figure.add_subplot(), machine, title=title)
@@ -60,7 +63,12 @@ def machine_on(axes: Axes, machine: Machine, *, title: str = "") -> None:
             labels[state, after] = "\n".join(text)
     place = nx.circular_layout(graph) if shown > 1 else {0: np.zeros(2)}
     colors = ["#f6c667" if state == 0 else "#dbe7f4" for state in graph]
-    nx.draw_networkx_nodes(graph, place, ax=axes, node_color=colors, edgecolors="#44546a", node_size=480)
+    drawn = nx.draw_networkx_nodes(
+        graph, place, ax=axes, node_color=colors, edgecolors="#44546a", node_size=480
+    )
+    unknown = [min(row) < 0 for row in machine.next[:shown].tolist()]
+    drawn.set_linestyle(["dashed" if missing else "solid" for missing in unknown])
+    drawn.set_linewidth(1.3)
     nx.draw_networkx_labels(graph, place, ax=axes, font_size=9)
     nx.draw_networkx_edges(
         graph,
@@ -72,7 +80,7 @@ def machine_on(axes: Axes, machine: Machine, *, title: str = "") -> None:
         node_size=480,
     )
     if shown <= 16:
-        nx.draw_networkx_edge_labels(
+        written = nx.draw_networkx_edge_labels(
             graph,
             place,
             labels,
@@ -83,7 +91,11 @@ def machine_on(axes: Axes, machine: Machine, *, title: str = "") -> None:
             rotate=False,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4},
         )
+        for text in written.values():
+            text.set_zorder(4)  # above the states
     more = "" if shown == machine.states else f" ({shown} of {machine.states} states)"
+    if any(unknown):
+        more += "\ndashed: states with unknown moves"
     axes.set_title(title + more, fontsize=10)
     axes.margins(0.22)
     axes.set_axis_off()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,22 +35,40 @@ def from_callable(
         rows = []
         for sequence in x:
             given = sequence[:, 0].tolist() if inputs == 1 else [tuple(step) for step in sequence.tolist()]
-            rows.append(_read_outputs(label, given, function(given), outputs))
+            rows.append(_read_outputs(label, given, _asked(label, function, given), outputs))
         return np.array(rows, np.int64).reshape(*x.shape[:2], outputs)
 
     # A Python function takes a second for some 50,000 sequences.
-    for bound in (low, high):
-        if not isinstance(bound, int | np.integer):
-            raise TypeError(f"task {label!r}: low and high are integers, not {bound!r}")
+    sizes = {"low": low, "high": high, "inputs": inputs, "outputs": outputs, "length": length}
+    for key, value in sizes.items():
+        if not isinstance(value, int | np.integer) or isinstance(value, bool):
+            raise TypeError(f"task {label!r}: {key} is an integer, not {value!r}")
     task = Task(label, reference, int(low), int(high), inputs, outputs, length, most_listed=1 << 16)
     probe = task.draw(0, 64)
     whole = task.solve(probe)
+    again = (task.solve(probe) != whole).any(axis=(1, 2))
+    if again.any():
+        given = probe[int(again.argmax())].tolist()
+        raise ValueError(f"task {label!r} gives different outputs when asked twice (inputs {given})")
     for part in range(1, length):
         if not np.array_equal(task.solve(probe[:, :part]), whole[:, :part]):
             raise ValueError(
                 f"task {label!r} is not causal: outputs of a prefix of {part} inputs change when more follow"
             )
     return task
+
+
+def _asked(
+    label: str, function: Callable[[list[Any]], Iterable[Any]], given: list[int] | list[tuple[int, ...]]
+) -> object:
+    """What a function returns, all of it; an error of its own names the inputs."""
+    try:
+        outcome = function(list(given))
+        return list(outcome) if isinstance(outcome, Iterator) else outcome
+    except Exception as error:
+        raise ValueError(
+            f"task {label!r} fails with {type(error).__name__}: {error} (inputs {given})"
+        ) from error
 
 
 def _read_outputs(

@@ -12,6 +12,7 @@ import pytest
 
 from mips import cli
 from mips.cli import main
+from mips.programs.program import parse_program
 from mips.report import result_files as store
 from tests.mips.report.test_result_files import EMPTY, FULL, result
 
@@ -83,7 +84,8 @@ def test_a_result_is_shown_in_every_form(form, wanted, capsys, tmp_path, monkeyp
 def test_no_line_of_a_program_is_broken_at_the_terminals_width(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     long = "def f(xs):\n    for x in xs:\n        yield " + " + ".join(["x"] * 60)
-    path = store.write(tmp_path, FULL | {"source": long, "latex": "a " * 90, "dot": "digraph " + "b; " * 90})
+    tree = {"program": parse_program(long).to_json(), "task": "f", "source": "edited by hand"}
+    path = store.write(tmp_path, FULL | tree | {"latex": "a " * 90, "dot": "digraph " + "b; " * 90})
     for form, text in (("python", long), ("latex", "a " * 90), ("dot", "digraph " + "b; " * 90)):
         assert status_of(["show", path, "--form", form]) == 0
         assert text.rstrip() in capsys.readouterr().out

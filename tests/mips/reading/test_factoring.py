@@ -74,9 +74,10 @@ MACHINES = {
 }
 
 
-@pytest.mark.parametrize("name", ["checksum_crc", "second_largest", *(
-    pytest.param(n, marks=pytest.mark.slow) for n in ("luhn", "coffee", "permutations")
-)])  # fmt: skip
+HEAVY = [pytest.param(n, marks=pytest.mark.slow) for n in MACHINES if n != "checksum_crc"]
+
+
+@pytest.mark.parametrize("name", ["checksum_crc", *HEAVY])
 def test_machines_of_several_numbers_come_out_as_formulas(name):
     make, numbers = MACHINES[name]
     machine = minimize(make())
@@ -95,12 +96,13 @@ def test_machines_of_several_numbers_come_out_as_formulas(name):
 
 
 def test_the_second_largest_is_two_registers():
-    (program, *_) = factored_programs(minimize(MACHINES["second_largest"][0]()), Grammar())
+    machine = minimize(machine_of(second_largest, (0, 0), high=4))
+    program = next(factored_programs(machine, Grammar(tries=60_000)))
     assert {str(e) for e in program.updates} == {"max(t, x)", "min(max(s, x), t)"}
 
 
-@settings(max_examples=60)
-@given(machines(most_states=9))
+@settings(max_examples=15, deadline=None)
+@given(machines(most_states=7))
 def test_closed_partitions_are_closed(make):
     machine = minimize(make())
     found = closed_partitions(machine)
@@ -172,12 +174,12 @@ def test_lists_of_decisions_are_right_on_every_row(seed, kinds):
     rng = np.random.default_rng(seed)
     s, x = (a.ravel() for a in np.indices((4, 6)))
     goal = rng.integers(0, kinds, (4, 6)).ravel()
-    grammar = Grammar(largest=3, tries=50_000, decisions=12)
+    grammar = Grammar(largest=4, tries=50_000, decisions=12)
     (found,) = find({"s": s, "x": x}, [goal], grammar)
     if found is not None:
         from mips.programs.evaluation import evaluate
 
         np.testing.assert_array_equal(np.broadcast_to(evaluate(found, {"s": s, "x": x}), 24), goal)
     easy = np.where(s == 2, 7, np.where(x > 4, s, 0))
-    (found,) = find({"s": s, "x": x}, [easy], Grammar(largest=3, decisions=4, constants=(0, 2, 4, 7)))
+    (found,) = find({"s": s, "x": x}, [easy], Grammar(largest=4, decisions=4, constants=(0, 2, 4, 7)))
     assert found is not None and str(found).count("if") == 2

@@ -43,7 +43,7 @@ def test_moves_are_labeled_and_unknown_ones_are_not_drawn():
         Machine(np.array([[0], [1]]), np.array([[1, -1], [1, 0]]), np.array([[[5], [6]], [[7], [8]]]))
     )
     assert {"0", "1", "0/5", "0/7", "1/8"} <= set(texts) and not any("6" in t for t in texts)
-    assert axes.get_title() == "mine"
+    assert axes.get_title() == "mine\ndashed: states with unknown moves"
 
 
 def test_many_moves_between_two_states_are_counted_and_large_machines_cut():

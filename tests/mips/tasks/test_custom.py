@@ -1,5 +1,7 @@
 """The user's own functions as tasks: what they give is taken as it is, or refused by name."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -23,6 +25,7 @@ def test_a_function_of_tuples_gives_its_own_outputs(seed, inputs, length):
     assert (task.name, task.length, y.dtype) == ("scaled", length, np.int64)
 
 
+COUNTER = itertools.count()
 REFUSED = [
     (lambda xs: 5, {}, TypeError, "gives 5, not a sequence"),
     (lambda xs: [None for _ in xs], {}, TypeError, "gives None, which is not an integer"),
@@ -33,7 +36,16 @@ REFUSED = [
     (lambda xs: [len(xs) for _ in xs], {}, ValueError, "not causal: outputs of a prefix of 1"),
     (lambda xs: xs, {"low": 3, "high": 3}, ValueError, "must be above"),
     (lambda xs: xs, {"length": 0}, ValueError, "length=0 must be at least 1"),
-    (lambda xs: xs, {"high": 3.5}, TypeError, "low and high are integers, not 3.5"),
+    (lambda xs: xs, {"high": 3.5}, TypeError, r"high is an integer, not 3\.5"),
+    (lambda xs: xs, {"length": "a"}, TypeError, "length is an integer, not 'a'"),
+    (lambda xs: [1 // (x - 3) for x in xs], {}, ValueError, r"fails with ZeroDivisionError: .* \(inputs \["),
+    (lambda xs: (1 // (x - 3) for x in xs), {}, ValueError, r"fails with ZeroDivisionError: .* \(inputs \["),
+    (
+        lambda xs: [next(COUNTER) for _ in xs],
+        {},
+        ValueError,
+        r"different outputs when asked twice \(inputs \[",
+    ),
 ]
 
 
