@@ -3,6 +3,12 @@
 from .config import (
     SynthesisConfig as SynthesisConfig,
 )
+from .judging.comparison import (
+    Comparison as Comparison,
+)
+from .judging.judges import (
+    Chooser as Chooser,
+)
 from .judging.verification import (
     Report as Report,
 )
@@ -76,6 +82,8 @@ from .tasks import (
 __all__ = [
     "HARDER",
     "PUBLISHED",
+    "Chooser",
+    "Comparison",
     "Machine",
     "Oracle",
     "Program",

@@ -129,7 +129,7 @@ def read_machine(exam: Examination, oracle: Oracle, config: SynthesisConfig) -> 
 def _words(exam: Examination, machine: Machine) -> Inputs:
     """Sequences of the training length on which a machine is compared with its network."""
     task = exam.task
-    words = conformance_words(fsm.minimize(machine), length=task.length)
+    words = conformance_words(fsm.minimize(machine), length=task.length, known=task.recorded_steps)
     return np.concatenate([skewed(task, 105, 400, task.length), words])
 
 

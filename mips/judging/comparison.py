@@ -14,7 +14,7 @@ from mips.reading.conformance import conformance_words
 from mips.reading.machine_extraction import Machine, minimize
 from mips.reading.oracle import Oracle
 from mips.tasks.skewed import skewed
-from mips.tasks.task import Inputs, Task
+from mips.tasks.task import MISSING, Inputs, Task
 
 _DRAWN, _SKEWED, _BEYOND = 2_000, 800, 300
 _PRECISION, _FEWEST = 0.6, 5  # from which on exceptions are said to follow a rule
@@ -88,11 +88,16 @@ def compare(
         far.append(task.draw((seed, 2), _BEYOND, longer))
     parts = {"drawn": drawn, "skewed": odd, "beyond": np.concatenate(far)}
     if machine is not None and machine.complete:
-        parts["words"] = conformance_words(minimize(machine), length=length)
+        words = conformance_words(minimize(machine), length=length, known=task.recorded_steps)
+        if len(words):
+            parts["words"] = words
     differs, shares = {}, {}
     best: Counterexample | None = None
     for name, x in parts.items():
-        told = network.run(x)
+        try:
+            told = network.run(x)
+        except ValueError:  # beyond what it was trained on a network may give what is no number
+            told = np.full((*x.shape[:2], task.outputs), MISSING)
         got, codes = program.attempt(x)
         differs[name] = (told != got).any(axis=2) | (codes != 0)
         shares[name] = float((~differs[name].any(axis=1)).mean())

@@ -61,13 +61,19 @@ def _answers(machine: Machine, word: Int[np.ndarray, " length"]) -> Int[np.ndarr
 
 
 def conformance_words(
-    machine: Machine, *, length: int, extra: int = 1, most: int = 2000, seed: int = 0
+    machine: Machine,
+    *,
+    length: int,
+    extra: int = 1,
+    most: int = 2000,
+    seed: int = 0,
+    known: Int[np.ndarray, "steps inputs"] | None = None,
 ) -> Inputs:
     """Inputs (count, length, inputs) of the W-method for up to `extra` more states than the machine has.
 
     To every state by its shortest word, then every word of up to `extra` + 1 symbols, then every word of the
     characterization set. Words are cut at `length` and continued at random up to it; where there are more
-    than `most`, some are drawn.
+    than `most`, some are drawn. Where only some inputs of a step are `known`, words of others are left out.
     """
     rng = np.random.default_rng(seed)
     ends = telling_apart(machine) or [()]
@@ -84,7 +90,11 @@ def conformance_words(
         state, middle = divmod(rest, len(middles))
         word = (*machine.access[state], *middles[middle], *ends[end])[:length]
         row[: len(word)] = word
-    return machine.alphabet[words]
+    x = machine.alphabet[words]
+    if known is None:
+        return x
+    there = (machine.alphabet[:, None] == known[None]).all(axis=2).any(axis=1)
+    return x[there[words].all(axis=1)]
 
 
 def distinguishing_suffix(

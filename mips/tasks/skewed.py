@@ -11,7 +11,7 @@ Kind = Int[np.ndarray, "_of_a_kind length inputs"]
 
 
 def skewed(task: Task, seed: int | tuple[int, ...], count: int, length: int) -> Inputs:
-    """At least `count` sequences over the task's alphabet, as many of each kind.
+    """At least `count` sequences over the task's alphabet (what is recorded of it), as many of each kind.
 
     Kinds: one symbol alone; two symbols alone; sticky (a step repeats the one before with probability 0.8);
     sorted upwards and downwards; mirrored; periodic (period 2 to 4); one other symbol in a run of equal ones.
@@ -19,7 +19,11 @@ def skewed(task: Task, seed: int | tuple[int, ...], count: int, length: int) -> 
     rng = np.random.default_rng(seed)
     each = -(-count // 8)
 
+    recorded = task.recorded_steps
+
     def draw(steps: int) -> Int[np.ndarray, "_each _of inputs"]:
+        if recorded is not None:
+            return recorded[rng.integers(len(recorded), size=(each, steps))]
         return rng.integers(task.low, task.high, size=(each, steps, task.inputs))
 
     def rows(index: Int[np.ndarray, "_rows _steps"], of: Int[np.ndarray, "_each _of inputs"]) -> Kind:

@@ -94,6 +94,13 @@ class Task:
         return self.records is not None and bool((self.records[1] == MISSING).any())
 
     @property
+    def recorded_steps(self) -> Int[np.ndarray, "steps inputs"] | None:
+        """The different inputs of a step in the records; None where there is a reference."""
+        if self.records is None:
+            return None
+        return np.unique(self.records[0].reshape(-1, self.inputs), axis=0)
+
+    @property
     def defined_everywhere(self) -> bool:
         """Whether the solution can be asked about any sequence over the alphabet."""
         return self.reference is not None and self.sampler is None

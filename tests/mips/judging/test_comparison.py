@@ -82,3 +82,26 @@ def test_a_program_that_fails_disagrees():
     fails = parse_program("def f(xs):\n    for x in xs:\n        yield 0 * x // x\n")
     seen = compare(fails, oracle_of(divider(3)), dataclasses.replace(TASK, length=4))
     assert seen.drawn < 0.1 and seen.disagreement.got is None
+
+
+def test_inputs_that_no_record_has_are_not_asked_about():
+    x = np.random.default_rng(0).choice([0, 7], (300, 10, 1))
+    task = Task("r", None, 0, 8, length=10, records=(x, np.cumsum(x, axis=1) % 2))
+    machine = machine_of(lambda s, x: ((s + x) % 2, (s + x) % 2), 0, high=8)
+    wild = machine_of(lambda s, x: ((s + x) % 2, (s + x) % 2 if x in (0, 7) else 5), 0, high=8)
+    seen = compare(table_program(machine), oracle_of(wild), task, machine)
+    assert seen.faithful and seen.words_count > 5
+
+
+def test_a_network_that_gives_no_number_far_out_agrees_with_nothing_there():
+    import jax.numpy as jnp
+
+    import mips
+
+    def step(count, x):
+        return count + 1, jnp.where(count < 12, x, 0) / jnp.where(count < 12, 1.0, 0.0)
+
+    network = mips.from_step(step, jnp.int32(0))
+    copy = parse_program("def f(xs):\n    for x in xs:\n        yield x\n")
+    seen = compare(copy, network, Task("copy", lambda x: x, 0, 3))
+    assert seen.inside and seen.beyond == 0.0 and not seen.faithful
