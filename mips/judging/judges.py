@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
+from mips.judging.trials import Trials
 from mips.judging.verification import explained_by, right
 from mips.programs.program import Program
 from mips.tasks.task import Inputs, Outputs
 
 if TYPE_CHECKING:
-    from mips.judging.candidates import Trials
     from mips.reading.oracle import Oracle
 
 _FREE = 10

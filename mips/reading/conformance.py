@@ -77,24 +77,23 @@ def conformance_words(
     """
     rng = np.random.default_rng(seed)
     ends = telling_apart(machine) or [()]
-    symbols = len(machine.alphabet)
+    usable = np.arange(len(machine.alphabet))
+    if known is not None:
+        there = (machine.alphabet[:, None] == known[None]).all(axis=2).any(axis=1)
+        usable = np.flatnonzero(there)
     middles: list[tuple[int, ...]] = [()]
     for _ in range(extra + 1):
-        middles += [(*m, a) for m in middles for a in range(symbols)] if len(middles) < most else []
+        middles += [(*m, a) for m in middles for a in usable.tolist()] if len(middles) < most else []
     middles = list(dict.fromkeys(middles))
     total = machine.states * len(middles) * len(ends)
     numbers = np.arange(total) if total <= most else np.sort(rng.choice(total, most, replace=False))
-    words = rng.integers(0, symbols, size=(len(numbers), length))
+    words = usable[rng.integers(0, len(usable), size=(len(numbers), length))]
     for row, number in zip(words, numbers.tolist(), strict=True):
         rest, end = divmod(number, len(ends))
         state, middle = divmod(rest, len(middles))
         word = (*machine.access[state], *middles[middle], *ends[end])[:length]
         row[: len(word)] = word
-    x = machine.alphabet[words]
-    if known is None:
-        return x
-    there = (machine.alphabet[:, None] == known[None]).all(axis=2).any(axis=1)
-    return x[there[words].all(axis=1)]
+    return machine.alphabet[words[np.isin(words, usable).all(axis=1)]]
 
 
 def distinguishing_suffix(

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mips.config import SynthesisConfig
-from mips.judging.candidates import BudgetExhaustedError, Examination, Findings, Log, Trials
+from mips.judging.candidates import BudgetExhaustedError, Examination, Findings, Log
 from mips.judging.judges import ByLabels
+from mips.judging.trials import Trials
 from mips.programs.program import parse_program
 from mips.tasks import Task, get_task
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mips.judging.candidates import Trials
 from mips.judging.judges import ByLabels, ByNetwork, Chooser
+from mips.judging.trials import Trials
 from mips.programs.program import parse_program
 from mips.tasks import Task
 

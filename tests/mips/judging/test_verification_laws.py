@@ -118,7 +118,10 @@ def test_programs_whose_sixty_four_bits_wrap_are_judged_by_their_true_numbers():
     assert verify(grows, task).exact
 
 
-@pytest.mark.parametrize("update", ["s * s + x + 2", "(s + 2) * (s + 3) * (s + x + 5)"])
+HEAVY = pytest.param("(s + 2) * (s + 3) * (s + x + 5)", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("update", ["s * s + x + 2", HEAVY])
 def test_a_state_that_squares_itself_is_given_up_beyond_a_bound(update):
     task = Task("sum", lambda x: np.cumsum(x, axis=1), 0, 2, length=12)
     text = f"def f(xs):\n    s = 0\n    for x in xs:\n        s = {update}\n        yield s % 7\n"

@@ -102,7 +102,10 @@ RULES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", RULES)
+FAST = {"median", "evens minus odds", "a word twice"}
+
+
+@pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in RULES])
 def test_rules_of_order_frequency_and_change(name):
     rule, high, kind = RULES[name]
 
