@@ -182,7 +182,7 @@ def by_aalpy(name: str) -> dict[str, Any] | None:
     machine, info = aalpy.run_Lstar(
         letters,
         asked,
-        aalpy.RandomWMethodEqOracle(letters, asked, walks_per_state=20, walk_len=15),
+        aalpy.RandomWMethodEqOracle(letters, asked, walks_per_state=300, walk_len=12),
         automaton_type="mealy",
         return_data=True,
         print_level=0,

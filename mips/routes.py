@@ -95,15 +95,18 @@ def read_machine(exam: Examination, oracle: Oracle, config: SynthesisConfig) -> 
                 if not candidate.complete:
                     continue
                 share = judge.share(candidate.run)
+                refuted = False
                 if share == 1.0 and judge.settles(candidate.run):
                     smallest = fsm.minimize(candidate)
-                    if not _contradicted(exam, oracle, smallest).any():
+                    refuted = bool(_contradicted(exam, oracle, smallest).any())
+                    if not refuted:
                         machine = smallest
                         break
+                    refuted = judge.chooser is not Chooser.NETWORK  # which says so by its errors, too
                 # What refinement splits, errors may have split: a rule is sought in the states before.
                 if not refining and share > max(0.5, nearly[0] if nearly else 0.0):
                     nearly = share, candidate
-                if judge.admits(share):
+                if judge.admits(share) and not refuted:
                     smallest = fsm.minimize(candidate)
                     written = table_program(smallest)
                     cost = written.bits + judge.misfit(written)
