@@ -73,8 +73,8 @@ class Show:
 
     result: tyro.conf.Positional[Path]
     """a JSON file of `solve`"""
-    form: Literal["python", "latex", "sympy", "dot", "json"] = "python"
-    """what to print"""
+    form: Literal["python", "front", "latex", "sympy", "dot", "json"] = "python"
+    """what to print; front: shorter and longer programs, and how often each is right"""
     png: Path | None = None
     """draw the machine here"""
 
@@ -272,6 +272,7 @@ def _kept(command: Solve, tasks: dict[str, str]) -> dict[str, dict[str, Any]]:
 
     there = store.read_all(folder, on_damage=set_aside if command.resume else None)
     for name, what in tasks.items():
+        store.clear_partial(folder, name)
         path = folder / f"{store.identifier(name)}.json"
         for other in there.values():
             same_file = store.identifier(other["task"]) == store.identifier(name)
@@ -365,17 +366,23 @@ def _print_result(console: Console, data: dict[str, Any]) -> None:
 
 
 def _print_table(console: Console, results: dict[str, dict[str, Any]]) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
 
     from mips.report import table as report
 
-    table = Table(*report.HEADINGS)
+    table = Table(*report.BRIEF_HEADINGS, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     table.columns[0].no_wrap = True  # a name is for the next command
     table.columns[0].overflow = "fold"
-    for row in report.rows(results):
+    for column in table.columns[2:6]:
+        column.justify = "right"
+    for row in report.brief_rows(results):
         table.add_row(*map(escape, row))
     console.print(table)
+    console.print(
+        "inside, beyond: agreement with the network in %, of the training length and of longer ones"
+    )
     total = report.counts(results)
     console.print(
         f"{total['network']} of {total['tasks']} by formulas read from a network, of which {total['inside']} "
@@ -416,6 +423,7 @@ def _show(command: Show) -> None:
     import json
 
     from mips.report import result_files as store
+    from mips.report.table import front_lines
     from mips.tasks.records import write_legend
 
     _check_png(command.png)
@@ -435,6 +443,8 @@ def _show(command: Show) -> None:
     match command.form:
         case "python":
             _print_result(console, data)
+        case "front":
+            _print_whole(console, "\n".join(front_lines(data)) or "no front: there is no other program")
         case "latex":
             _print_whole(console, data["latex"] or "no formula")
         case "dot":

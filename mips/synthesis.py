@@ -15,17 +15,21 @@ from mips import routes
 from mips.config import SynthesisConfig
 from mips.judging.candidates import BudgetExhaustedError, Examination
 from mips.judging.comparison import Comparison, compare
+from mips.judging.front import LONGEST, FrontEntry, front
 from mips.judging.judges import ByLabels, ByNetwork, Chooser
 from mips.judging.verification import Report, verify
 from mips.networks.training import Device
 from mips.programs.program import Program
+from mips.programs.shortening import simplified
 from mips.reading import oracle
+from mips.reading.conformance import conformance_words
 from mips.reading.linear import Realization
-from mips.reading.machine_extraction import Machine
+from mips.reading.machine_extraction import Machine, minimize
 from mips.reading.oracle import Judged, Oracle
 from mips.reading.windows import recurrences, window_rules
 from mips.status import Provenance, Status
 from mips.tasks.records import write_legend
+from mips.tasks.skewed import skewed
 from mips.tasks.task import Task
 from mips.training_schedules import Schedule, train_linear, train_over_symbols, train_with_inner_layers
 
@@ -65,6 +69,8 @@ class Result:
     """what the numbers 0, 1, ... of the inputs stand for, where the task is one of symbols"""
     output_symbols: tuple[str, ...] = ()
     """the same for the outputs"""
+    front: tuple[FrontEntry, ...] = ()
+    """programs by length, each right more often, or closer to the network, than all shorter ones"""
 
     @property
     def agreement(self) -> float | None:
@@ -223,7 +229,10 @@ def _conclude(
     found = exam.found
     program, source = _chosen(exam)
     network = source or network
+    if program is not None and not program.uses_table and program.bits <= LONGEST:
+        program = _simplified(exam, program)
     report = None if program is None else _verified(exam, program)
+    by_length = () if network is None or program is None else _front(network.oracle, program, exam)
     return Result(
         exam.task.name,
         _status(exam, program, report, network, stopped=stopped),
@@ -241,6 +250,7 @@ def _conclude(
         baseline,
         exam.task.input_symbols,
         exam.task.output_symbols,
+        by_length,
     )
 
 
@@ -328,6 +338,32 @@ def _compared(network: Oracle, program: Program, exam: Examination) -> Compariso
             f"{100 * found.precision:.3g} % of cases ({found.count} of {comparison.drawn_count} sequences)"
         )
     return comparison
+
+
+def _simplified(exam: Examination, program: Program) -> Program:
+    """The program without parts that make no difference, on sequences of any kind and of both lengths.
+
+    It is compared with itself as it was, so no label has a say.
+    """
+    task, machine = exam.task, exam.found.machine
+    x, _ = exam.trials.short
+    probes = [
+        x[:50],
+        x,
+        skewed(task, (107, 0), 400, task.length),
+        skewed(task, (107, 1), 200, 4 * task.length),
+    ]
+    probes.append(task.draw((107, 2), 4_000))
+    if machine is not None and machine.complete:
+        words = conformance_words(minimize(machine), length=task.length, known=task.recorded_steps)
+        probes += [words] if len(words) else []
+    with exam.stage("simplification"):
+        return simplified(program, probes)
+
+
+def _front(network: Oracle, program: Program, exam: Examination) -> tuple[FrontEntry, ...]:
+    with exam.stage("front"):
+        return front(program, exam.found.others, exam.trials, network)
 
 
 def data_only(exam: Examination, config: SynthesisConfig, *, seed: int) -> Program | None:

@@ -16,6 +16,9 @@ from mips.reading.machine_extraction import Machine
 from mips.reading.oracle import Judged
 from mips.tasks.task import Task
 
+_MOST_KEPT = 100
+"""Programs that are remembered beside the best, for the front."""
+
 
 class BudgetExhaustedError(Exception):
     """Raised by a listener of stages to stop: what was found by then is kept."""
@@ -59,6 +62,7 @@ class Findings:
     network: Judged | None = None  # that is being read, or was read last
     source_of_formula: Judged | None = None  # the network that it was read from
     source_of_table: Judged | None = None
+    others: dict[Program, None] = dataclasses.field(default_factory=dict)  # all that was judged, in order
 
     def reading(self, network: Judged) -> Judged:
         """Notes the network that is about to be read."""
@@ -71,6 +75,8 @@ class Findings:
             if program.bits >= (self.cost_of_table if program.uses_table else self.cost):
                 continue
             cost = program.bits + judge.misfit(program)
+            if len(self.others) < _MOST_KEPT:
+                self.others[program] = None
             if program.uses_table and cost < self.cost_of_table:
                 self.table, self.cost_of_table, self.source_of_table = program, cost, self.network
             elif not program.uses_table and cost < self.cost:

@@ -14,7 +14,7 @@ from mips.reading.conformance import conformance_words
 from mips.reading.machine_extraction import Machine, minimize
 from mips.reading.oracle import Oracle
 from mips.tasks.skewed import skewed
-from mips.tasks.task import MISSING, Inputs, Task
+from mips.tasks.task import MISSING, Inputs, Outputs, Task
 
 _DRAWN, _SKEWED, _BEYOND = 2_000, 800, 300
 _PRECISION, _FEWEST = 0.6, 5  # from which on exceptions are said to follow a rule
@@ -94,10 +94,7 @@ def compare(
     differs, shares = {}, {}
     best: Counterexample | None = None
     for name, x in parts.items():
-        try:
-            told = network.run(x)
-        except ValueError:  # beyond what it was trained on a network may give what is no number
-            told = np.full((*x.shape[:2], task.outputs), MISSING)
+        told = answers(network, x)
         got, codes = program.attempt(x)
         differs[name] = (told != got).any(axis=2) | (codes != 0)
         shares[name] = float((~differs[name].any(axis=1)).mean())
@@ -117,6 +114,14 @@ def compare(
         best,
         exceptions_of(drawn, differs["drawn"]),
     )
+
+
+def answers(network: Oracle, x: Inputs) -> Outputs:
+    """What a network says; `MISSING` where that is no number, as may be beyond what it was trained on."""
+    try:
+        return network.run(x)
+    except ValueError:
+        return np.full((*x.shape[:2], network.outputs), MISSING)
 
 
 def _shortest(

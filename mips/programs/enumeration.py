@@ -21,6 +21,7 @@ _LIMIT = 1 << 15  # values beyond are dropped: products then fit int32, and hash
 _BLOCK = 1 << 21  # elements computed at once
 _CONDITIONAL = 20_000  # expressions that may stand in a conditional
 _DECIDED = 1_500  # that may stand in a list of decisions
+_INTERPOLATING = 5  # nodes of a formula that may be one of no meaning
 _COMMUTATIVE = {"+", "*", "==", "min", "max"}
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
 
@@ -152,6 +153,9 @@ class Enumerator:
             for i, goal in enumerate(goals):
                 if found[i] is None and fits[i]:
                     found[i] = self._conditional(goal)
+        for i, formula in enumerate(found):
+            if formula is not None:
+                found[i] = self._by_cases(formula, goals[i])
         if self.grammar.decisions:
             for i, goal in enumerate(goals):
                 if found[i] is None and fits[i]:
@@ -248,6 +252,42 @@ class Enumerator:
         best = usable[total.argmin()]
         parts = (conditions[best], yes[best], no[best])
         return Expr("if", tuple(self.expression(int(p)) for p in parts))
+
+    def _by_cases(self, formula: Expr, goal: Column) -> Expr:
+        """A conditional that says the same as arithmetic which merely passes through the values of a table.
+
+        Whoever divides a negative number, or takes its remainder, makes use of how Python rounds:
+        `abs((x - s) // 3)` is two lines of a table. A division gives way to a conditional of up to two more
+        nodes, since it is harder to read than that; a remainder, which may be a count on a circle, to one of
+        equal length.
+        """
+        rounding = self._divisions_of_negatives(formula)
+        if not rounding or ex.size(formula) < _INTERPOLATING:
+            return formula
+        conditional = self._conditional(goal)
+        if conditional is None or self._divisions_of_negatives(conditional):
+            return formula
+        room = ex.size(formula) + (2 if "//" in rounding else 0)
+        return conditional if ex.size(conditional) <= room else formula
+
+    def _divisions_of_negatives(self, expr: Expr) -> set[str]:
+        """Which of // and % it has of something that is negative in a row."""
+        rows = self._rows_of_leaves()
+        return {
+            node.op
+            for node in ex.nodes(expr)
+            if node.op in {"//", "%"} and int(np.min(evaluate(node.args[0], rows))) < 0
+        }
+
+    def _rows_of_leaves(self) -> dict[str, Column]:
+        """The columns that were enumerated over, by name."""
+        first = self.bank.values[0]
+        columns = {}
+        for number in range(len(first)):
+            leaf = self.expression(number)
+            if leaf.op == "var":
+                columns[ex.name_of(leaf)] = first[number].astype(np.int64)
+        return columns
 
     def _decisions(self, goal: Column) -> Expr | None:
         """A short list of decisions over small expressions, found greedily (Rivest, 1987).

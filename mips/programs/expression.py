@@ -27,6 +27,9 @@ Given = Shaped[np.ndarray, "..."]  # values of a name: integers (rows,), lists (
 Value = Given | np.generic  # computed integers or truth values; from constants alone numpy makes scalars
 Items = Shaped[np.ndarray, "rows items"]  # a list in every row
 
+MOST_DEPTH = 150
+"""Levels of a program's expression: what Python's own parser takes, and recursion in pure Python stands."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Expr:
@@ -184,6 +187,22 @@ def size(expr: Expr) -> int:
     return sum(1 for _ in nodes(expr))
 
 
+def depth(expr: Expr) -> int:
+    """Nodes on the longest way from the root to a leaf."""
+    deepest, level = 0, [expr]
+    while level:  # not by recursion, whose own limit would come first
+        deepest += 1
+        level = list({id(a): a for e in level for a in e.args}.values())
+    return deepest
+
+
+def replace(expr: Expr, part: Expr, by: Expr) -> Expr:
+    """The expression with another one wherever a part occurs in it."""
+    if expr == part:
+        return by
+    return Expr(expr.op, tuple(replace(a, part, by) for a in expr.args), expr.value) if expr.args else expr
+
+
 def names(expr: Expr) -> set[str]:
     """Variables that occur."""
     return {name_of(node) for node in nodes(expr) if node.op == "var"}
@@ -306,7 +325,7 @@ def parse(text: str) -> Expr:
     except SyntaxError as error:
         raise ValueError(f"not an expression: {text!r} ({error.msg})") from None
     except (RecursionError, MemoryError):  # the parser's own limits come as either
-        raise ValueError("the text is nested too deeply") from None
+        raise ValueError(f"the text is nested too deeply (at most {MOST_DEPTH} levels)") from None
 
 
 def _refuse(node: ast.AST) -> ValueError:
@@ -513,7 +532,7 @@ def from_json(data: Any) -> Expr:
     try:
         return _from_json(data)
     except RecursionError:
-        raise ValueError("not an expression: nested too deeply") from None
+        raise ValueError(f"not an expression: nested too deeply (at most {MOST_DEPTH} levels)") from None
 
 
 def _is_constant(value: object) -> bool:

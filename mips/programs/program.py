@@ -74,6 +74,10 @@ class Program:
         if len(set(names)) < len(names):
             raise ValueError(f"a name is used twice: {', '.join(n for n in names if names.count(n) > 1)}")
         for expr in (*self.updates, *self.outputs):
+            if (deep := ex.depth(expr)) > ex.MOST_DEPTH:
+                raise ValueError(
+                    f"an expression is nested {deep} levels deep; at most {ex.MOST_DEPTH} are taken"
+                )
             unknown = ex.names(expr) - set(kinds)
             if unknown:
                 raise ValueError(f"unknown names in {expr}: {', '.join(sorted(unknown))}")
@@ -244,12 +248,6 @@ def _shared_parts(exprs: list[Expr]) -> list[Expr]:
     return sorted(again, key=ex.size, reverse=True)
 
 
-def _replace(expr: Expr, part: Expr, by: Expr) -> Expr:
-    if expr == part:
-        return by
-    return Expr(expr.op, tuple(_replace(a, part, by) for a in expr.args), expr.value) if expr.args else expr
-
-
 def _write_value(expr: Expr) -> str:
     text = ex.to_python(expr)
     return f"int({text})" if ex.is_truth(expr) else text
@@ -305,8 +303,8 @@ def _name_shared_parts(
         if not parts or not spare:
             break
         temporary = spare.pop(0)
-        exprs = [_replace(e, parts[0], ex.var(temporary)) for e in exprs]
-        temporaries = [(n, _replace(e, parts[0], ex.var(temporary))) for n, e in temporaries]
+        exprs = [ex.replace(e, parts[0], ex.var(temporary)) for e in exprs]
+        temporaries = [(n, ex.replace(e, parts[0], ex.var(temporary))) for n, e in temporaries]
         temporaries.append((temporary, parts[0]))
     # One named later may be a part of one named before.
     return temporaries[::-1], exprs
@@ -317,7 +315,7 @@ def _in_new_state(program: Program, output: Expr) -> Expr | None:
     used = False
     for state, update in zip(program.state, program.updates, strict=True):
         if update.op not in {"const", "var"} or ex.size(output) == 1:
-            replaced = _replace(output, update, ex.var(f"{state}'"))
+            replaced = ex.replace(output, update, ex.var(f"{state}'"))
             used |= replaced != output
             output = replaced
     if not used or ex.names(output) & {*program.state, *program.inputs}:
@@ -336,7 +334,7 @@ def parse_program(text: str) -> Program:
     except SyntaxError as error:
         raise ValueError(f"not Python: line {error.lineno}: {error.msg}") from None
     except (RecursionError, MemoryError):  # the parser's own limits come as either
-        raise ValueError("the text is nested too deeply") from None
+        raise ValueError(f"the text is nested too deeply (at most {ex.MOST_DEPTH} levels)") from None
 
 
 def _parse_module(module: ast.Module) -> Program:

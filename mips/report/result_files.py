@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import glob
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -47,6 +48,12 @@ _LATER: dict[str, tuple[tuple[type, ...], Any]] = {
     "chosen_by": ((str,), ""),
     "input_symbols": ((list,), []),
     "output_symbols": ((list,), []),
+    "front": ((list,), []),
+}
+_FRONT_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("bits", "right", "agreement"), _NUMBER),
+    "source": (str,),
+    "program": (dict,),
 }
 _COMPARISON_KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("drawn", "drawn_count", "skewed", "skewed_count", "words_count"), _NUMBER),
@@ -65,7 +72,8 @@ def to_json(result: Result, *, origin: str = "", made_with: dict[str, Any] | Non
     data = {
         field.name: getattr(result, field.name)
         for field in dataclasses.fields(result)
-        if field.name not in {"program", "report", "baseline", "machine", "realization", "comparison"}
+        if field.name
+        not in {"program", "report", "baseline", "machine", "realization", "comparison", "front"}
     }
     program = result.program
     data["format"] = FORMAT
@@ -76,6 +84,7 @@ def to_json(result: Result, *, origin: str = "", made_with: dict[str, Any] | Non
     data["bits"] = None if program is None else round(program.bits, 2)
     data["latex"] = "" if program is None or program.uses_table else program.latex()
     data["report"] = None if result.report is None else result.report.to_json()
+    data["front"] = [entry.to_json() for entry in result.front]
     data["agreement"] = result.agreement
     data["comparison"] = None if result.comparison is None else result.comparison.to_json()
     machine, system = result.machine, result.realization
@@ -108,6 +117,12 @@ def write(folder: Path, data: dict[str, Any]) -> Path:
     return path
 
 
+def clear_partial(folder: Path, task: str) -> None:
+    """Removes what a run that was killed while it wrote this task's files has left of them."""
+    for partial in folder.glob(f".{glob.escape(identifier(task))}.*.partial"):
+        partial.unlink(missing_ok=True)
+
+
 def read(path: Path) -> dict[str, Any]:
     """A result as plain data. Raises ValueError, naming the file, for anything else."""
     try:
@@ -134,6 +149,9 @@ def read(path: Path) -> dict[str, Any]:
         for key in ("program", "baseline"):
             if data[key] is not None:
                 Program.from_json(data[key])
+        for entry in data["front"]:
+            _check_kinds(entry, _FRONT_KINDS)
+            Program.from_json(entry["program"])
         if data["machine"] is not None:
             Machine.from_json(data["machine"])
         if data["report"] is not None:

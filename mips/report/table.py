@@ -178,6 +178,34 @@ def rows(results: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
     return table
 
 
+BRIEF_HEADINGS = ("task", "result", "bits", "inside", "beyond", "s", "also by")
+"""Of the table for terminals of 80 columns."""
+
+_BRIEF: dict[str, str] = {
+    Status.FORMULA: "formula",
+    Status.TABLE: "table",
+    Status.INEXACT: "inexact",
+    Status.NETWORK: "no program",
+    Status.NONE: "no network",
+    Status.UNFINISHED: "unfinished",
+}
+
+
+def brief_rows(results: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
+    """The rows under `BRIEF_HEADINGS`; "GPT?" is a task that GPT-4 is said to solve and does not."""
+    table = []
+    for row, data in zip(rows(results), results.values(), strict=True):
+        name, _, bits, inside, beyond, seconds, alone, paper, gpt = row
+        told = _BRIEF.get(data["status"], data["status"])
+        if data["status"] == Status.FORMULA and data["provenance"] == Provenance.DATA:
+            told = "from data"
+        others = {"data": alone, "MIPS": paper, "GPT": gpt == "exact", "GPT?": gpt == "claimed"}
+        also = " ".join(other for other, so in others.items() if so)
+        shares = (share.removesuffix(" %") for share in (inside, beyond))
+        table.append((name, told, bits, *shares, seconds, also))
+    return table
+
+
 def evidence(data: dict[str, Any]) -> list[str]:
     """What a result rests on, in sentences: the task, the network, and which truth chose the program."""
     lines = []
@@ -225,6 +253,25 @@ def evidence(data: dict[str, Any]) -> list[str]:
             f"{data['kind']} program of {data['bits']:.0f} bits, read from: {data['provenance']}{chosen}"
         )
     return lines
+
+
+def front_lines(data: dict[str, Any]) -> list[str]:
+    """The front of length against agreement, a line for each program; none where the answer stands alone."""
+    if len(data["front"]) < 2:
+        return []
+    return [
+        f"{entry['bits']:5.0f} bits, {_percent(entry['right'])} right, {_percent(entry['agreement'])} as the "
+        f"network: {_in_one_line(entry)}"
+        for entry in data["front"]
+    ]
+
+
+def _in_one_line(entry: dict[str, Any]) -> str:
+    if entry["program"]["tables"]:
+        return "the machine's tables"
+    _, *lines = (line.strip() for line in entry["source"].splitlines())
+    loop = next(i for i, line in enumerate(lines) if line.startswith("for "))
+    return "; ".join([*lines[:loop], f"{lines[loop]} {'; '.join(lines[loop + 1 :])}"])
 
 
 def _percent(share: float) -> str:
@@ -284,8 +331,10 @@ def _section(name: str, data: dict[str, Any], folder: Path) -> str:
         draw_machine(machine, place, title=name)
         picture = f'<img src="machines/{place.name}" alt="machine of {html.escape(name)}">'
     notes = "".join(f"<li>{html.escape(n)}</li>" for n in [*evidence(data), *data["notes"]])
+    lines = html.escape("\n".join(front_lines(data)))
+    by_length = f"<details><summary>programs by length</summary><pre>{lines}</pre></details>" if lines else ""
     source = html.escape(data["source"]) or "no program"
     return (
         f"<section><h2>{html.escape(name)}</h2><div class=pair><pre>{source}</pre>{picture}</div>"
-        f"<small><ul>{notes}</ul></small></section>"
+        f"{by_length}<small><ul>{notes}</ul></small></section>"
     )

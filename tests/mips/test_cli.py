@@ -66,6 +66,7 @@ def test_solve_show_verify_report(subprocess_env, tmp_path):
         ("python", ["shortest counterexample: x=[[1], [2]] expected [3]", "- another", "s = s + x"]),
         ("latex", ["\\begin{aligned}", "s_0 = 0"]),
         ("sympy", ["s' = s + x", "y = s + x"]),
+        ("front", ["100 % right, 90 % as the network: s = 0; for x in xs: s = s + x; yield s"]),
         ("dot", ["digraph machine {"]),
         ("json", ['"task": "Mine <b>[/x]"']),
     ],
@@ -96,7 +97,8 @@ def test_names_of_tasks_are_whole_in_narrow_tables(capsys, tmp_path, monkeypatch
     name = "Alternating_Last4_Of_My_Log"
     store.write(tmp_path, FULL | {"task": name})
     assert status_of(["report", tmp_path]) == 0
-    assert name in capsys.readouterr().out
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if name in line]
+    assert "formula" in line and "50.0" in line and len(line) <= 80  # the whole row is in one line
 
 
 def test_an_interruption_is_one_line(capsys, monkeypatch):
@@ -314,3 +316,12 @@ def test_a_killed_run_goes_on_to_the_same_results(subprocess_env, tmp_path):
         one, two = (json.loads((folder / path.name).read_text()) for folder in (whole, cut))
         one.pop("seconds"), two.pop("seconds")
         assert one == two
+
+
+def test_what_a_killed_run_left_half_written_goes_when_it_is_resumed(tmp_path):
+    ours, foreign = (tmp_path / f".{name}.json.0123.partial" for name in ("sum_all", "prev1"))
+    for path in (ours, foreign):
+        path.write_text("{")
+    command = cli.Solve(("Sum_All",), out=tmp_path, resume=True)
+    assert cli._kept(command, {"Sum_All": "Sum_All"}) == {}
+    assert not ours.exists() and foreign.exists()

@@ -181,3 +181,30 @@ def test_values_of_more_than_fifteen_bits_are_dropped():
     enumerator.search([x * 0 - 1])
     assert all(np.abs(v).max(initial=0) < 1 << 15 for v in enumerator.bank.values)
     assert find({"x": x}, [x * x * x], Grammar(constants=(), unary=(), binary=("*",), largest=5)) == [None]
+
+
+def test_arithmetic_that_passes_through_a_table_gives_way_to_cases():
+    """What `abs((s - x) // 3)` says of a machine for Tomita 5 it says by the way Python rounds."""
+    s, x = (a.ravel() for a in np.meshgrid(np.arange(4), np.arange(2), indexing="ij"))
+    (found,) = find({"s": s, "x": x}, [np.abs((s - x) // 3)], Grammar())
+    assert str(found) == "not s if x else s == 3"
+
+
+@pytest.mark.parametrize("text", ["(s + x) % 5", "(2 * s + x) // 3", "(s + x + 4) % 5", "abs(x - s)"])
+def test_arithmetic_that_counts_stays(text):
+    s, x = (a.ravel() for a in np.meshgrid(np.arange(5), np.arange(5), indexing="ij"))
+    rows = {"s": s, "x": x}
+    constants = (*Grammar().constants, 5, 4)
+    (found,) = find(rows, [on(rows, ex.parse(text))], Grammar(constants=constants))
+    assert found is not None and not any(node.op == "if" for node in ex.nodes(found))
+
+
+@given(SEEDS, st.integers(5, 7))
+@settings(max_examples=15, deadline=None)
+def test_what_gives_way_is_still_said_on_every_row(seed, size):
+    hidden = in_the_grammar(np.random.default_rng(seed), size)
+    target = on(LEAVES, hidden)
+    (found,) = find(LEAVES, [target], dataclasses.replace(SMALL, largest=5))
+    if found is not None:
+        np.testing.assert_array_equal(on(LEAVES, found), target)
+        assert ex.size(found) <= 7

@@ -211,3 +211,23 @@ def test_errors_in_a_program_are_errors():
         program.run(np.zeros((1, 2, 1), int))
     with pytest.raises(ValueError, match=r"shape \(2, 3\)"):
         program.run(np.zeros((2, 3), int))
+
+
+@pytest.mark.parametrize("levels", [ex.MOST_DEPTH + 1, 3000, 30_000])
+def test_an_expression_nested_too_deeply_is_refused_with_the_limit(levels):
+    deep = ex.var("x")
+    for _ in range(levels - 1):
+        deep = ex.Expr("abs", (deep,))
+    with pytest.raises(ValueError, match=f"{levels} levels deep; at most {ex.MOST_DEPTH}"):
+        Program(("x",), (), (), (), (deep,))
+
+
+def test_what_is_as_deep_as_allowed_can_be_run_written_and_read():
+    deep = ex.var("x")
+    for _ in range(ex.MOST_DEPTH - 1):
+        deep = ex.Expr("abs", (deep,))
+    program = Program(("x",), (), (), (), (deep,))
+    assert parse_program(program.source()).outputs == program.outputs
+    assert Program.from_json(program.to_json()) == program
+    assert program.run(np.full((1, 2, 1), -3)).tolist() == [[[3], [3]]]
+    assert program.bits > 0 and program.latex()

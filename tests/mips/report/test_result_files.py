@@ -11,6 +11,7 @@ from rich.console import Console
 
 from mips import cli
 from mips.judging.comparison import Comparison, Exceptions
+from mips.judging.front import FrontEntry
 from mips.judging.judges import Chooser
 from mips.judging.verification import Counterexample, Report
 from mips.programs.program import parse_program
@@ -21,6 +22,7 @@ from mips.status import Provenance, Status
 from mips.synthesis import Result
 from tests.mips.machines import divider
 
+ENTRY = "def f(xs):\n    for x in xs:\n        yield x\n"
 SUM = parse_program("def f(xs):\n    s = 0\n    for x in xs:\n        s = s + x\n        yield s\n")
 STEP = np.ones((8, 1, 1), int)
 COMPARISON = Comparison(
@@ -45,12 +47,13 @@ def result(**changes):
         "machine": divider(3),
         "realization": realize(Response(STEP, np.zeros((8, 1), int), 0.0)),
         "baseline": SUM,
+        "front": (FrontEntry(SUM, 1.0, 0.9), FrontEntry(parse_program(ENTRY), 0.3, 0.25)),
     }
     return Result(**parts | changes)
 
 
 EMPTY = {
-    "program": None, "report": None, "machine": None, "realization": None, "baseline": None, "comparison": None,
+    "front": (), "program": None, "report": None, "machine": None, "realization": None, "baseline": None, "comparison": None,
     "provenance": Provenance.NONE, "status": Status.NONE, "notes": (), "seconds": {},
 }  # fmt: skip
 FULL = store.to_json(result(), origin="mine.csv", made_with={"seed": 3})
@@ -103,6 +106,7 @@ LATER = (
     "chosen_by",
     "input_symbols",
     "output_symbols",
+    "front",
 )  # which files of earlier versions do not have
 
 

@@ -56,8 +56,18 @@ def test_rows_say_what_came_of_a_task_and_who_else_solved_it():
     assert rows["Base_6_Addition"][0] == "budget exhausted"
 
 
+def test_the_narrow_table_says_the_same_in_fewer_words():
+    rows = {row[0]: row[1:] for row in table.brief_rows(RESULTS)}
+    assert all(len(row) + 1 == len(table.BRIEF_HEADINGS) for row in rows.values())
+    bits = f"{RESULTS['Sum_All']['bits']:.0f}"
+    assert rows["Sum_All"] == ("formula", bits, "50.0", "12.5", "1.8", "data MIPS GPT")
+    assert rows["Div_3"] == ("table", bits, "50.0", "12.5", "1.8", "GPT?")
+    assert rows["Bitwise_Or"][0] == "from data" and rows["Prev2"][-1] == "data"
+    assert rows["Bitwise_Xor"] == ("no network", "", "", "", "0.0", "MIPS GPT")
+
+
 def test_every_status_has_words():
-    assert set(table.STATUS) == set(Status)
+    assert set(table.STATUS) == set(Status) == set(table._BRIEF)
     assert table.said({"status": "unheard", "provenance": ""}) == "unheard"
 
 
