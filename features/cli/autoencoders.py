@@ -140,6 +140,11 @@ def train(command: SaeTrain) -> None:
 def _hooked_layer(hook: str, wanted: int | None) -> int:
     """The residual state that an autoencoder reads, from its file; ValueError where --layer says another."""
     found = re.fullmatch(r"blocks\.(\d+)\.hook_resid_(pre|post)", hook)
+    if hook and found is None:
+        raise ValueError(
+            f"the autoencoder reads {hook!r}, which is no state of the residual stream; "
+            "read are blocks.N.hook_resid_pre and blocks.N.hook_resid_post"
+        )
     stated = None if found is None else int(found[1]) + (found[2] == "post")
     if stated is not None and wanted is not None and stated != wanted:
         raise ValueError(f"--layer {wanted}: the autoencoder was trained on {hook}, which is state {stated}")

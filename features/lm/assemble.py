@@ -213,11 +213,25 @@ def assemble(
 ) -> Decoder:
     """Reads a model; over a mesh with an axis "model", divided as in `partition_specs`.
 
-    Raises: ValueError naming a tensor that is missing or of another shape than `config` implies.
+    Raises: ValueError naming a tensor that is missing, of another shape than `config` implies, not finite, or
+      not part of such a model, so that it would be left out.
     """
     layout = dict(_LAYOUTS[source.layout])
     if config.tied:
         layout.pop("unembedding", None)
+    names = source.names()
+    if config.num_layers > len(names):
+        raise ValueError(f"{source.path}: {config.num_layers} layers, but only {len(names)} tensors")
+    layers = range(config.num_layers)
+    wanted = {
+        p.name.format(layer) for p in layout.values() for layer in (layers if "{}" in p.name else [None])
+    }
+    spare = sorted(names - wanted)
+    if spare and wanted <= names:  # what is missing is named below
+        raise ValueError(
+            f"{source.path}: tensor {spare[0]!r} ({len(spare)} such) is no part of a model of these settings "
+            "and would be left out"
+        )
     dtype = np.dtype(dtype)
     if mesh is not None:
         if "model" not in mesh.axis_names:
@@ -251,7 +265,12 @@ def assemble(
             queries, shared = config.num_heads * config.head_size, config.num_kv_heads * config.head_size
             start = (0, queries, queries + shared)[piece.part]
             values = values[start : start + (queries if piece.part == 0 else shared)]
-        return values.astype(dtype)
+        with np.errstate(over="ignore"):  # named here
+            converted = values.astype(dtype)
+        if not np.isfinite(converted).all():
+            fault = "is not finite" if not np.isfinite(values).all() else f"has numbers too large for {dtype}"
+            raise ValueError(f"{source.path}: tensor {piece.name.format(layer)!r} {fault}")
+        return converted
 
     placements: list[tuple[str, Piece, tuple[int, ...], PartitionSpec, bool]] = []
     for field, piece in layout.items():

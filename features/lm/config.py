@@ -52,12 +52,13 @@ class DecoderConfig:
         sizes = ("num_layers", "width", "num_heads", "num_kv_heads", "head_size", "mlp_width", "vocab_size")
         for name in (*sizes, "context"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if type(value) is not int or value < 1:
                 raise ValueError(f"{name}={value!r}: expected a positive integer")
-        for name in ("norm_eps", "rope_base"):
+        for name, low, high in (("norm_eps", 0, 1), ("rope_base", 1, math.inf)):
             value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not 0 < value < math.inf:
-                raise ValueError(f"{name}={value!r}: expected a positive number")
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low < value < high:
+                range_ = f"below {high}" if name == "norm_eps" else f"above {low}"
+                raise ValueError(f"{name}={value!r}: expected a positive number {range_}")
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
                 f"num_heads={self.num_heads} is no multiple of num_kv_heads={self.num_kv_heads}: "
@@ -65,5 +66,5 @@ class DecoderConfig:
             )
         if self.positions == "rope" and self.head_size % 2:
             raise ValueError(f"head_size={self.head_size}: rotary positions turn pairs, so it must be even")
-        if self.window is not None and self.window < 1:
+        if self.window is not None and (type(self.window) is not int or self.window < 1):
             raise ValueError(f"window={self.window}: expected at least one token, or None")

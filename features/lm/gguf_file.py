@@ -6,6 +6,8 @@ file is named for what it is, and nothing large is allocated for it.
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from jaxtyping import Float32
 
 from features.extras import require
 from features.lm.config import DecoderConfig, RopeLayout, RopeScaling
+from features.strict_keys import KnownKeys
 
 if TYPE_CHECKING:
     from gguf import GGUFReader, GGUFValueType, ReaderField, ReaderTensor
@@ -22,6 +25,95 @@ _SMALLEST_ENTRY = 12  # bytes of the shortest key-value pair or tensor descripti
 _ARCHITECTURES = ("llama", "mistral", "gpt2")
 # Factors that Llama 3.1 and 3.2 were released with; GGUF keeps only the stretched frequencies.
 _KNOWN_SCALINGS = (RopeScaling(factor=8.0), RopeScaling(factor=32.0))
+# Bytes of a scalar by its type number; 8 is a text, 9 an array.
+_SCALARS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+_TEXT, _ARRAY = 8, 9
+_SHORT = 100  # values of an array that is looked at
+
+
+def _known(architecture: str) -> KnownKeys:
+    """What the keys of a header mean; `attention.key_length` and the like begin with the architecture."""
+    name = re.escape(architecture)
+    read = ("embedding_length", "block_count", "context_length", "feed_forward_length", "rope.freq_base")
+    read += ("rope.dimension_count",)
+    attention = ("head_count", "head_count_kv", "key_length", "value_length", "layer_norm_rms_epsilon")
+    attention += ("layer_norm_epsilon", "sliding_window", "scale")
+    return KnownKeys(
+        read=(
+            *(rf"{name}\.{re.escape(key)}" for key in read),
+            *(rf"{name}\.attention\.{key}" for key in attention),
+        ),
+        harmless=(
+            r"general\..*",
+            r"tokenizer\..*",  # whoever makes a tokenizer of it looks at these
+            r"quantize\..*",
+            r"split\.(no|tensors\.count)",
+            rf"{name}\.(vocab_size|tensor_data_layout)",
+            rf"{name}\.rope\.scaling\.(original_context_length|finetuned)",  # of what `type` says
+        ),
+        fixed={
+            r"split\.count": (0, 1),
+            rf"{name}\.rope\.scaling\.type": ("none",),
+            rf"{name}\.rope\.(scaling\.factor|scale_linear|scaling\.attn_factor)": (1.0,),
+            rf"{name}\.attention\.causal": (True,),
+            rf"{name}\.attention\.(max_alibi_bias|clamp_kqv)": (0.0,),
+            rf"{name}\.(expert_count|expert_used_count|leading_dense_block_count)": (0,),
+            rf"{name}\.use_parallel_residual": (False,),
+            rf"{name}\.(logit_scale|embedding_scale|residual_scale)": (1.0,),
+        },
+    )
+
+
+def _architecture_of(path: Path) -> str | None:
+    """`general.architecture` from the file's head, before anything large is read; None where that fails.
+
+    Vocabularies take the reader seconds and hundreds of megabytes.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+
+        def number(count: int) -> int:
+            data = file.read(count)
+            if len(data) < count:
+                raise ValueError("the file ends")
+            return int.from_bytes(data, "little")
+
+        def skip(count: int) -> None:
+            if file.tell() + count > size:
+                raise ValueError("the file ends")
+            file.seek(count, 1)
+
+        def value(kind: int) -> bytes | None:
+            if kind in _SCALARS:
+                skip(_SCALARS[kind])
+            elif kind == _TEXT:
+                length = number(8)
+                if length > size:
+                    raise ValueError("a text is longer than the file")
+                return file.read(length)
+            elif kind == _ARRAY:
+                inner, count = number(4), number(8)
+                if inner in _SCALARS:
+                    skip(count * _SCALARS[inner])
+                elif inner == _TEXT and count <= size:
+                    for _ in range(count):
+                        skip(number(8))
+                else:
+                    raise ValueError("an array of no known kind")
+            else:
+                raise ValueError("a value of no known kind")
+            return None
+
+        try:
+            file.seek(16)
+            for _ in range(min(number(8), size // _SMALLEST_ENTRY)):
+                key = value(_TEXT)
+                found = value(number(4))
+                if key == b"general.architecture":
+                    return None if found is None else found.decode()
+        except ValueError:  # the reader itself says what is damaged
+            pass
+    return None
 
 
 def _checked_reader(path: Path) -> GGUFReader:
@@ -63,10 +155,17 @@ def _checked_reader(path: Path) -> GGUFReader:
     tensors, pairs = (int.from_bytes(head[i : i + 8], "little") for i in (8, 16))
     if (tensors + pairs) * _SMALLEST_ENTRY > size:
         raise ValueError(f"{path}: its header promises {tensors} tensors and {pairs} keys, in {size} bytes")
+    architecture = _architecture_of(path)
+    if architecture is not None and architecture not in _ARCHITECTURES:
+        raise _unsupported(path, architecture)
     try:
         return Checked(path)
     except (ValueError, KeyError, IndexError, TypeError, OverflowError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _unsupported(path: Path, architecture: object) -> ValueError:
+    return ValueError(f"{path}: architecture {architecture!r}; supported are {', '.join(_ARCHITECTURES)}")
 
 
 class GGUFSource:
@@ -81,9 +180,7 @@ class GGUFSource:
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
         self.architecture = self.key("general.architecture")
         if self.architecture not in _ARCHITECTURES:
-            raise ValueError(
-                f"{path}: architecture {self.architecture!r}; supported are {', '.join(_ARCHITECTURES)}"
-            )
+            raise _unsupported(path, self.architecture)
         self.layout = "gguf-gpt2" if self.architecture == "gpt2" else "gguf-llama"
 
     def key(self, name: str, default: object = ...) -> Any:
@@ -94,6 +191,14 @@ class GGUFSource:
                 raise ValueError(f"{self.path}: the header lacks the key {name!r}")
             return default
         return field.contents()
+
+    def small_keys(self, prefix: str) -> dict[str, Any]:
+        """Keys of the header that begin so, with their values; long arrays by their length alone."""
+        found = {}
+        for name, field in self._reader.fields.items():
+            if name.startswith(prefix) and not name.startswith("GGUF."):
+                found[name] = field.contents() if len(field.data) <= _SHORT else f"{len(field.data)} values"
+        return found
 
     def config(self, rope_layout: RopeLayout = "half") -> DecoderConfig:
         """The decoder's settings from the header and, for the vocabulary, the embedding's shape."""
@@ -106,11 +211,24 @@ class GGUFSource:
 
     def _config(self, rope_layout: RopeLayout) -> DecoderConfig:
         name = self.architecture
+        _known(name).check(self.path, self.small_keys(""))
         width = self.key(f"{name}.embedding_length")
         heads = self.key(f"{name}.attention.head_count")
         gpt2 = name == "gpt2"
         epsilon = "layer_norm_epsilon" if gpt2 else "layer_norm_rms_epsilon"
         size = self.key(f"{name}.attention.key_length", width // heads)
+        if f"{name}.attention.key_length" not in self._reader.fields and width % heads:
+            raise ValueError(f"embedding_length {width} is no multiple of attention.head_count {heads}")
+        for key, wanted in (
+            ("attention.value_length", size),
+            ("rope.dimension_count", size),  # fewer: only a part of each head turns
+            ("attention.scale", 1 / math.sqrt(size)),
+        ):
+            value = self.key(f"{name}.{key}", wanted)
+            if not math.isclose(value, wanted, rel_tol=1e-5):
+                raise ValueError(
+                    f"key {f'{name}.{key}'!r} is {value}; supported is {wanted}, as the heads' size is {size}"
+                )
         return DecoderConfig(
             num_layers=self.key(f"{name}.block_count"),
             width=width,
@@ -149,8 +267,8 @@ class GGUFSource:
         raise ValueError(f"{self.path}: rope_freqs.weight is not a stretch that Llama 3.1 or 3.2 use")
 
     def names(self) -> set[str]:
-        """Of all tensors."""
-        return set(self._tensors)
+        """Of all tensors that a model is made of."""
+        return set(self._tensors) - {"rope_freqs.weight"}  # which `config` reads
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape after dequantization, rows first."""

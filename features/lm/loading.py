@@ -118,8 +118,8 @@ def load(
         source = GGUFSource(path)
         beside = path.parent / "tokenizer.json"
         words = tokenizers.from_gguf(source) if not beside.exists() else tokenizers.from_file(beside)
-        if beside.exists() and source.key("tokenizer.ggml.add_bos_token", False):
-            words = Tokenizer(words.backend, source.key("tokenizer.ggml.bos_token_id"))
+        if beside.exists():
+            words = Tokenizer(words.backend, tokenizers.bos_of_gguf(source))
     else:
         raise ValueError(f"{path}: expected a .gguf file, or a folder with config.json and *.safetensors")
     return LanguageModel(assemble(source, source.config(rope_layout), dtype=dtype, mesh=mesh), words, name)

@@ -8,11 +8,25 @@ from typing import TYPE_CHECKING
 
 from features.extras import require
 from features.lm.gguf_file import GGUFSource
+from features.strict_keys import KnownKeys
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
 
-_SPECIAL = 3  # token_type of GGUF
+_SPECIAL, _USER_DEFINED = 3, 4  # token_type of GGUF
+_WITH_BOS = {"llama-bpe"}
+"""Pre-tokenizers whose models begin texts with the BOS token where a file doesn't say; as in llama.cpp."""
+
+# Of a byte-level BPE vocabulary, where nothing is split or joined by other rules.
+_KEYS = KnownKeys(
+    read=(r"tokenizer\.ggml\.(model|pre|tokens|merges|token_type|bos_token_id|add_bos_token)",),
+    harmless=(
+        r"tokenizer\.ggml\.(scores|token_type_count|add_eos_token|add_sep_token|add_space_prefix)",
+        r"tokenizer\.ggml\.\w+_token_ids?",
+        r"tokenizer\.(ggml\.)?(chat_templates?(\.\w+)?|huggingface\.json)",
+    ),
+    fixed={r"tokenizer\.ggml\.(remove_extra_whitespaces|escape_whitespaces)": (False,)},
+)
 _LLAMA3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -94,18 +108,42 @@ def from_gguf(source: GGUFSource) -> Tokenizer:
             f"{source.path}: tokenizer {kind!r} with pre-tokenizer {pre!r}; built from the file are 'gpt2' "
             f"with {', '.join(known)}. Put the model's tokenizer.json beside the file: it is used instead"
         )
+    _KEYS.check(source.path, source.small_keys("tokenizer."))
     words, pairs = source.key("tokenizer.ggml.tokens"), source.key("tokenizer.ggml.merges")
     types = source.key("tokenizer.ggml.token_type")
     try:
         merges = [tuple(pair.split(" ", 1)) for pair in pairs]
         vocabulary = {word: number for number, word in enumerate(words)}
         model = tokenizers.models.BPE(vocabulary, merges, ignore_merges=pre == "llama-bpe")
-        special = [word for word, type_ in zip(words, types, strict=True) if type_ == _SPECIAL]
+        kinds = list(zip(words, types, strict=True))
+        special = [word for word, kind in kinds if kind == _SPECIAL]
+        whole = [word for word, kind in kinds if kind == _USER_DEFINED]
     except Exception as error:  # the library raises bare Exception
         raise ValueError(f"{source.path}: tokens and merges don't fit each other: {error}") from error
     backend = tokenizers.Tokenizer(model)
     backend.pre_tokenizer = steps.Sequence(known[pre])
     backend.decoder = tokenizers.decoders.ByteLevel()
     backend.add_special_tokens(special)
-    bos = source.key("tokenizer.ggml.bos_token_id", None)
-    return Tokenizer(backend, bos if source.key("tokenizer.ggml.add_bos_token", False) else None)
+    backend.add_tokens([tokenizers.AddedToken(word, normalized=False) for word in whole])
+    return Tokenizer(backend, bos_of_gguf(source))
+
+
+def bos_of_gguf(source: GGUFSource) -> int | None:
+    """The token that texts begin with; None where the model was trained without.
+
+    Raises: ValueError where the header says that there is one, and not which, or one of no vocabulary.
+    """
+    default = source.key("tokenizer.ggml.pre", "default") in _WITH_BOS
+    wanted = source.key("tokenizer.ggml.add_bos_token", default)
+    if not isinstance(wanted, bool):
+        raise ValueError(
+            f"{source.path}: key 'tokenizer.ggml.add_bos_token' is {wanted!r}, expected true or false"
+        )
+    if not wanted:
+        return None
+    bos, words = source.key("tokenizer.ggml.bos_token_id"), source.shape("token_embd.weight")[0]
+    if type(bos) is not int or not 0 <= bos < words:
+        raise ValueError(
+            f"{source.path}: key 'tokenizer.ggml.bos_token_id' is {bos!r}, expected 0 to {words - 1}"
+        )
+    return bos

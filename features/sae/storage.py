@@ -18,9 +18,10 @@ from jaxtyping import Float
 
 from features.arrays import AnyArray
 from features.extras import require
-from features.lm.hf_folder import open_safetensors, read_json
+from features.lm.hf_folder import open_safetensors, read_floats, read_json
 from features.sae.config import NORMALIZATIONS, Activation, Normalize, SAEConfig
 from features.sae.model import SAE
+from features.strict_keys import KnownKeys
 
 _RENAMED = {
     "hook_point": "hook_name",
@@ -33,6 +34,30 @@ _ARCHITECTURES: dict[str, Activation] = {
     "batchtopk": "batchtopk",
     "jumprelu": "jumprelu",
 }
+_SAELENS = KnownKeys(
+    read=(
+        "architecture|activation_fn|activation_fn_kwargs|d_in|d_sae|k|apply_b_dec_to_input|metadata",
+        "normalize_activations|reshape_activations|rescale_acts_by_decoder_norm|hook_name|model_name",
+        "finetuning_scaling_factor",  # whose tensor is looked at
+    ),
+    # Where it was read, and how it was trained.
+    harmless=(
+        "hook_(layer|layers|head_index|eval)|context_size|prepend_bos|exclude_\\w+|seqpos_slice|dataset\\w*|streaming",
+        "is_dataset_\\w+|(use_)?cached_activations(_path)?|neuronpedia_id|sae_lens_\\w+|model_\\w+|dtype|device|seed",
+        "(act_store|train|eval|wandb|log|checkpoint|adam|lr|l0|l1|lp|mse|dead|ghost|feature|resample|buffer|llm)_\\w+",
+        "(autocast|compile|decoder|init|jumprelu|aux|topk_threshold|matryoshka|n|store_batch|tokens_per)_\\w+|lr",
+        "from_pretrained_path|expansion_factor|checkpoint\\w*|use_ghost_grads|training_tokens|run_name|verbose",
+        "normalize_sae_decoder|noise_scale|b_dec_init_method|scale_sparsity_penalty_by_decoder_norm|autocast",
+        "l1_coefficient|lp_norm|logger|use_matryoshka_\\w+|resume\\w*|output_path|sparsity\\w*|name|version",
+    ),
+    fixed={"use_error_term|input_unit_norm|is_transcoder": (False,)},
+)
+_SAELENS_KWARGS = KnownKeys(read=("k",), harmless=(), fixed={"postact_fn": ("relu",)})
+_ELEUTHER = KnownKeys(
+    read=("k|num_latents|signed|transcode|multi_topk|activation|d_in",),
+    harmless=("expansion_factor|normalize_decoder|hookpoint|layers?|name|seed|init_seeds",),
+    fixed={"normalize_io|skip_connection": (False,)},
+)
 _OURS = {"cfg.json", "sae_weights.safetensors", "sparsity.safetensors"}
 _PICKLES = {".pt", ".pth", ".pkl", ".bin", ".ckpt"}
 
@@ -64,7 +89,9 @@ def _saelens_config(path: Path, d_in: int, d_sae: int) -> SAEConfig:
             raise ValueError(f"{path}: {key} is {found[key]}, but W_enc says {actual}")
     if found.get("reshape_activations", "none") not in {"none", None}:
         raise ValueError(f"{path}: reshape_activations {found['reshape_activations']!r} is not supported")
+    _SAELENS.check(path, {_RENAMED.get(key, key): value for key, value in read_json(path).items()})
     kwargs = found.get("activation_fn_kwargs") or {}
+    _SAELENS_KWARGS.check(f"{path}: activation_fn_kwargs", kwargs)
     activation = found.get("activation_fn", "relu")
     architecture = found.get("architecture", "standard")
     if architecture == "standard" and activation == "topk":
@@ -75,14 +102,21 @@ def _saelens_config(path: Path, d_in: int, d_sae: int) -> SAEConfig:
         raise ValueError(f"{path}: activation_fn {activation!r} in a standard SAE; supported is relu")
     kind = _ARCHITECTURES[architecture]
     k = found.get("k", kwargs.get("k")) if kind in {"topk", "batchtopk"} else None
-    if kind in {"topk", "batchtopk"} and not isinstance(k, int):
+    if kind in {"topk", "batchtopk"} and type(k) is not int:
         raise ValueError(f"{path}: a {kind} SAE needs the key 'k' (or activation_fn_kwargs.k), found {k!r}")
     return SAEConfig(
         d_in, d_sae, kind, None if k is None else int(k),
-        apply_b_dec_to_input=bool(found.get("apply_b_dec_to_input", True)),
+        apply_b_dec_to_input=_switch(path, found, "apply_b_dec_to_input"),
         normalize_activations=_normalization(found.get("normalize_activations"), path),
         hook_name=str(found.get("hook_name") or ""), model_name=str(found.get("model_name") or ""),
     )  # fmt: skip
+
+
+def _switch(path: Path, found: dict[str, Any], key: str) -> bool:
+    value = found.get(key, True)
+    if not isinstance(value, bool):
+        raise ValueError(f"{path}: key {key!r} is {value!r}, expected true or false")
+    return value
 
 
 _Tensors = dict[str, Float[np.ndarray, "..."]]  # by name
@@ -90,10 +124,16 @@ _Tensors = dict[str, Float[np.ndarray, "..."]]  # by name
 
 def _tensors(path: Path) -> _Tensors:
     handle = open_safetensors(path)
-    return {name: handle.get_tensor(name).astype(np.float32) for name in handle.keys()}  # noqa: SIM118
+    return {name: read_floats(path, handle, name).astype(np.float32) for name in handle.keys()}  # noqa: SIM118
 
 
 def _check(path: Path, tensors: _Tensors, expected: dict[str, tuple[int, ...]]) -> None:
+    """Raises ValueError for tensors that are missing, misshapen, not finite, or part of something else."""
+    spare = sorted(set(tensors) - set(expected))
+    if spare and set(expected) <= set(tensors):
+        raise ValueError(
+            f"{path}: tensor {spare[0]!r} is no part of such an autoencoder, which has {sorted(expected)}"
+        )
     for name, shape in expected.items():
         if name not in tensors:
             raise ValueError(f"{path}: tensor {name!r} is missing; it holds {sorted(tensors)}")
@@ -153,9 +193,11 @@ def _load_saelens(folder: Path) -> SAE:
     expected = {"W_enc": (d_in, d_sae), "b_enc": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
     if config.activation == "jumprelu":
         expected["threshold"] = (d_sae,)
+    if config.activation == "batchtopk":
+        if "threshold" not in t:
+            raise ValueError(f"{file}: a BatchTopK SAE needs its 'threshold'")
+        expected["threshold"] = t["threshold"].shape
     _check(file, t, expected)
-    if config.activation == "batchtopk" and "threshold" not in t:
-        raise ValueError(f"{file}: a BatchTopK SAE needs its 'threshold'")
     scale = None
     if config.normalize_activations == "expected_average_only_in":
         warnings.warn(
@@ -192,18 +234,24 @@ def _load_eleuther(folder: Path) -> SAE:
     t = _tensors(files[0])
     found = read_json(folder / "cfg.json")
     d_sae, d_in = _sizes(files[0], t, "encoder.weight")
-    _check(files[0], t, {"encoder.bias": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)})
-    if not isinstance(found.get("k"), int):
+    if type(found.get("k")) is not int:
         raise ValueError(f"{folder / 'cfg.json'}: key 'k' is {found.get('k')!r}, expected an integer")
     odd = [key for key in ("signed", "transcode", "multi_topk") if found.get(key)] + ["W_skip"] * (
         "W_skip" in t
     )
     if odd or found.get("activation", "topk") != "topk":
         raise ValueError(f"{folder}: {odd or found['activation']} is not supported; plain TopK is")
-    if found.get("num_latents") not in {None, 0, d_sae}:
-        raise ValueError(
-            f"{folder / 'cfg.json'}: num_latents is {found['num_latents']}, the weights say {d_sae}"
-        )
+    _ELEUTHER.check(folder / "cfg.json", found)
+    for key, allowed in (("num_latents", (None, 0, d_sae)), ("d_in", (None, d_in))):
+        if found.get(key) not in allowed:
+            raise ValueError(f"{folder / 'cfg.json'}: {key} is {found[key]}, the weights say {allowed[-1]}")
+    shapes = {
+        "encoder.weight": (d_sae, d_in),
+        "encoder.bias": (d_sae,),
+        "W_dec": (d_sae, d_in),
+        "b_dec": (d_in,),
+    }
+    _check(files[0], t, shapes)
     t = {**t, "W_enc": t["encoder.weight"].T, "b_enc": t["encoder.bias"]}
     return _build(SAEConfig(d_in, d_sae, "topk", int(found["k"])), t)
 

@@ -21,7 +21,7 @@ from features.discovery.reconstruction import Reconstruction
     ("hook", "wanted", "expected"),
     [
         ("blocks.7.hook_resid_pre", None, 7), ("blocks.7.hook_resid_post", None, 8), ("blocks.11.hook_resid_pre", 11, 11),
-        ("", 3, 3), ("blocks.7.hook_mlp_out", 2, 2), ("somewhere", 0, 0),
+        ("", 3, 3),
     ],
 )  # fmt: skip
 def test_the_layer_is_the_files_or_the_given_one(hook, wanted, expected):
@@ -32,7 +32,16 @@ def test_a_layer_that_is_another_or_nowhere_is_refused():
     with pytest.raises(ValueError, match=r"--layer 7: .*blocks.7.hook_resid_post, which is state 8"):
         autoencoders._hooked_layer("blocks.7.hook_resid_post", 7)
     with pytest.raises(ValueError, match="--layer is needed"):
-        autoencoders._hooked_layer("blocks.7.hook_mlp_out", None)
+        autoencoders._hooked_layer("", None)
+
+
+@pytest.mark.parametrize("wanted", [None, 3])
+@pytest.mark.parametrize(
+    "hook", ["blocks.3.hook_mlp_out", "blocks.3.attn.hook_z", "blocks.3.hook_resid_mid", "3"]
+)
+def test_hooks_that_are_no_state_of_the_residual_stream_are_refused_by_name(hook, wanted):
+    with pytest.raises(ValueError, match=f"reads '{hook}', which is no state of the residual stream"):
+        autoencoders._hooked_layer(hook, wanted)
 
 
 @given(
