@@ -7,6 +7,7 @@ labeling of seven days with r^2 = 5/6: fits are reported beside the same fit to 
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Real, Shaped
 
 from features.arrays import AnyArray
+from features.circles.closure import Closure, closure
 
 
 def circle(values: Real[AnyArray, " n"], period: int, frequency: int = 1) -> Float[Array, "n 2"]:
@@ -32,6 +34,9 @@ def check_labels(points: Float[Array, "n d"], labels: Shaped[AnyArray, "..."], p
         raise ValueError(f"labels {labels.min()} to {labels.max()}: expected classes 0 to {period - 1}")
     if not bool(jnp.isfinite(points).all()):
         raise ValueError("points are not finite")
+
+
+_ENUMERATED = 8  # classes whose cyclic orders are all looked at, 2,520
 
 
 class CircleProbe(NamedTuple):
@@ -91,6 +96,8 @@ class NullTest(NamedTuple):
     value: float
     null: Float[np.ndarray, " permutations"]
     p_value: float  # share of relabellings at least as good, the true one counted
+    # Of tests for a circle: whether the classes close to one; an arc passes tests of order and fit as well.
+    closure: Closure | None = None
 
     @property
     def quantile_95(self) -> float:
@@ -126,14 +133,25 @@ def circle_fit_test(
     permutations: int = 200,
     key: PRNGKeyArray,
 ) -> NullTest:
-    """r^2 of `fit_circle` against fits to random relabellings of the classes."""
+    """r^2 of `fit_circle` against fits to random relabellings of the classes.
+
+    `closure` says whether the means of the classes go all the way around, in the plane that was fitted.
+    """
     if permutations < 1:
         raise ValueError(f"permutations={permutations}: expected at least 1")
     probe = fit_circle(points, labels, period, k=k, frequency=frequency)
     coordinates = (jnp.asarray(points, jnp.float32) - probe.mean[None]) @ probe.W.T
     null = np.asarray(_null_fits(coordinates, jnp.asarray(labels), period, permutations, frequency, key))
     value = float(probe.r_squared)
-    return NullTest(value, null, float((1 + (null >= value - 1e-6).sum()) / (1 + permutations)))
+    p_value = float((1 + (null >= value - 1e-6).sum()) / (1 + permutations))
+    plane = np.asarray(coordinates if k == 2 else coordinates @ probe.P.T)
+    complete = len(np.unique(np.asarray(labels))) == period
+    return NullTest(value, null, p_value, closed(class_means(plane, labels, period)) if complete else None)
+
+
+def closed(means: Float[AnyArray, "m width"]) -> Closure | None:
+    """`closure`, where there are enough classes in a plane to tell."""
+    return closure(means) if len(means) >= 5 and means.shape[1] == 2 else None
 
 
 def class_means(
@@ -177,11 +195,32 @@ def order_score(means: Float[AnyArray, "m 2"]) -> float:
 
 
 def order_test(means: Float[AnyArray, "m 2"], *, permutations: int = 2000, seed: int = 0) -> NullTest:
-    """`order_score` against random orders of the classes."""
+    """`order_score` against other orders of the classes: all cyclic ones of up to eight, else random ones.
+
+    The p-value is exact for up to eight classes (1/360 for seven in their order), whatever `permutations` and
+    `seed`. `closure` says whether they go all the way around: an arc has its order, too.
+    """
     value = order_score(means)
-    # Under a random order, the classes met around the circle are a random permutation.
     m = len(np.asarray(means))
-    around = np.random.default_rng(seed).permuted(np.tile(np.arange(m), (permutations, 1)), axis=1)
+    if m <= _ENUMERATED:
+        null = _all_orders(m)
+        p_value = float((null >= value - 1e-9).mean())
+    else:
+        # Under a random order, the classes met around the circle are a random permutation.
+        around = np.random.default_rng(seed).permuted(np.tile(np.arange(m), (permutations, 1)), axis=1)
+        null = _neighbors(around)
+        p_value = float((1 + (null >= value - 1e-9).sum()) / (1 + permutations))
+    return NullTest(value, null, p_value, closed(np.asarray(means, np.float64)))
+
+
+def _neighbors(around: Int[np.ndarray, "orders m"]) -> Float[np.ndarray, " orders"]:
+    """Share of classes that are met right after a neighbor by label."""
     steps = np.abs(around - np.roll(around, -1, axis=1))
-    null = ((steps == 1) | (steps == m - 1)).mean(1)
-    return NullTest(value, null, float((1 + (null >= value - 1e-9).sum()) / (1 + permutations)))
+    return ((steps == 1) | (steps == around.shape[1] - 1)).mean(1)
+
+
+@functools.cache
+def _all_orders(m: int) -> Float[np.ndarray, " orders"]:
+    """Scores of every cyclic order of m classes; where they begin and which way they run is nothing to it."""
+    rest = [order for order in itertools.permutations(range(1, m)) if order[0] <= order[-1]]
+    return _neighbors(np.array([(0, *order) for order in rest]))

@@ -88,6 +88,7 @@ def _examine_unit(calendar: Calendar, unit: Literal["days", "months"], relabelli
         "held-out accuracy": calendar.accuracy(unit, held_out=True),
         "order": order.value,
         "order p": order.p_value,
+        "shape": str(order.closure),
         "r2 of PC 1-2": fit.value,
         "r2 95 % of relabellings": fit.quantile_95,
         "fourier power": fourier_power(class_means(states, e.alpha, e.period)),
@@ -181,7 +182,16 @@ def circles(command: Circles) -> None:
     e = cached.encoded
     rows, planes = [], []
     shown = Table(title=f"{task.concept.name} in {model.name}: {task.template!r}", title_justify="left")
-    for name in ("layer", "r² PC 1–2", "95 % of relabellings", "p", "order", "order p", "f = 1 power"):
+    for name in (
+        "layer",
+        "r² PC 1–2",
+        "95 % of relabellings",
+        "p",
+        "order",
+        "order p",
+        "shape",
+        "f = 1 power",
+    ):
         shown.add_column(name, justify="right")
     with terminal.bar("layers", cached.num_layers) as advance:
         for layer in range(cached.num_layers):
@@ -195,12 +205,14 @@ def circles(command: Circles) -> None:
             power = fourier_power(class_means(states, e.alpha, e.period))
             rows.append(
                 {"layer": layer, "r2": fit.value, "r2 95 %": fit.quantile_95, "p": fit.p_value,
-                 "order": order.value, "order p": order.p_value, "fourier power": power}
+                 "order": order.value, "order p": order.p_value, "shape": str(order.closure),
+                 "closure": order.closure, "fourier power": power}
             )  # fmt: skip
             planes.append((f"layer {layer}: r² {fit.value:.2f}", plane, e.alpha, task.concept.members))
             shown.add_row(
                 str(layer), f"{fit.value:.3f}", f"{fit.quantile_95:.2f}", f"{fit.p_value:.3f}",
-                f"{order.value * e.period:.0f}/{e.period}", f"{order.p_value:.4f}", f"{power[0]:.2f}",
+                f"{order.value * e.period:.0f}/{e.period}", f"{order.p_value:.4f}", str(order.closure),
+                f"{power[0]:.2f}",
             )  # fmt: skip
             advance()
     best = sorted(range(len(rows)), key=lambda i: -rows[i]["r2"])[:6]

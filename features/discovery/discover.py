@@ -296,7 +296,7 @@ def annotate(
 
     return Annotation(
         share, covered, options[best],
-        circles.NullTest(order, orders, p_value(orders, order)),
-        circles.NullTest(float(r_squared), fits, p_value(fits, r_squared)),
+        circles.NullTest(order, orders, p_value(orders, order), circles.closed(flats[best])),
+        circles.NullTest(float(r_squared), fits, p_value(fits, r_squared), circles.closed(flats[best])),
         here,
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """Circular probes and their nulls."""
 
 import itertools
+import math
 
 import chex
 import jax
@@ -184,8 +185,32 @@ def test_a_null_counts_what_is_as_good():
     again = features.circle_fit_test(x, labels, 7, permutations=60, key=jax.random.key(3))
     chex.assert_trees_all_equal(test, again)
     order = features.order_test(np.random.default_rng(0).normal(size=(5, 2)), permutations=500)
-    # Of the 120 orders of five, ten are right, and none has four neighbors in place without the fifth.
+    # Of the 12 cyclic orders of five, one is right, and none has four neighbors in place without the fifth.
     assert (order.null == 1).mean() == pytest.approx(1 / 12, abs=0.05) and 0.8 not in order.null
+
+
+@pytest.mark.parametrize("m", [3, 5, 7, 8])
+def test_few_classes_are_compared_with_every_cyclic_order(m):
+    angle = 2 * np.pi * np.arange(m) / m + 0.3
+    test = features.order_test(np.stack([np.cos(angle), np.sin(angle)], 1), permutations=1)
+    assert len(test.null) == max(math.factorial(m - 1) // 2, 1)
+    assert test.value == 1 and test.p_value == pytest.approx(1 / len(test.null))
+
+
+@pytest.mark.parametrize("degrees", [60, 90, 120])
+def test_an_arc_has_its_order_and_fit_and_is_said_to_be_one(degrees):
+    """Seven classes on an arc pass the tests of order and fit as those of a circle do."""
+    x, labels = states(np.arange(7), noise=0.005)
+    arc = np.radians(degrees) * labels / 7
+    plane = np.linalg.qr(np.random.default_rng(1).normal(size=(x.shape[1], 2)))[0].T
+    bent = np.stack([np.cos(arc), np.sin(arc)], 1) @ plane + x - x  # the same width
+    bent = bent + 0.005 * np.random.default_rng(0).normal(size=x.shape)
+    for points, shape in ((x, "circle"), (bent, "arc")):
+        fit = features.circle_fit_test(points, labels, 7, k=2, key=jax.random.key(0))
+        W, mean = circles.principal(points, 2)
+        order = features.order_test(circles.class_means((points - mean) @ W.T, labels, 7))
+        assert fit.closure.shape == order.closure.shape == shape
+    assert str(order.closure).startswith("arc of ") and abs(order.closure.degrees - degrees) < 15
 
 
 @given(SEEDS, st.integers(3, 13), st.integers(1, 5), st.integers(1, 4))
