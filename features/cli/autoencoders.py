@@ -202,6 +202,7 @@ def _as_data(said: Annotation) -> dict[str, Any]:
         "plane": said.plane,
         "order": None if said.order is None else said.order.value,
         "order p": None if said.order is None else said.order.p_value,
+        "shape": None if said.order is None else str(said.order.closure),
         "r2": None if said.fit is None else said.fit.value,
         "r2 p": None if said.fit is None else said.fit.p_value,
     }
@@ -213,14 +214,16 @@ def _show(found: Discovery, read: _Read, concept: Concept | None, key: PRNGKeyAr
 
     rows = found.table(30)
     shown = Table(title=f"{len(found.candidates)} of {found.groups} groups measured", title_justify="left")
-    for name in ("rank", "latents", "score", "S best", "M best", "best plane", "p", "points"):
+    for name in ("rank", "latents", "score", "S best", "M best", "best plane", "p", "q", "points"):
         shown.add_column(name, justify="right")
     if read.words is not None:
         shown.add_column("commonest tokens")
     for row, candidate in zip(rows, found.candidates, strict=False):
         cells = [str(row["rank"]), str(len(candidate.latents))]
         cells += [str(row[name]) for name in ("score", "S best", "M best")]
-        cells += ["–".join(str(i + 1) for i in candidate.best_plane), str(row["p"]), str(row["points"])]
+        cells.append("–".join(str(i + 1) for i in candidate.best_plane))
+        cells += ["" if row[name] is None else f"{row[name]:.3g}" for name in ("p", "q")]
+        cells.append(str(row["points"]))
         if read.words is not None:
             row["tokens"] = _commonest(candidate, read.words)
             cells.append(" ".join(row["tokens"]))
@@ -228,7 +231,7 @@ def _show(found: Discovery, read: _Read, concept: Concept | None, key: PRNGKeyAr
             said = annotate(candidate, read.labels, concept.period, key=key)
             row[concept.name] = _as_data(said)
             if said.order is not None and said.share > 0.3:
-                order = f"order {said.order.value:.2f}, p = {said.order.p_value:.4f}"
+                order = f"order {said.order.value:.2f}, p = {said.order.p_value:.3g}, {said.order.closure}"
                 cells[-1] += f" [{concept.name}: {order}]"
         shown.add_row(*cells)
     terminal.CONSOLE.print(shown)

@@ -7,22 +7,21 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
+from jaxtyping import Float, Int, PRNGKeyArray, Shaped
 
 from features.arrays import AnyArray
 from features.circles import fit as circles
 from features.discovery.clusters import cluster
 from features.discovery.config import DiscoverConfig, Ranking
+from features.discovery.nulls import false_discovery, independence_test
 from features.discovery.reconstruction import FiringIndex, Reconstruction, planes, reconstruct_group
 from features.irreducibility.limits import FEWEST_POINTS
 from features.irreducibility.measure import (
     Irreducibility,
     measure_many,
-    padded_length,
     pooled_indices,
     rank_of,
 )
-from features.irreducibility.separability import separability
 from features.sae.model import SAE, Firing, firings
 
 
@@ -33,9 +32,10 @@ class Candidate(NamedTuple):
     score: float
     planes: dict[tuple[int, int], Irreducibility]  # principal components, counted from 0
     reconstruction: Reconstruction
-    # Of the largest S of its planes, coordinates permuted independently: small where the group is not
-    # separable. One test per candidate, not corrected for their number.
     p_value: float | None = None
+    """were its latents to fire independently of each other (`discovery.nulls`)"""
+    q_value: float | None = None
+    """false discovery rate of Benjamini and Hochberg, over all groups that were measured"""
 
     @property
     def best_plane(self) -> tuple[int, int]:
@@ -74,6 +74,7 @@ class Discovery(NamedTuple):
                 "M best": round(c.planes[c.best_plane].mixture, 4),
                 "M interval": c.planes[c.best_plane].mixture_interval,
                 "p": c.p_value,
+                "q": None if c.q_value is None else round(c.q_value, 4),
                 "points": len(c.reconstruction.points),
             }
             for rank, c in enumerate(self.candidates[:first], 1)
@@ -162,45 +163,20 @@ def discover(
     candidates.sort(key=lambda c: -c.score)
     seeds = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
     for number, candidate in enumerate(candidates[: config.detailed]):
-        candidates[number] = _with_details(candidate, config, seeds)
+        candidates[number] = _with_details(candidate, index, directions, tokens, config, seeds)
+    rates = false_discovery([c.p_value for c in candidates])
+    candidates = [c._replace(q_value=rate) for c, rate in zip(candidates, rates, strict=True)]
     return Discovery(candidates, len(groups), tokens)
 
 
-_MOST_TESTED = 4096  # points of a candidate that the permutation test looks at
-
-
-@jax.jit
-def _largest_separability(
-    planes_of_points: Float[Array, "k n 2"], valid: Bool[Array, " n"]
-) -> Float[Array, ""]:
-    """Largest S over k planes, of n points of which some are valid."""
-    return jax.lax.map(lambda plane: separability(plane, valid, bias_correction=True), planes_of_points).max()
-
-
-def _separability_test(
-    points: Float[np.ndarray, "n components"], permutations: int, rng: np.random.Generator
-) -> float:
-    """p-value of the largest S among a group's planes, each coordinate permuted by itself in the null.
-
-    A separable feature keeps its S when its principal coordinates are permuted independently. The largest of
-    all planes is compared with the largest, so that the choice of the best plane costs nothing.
-    """
-    points = points[rng.choice(len(points), min(len(points), _MOST_TESTED), replace=False)]
-    length = padded_length(len(points))
-    valid = np.arange(length) < len(points)
-
-    def largest(cloud: Float[np.ndarray, "n components"]) -> float:
-        padded = np.zeros((length, cloud.shape[1]), np.float32)
-        padded[: len(cloud)] = cloud
-        flat = np.stack([padded[:, list(p)] for p in planes(cloud.shape[1])])
-        return float(_largest_separability(flat, valid))
-
-    true = largest(points)
-    null = np.array([largest(rng.permuted(points, axis=0)) for _ in range(permutations)])
-    return float((1 + (null >= true).sum()) / (1 + permutations))
-
-
-def _with_details(candidate: Candidate, config: DiscoverConfig, rng: np.random.Generator) -> Candidate:
+def _with_details(
+    candidate: Candidate,
+    index: FiringIndex,
+    directions: Float[np.ndarray, "d_sae d_in"],
+    tokens: int,
+    config: DiscoverConfig,
+    rng: np.random.Generator,
+) -> Candidate:
     """Intervals of the best plane and a permutation p-value."""
     plane = candidate.best_plane
     cloud = _plane(candidate.reconstruction.points, plane, config.radius)
@@ -209,7 +185,10 @@ def _with_details(candidate: Candidate, config: DiscoverConfig, rng: np.random.G
         return candidate
     p_value = None
     if config.permutations:
-        p_value = _separability_test(candidate.reconstruction.points, config.permutations, rng)
+        p_value = independence_test(
+            index, directions, candidate.latents, tokens, config.permutations, rng,
+            threshold=config.activation_threshold, components=config.components,
+        )  # fmt: skip
     if config.bootstrap:
         n = len(cloud)
         drawn = np.array(
