@@ -190,14 +190,21 @@ class GGUFSource:
             if default is ...:
                 raise ValueError(f"{self.path}: the header lacks the key {name!r}")
             return default
-        return field.contents()
+        return self._contents(name, field)
+
+    def _contents(self, name: str, field: ReaderField) -> Any:
+        try:
+            return field.contents()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{self.path}: the text under the key {name!r} is no UTF-8") from error
 
     def small_keys(self, prefix: str) -> dict[str, Any]:
         """Keys of the header that begin so, with their values; long arrays by their length alone."""
         found = {}
         for name, field in self._reader.fields.items():
             if name.startswith(prefix) and not name.startswith("GGUF."):
-                found[name] = field.contents() if len(field.data) <= _SHORT else f"{len(field.data)} values"
+                short = len(field.data) <= _SHORT
+                found[name] = self._contents(name, field) if short else f"{len(field.data)} values"
         return found
 
     def config(self, rope_layout: RopeLayout = "half") -> DecoderConfig:

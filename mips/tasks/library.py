@@ -90,5 +90,5 @@ def get_task(name: str) -> Task:
     if name.lower() in folded:
         return known[folded[name.lower()]]
     near = [folded[n] for n in difflib.get_close_matches(name.lower(), folded, n=3)]
-    hint = f"; did you mean {', '.join(near)}?" if near else "."
+    hint = f"; did you mean {', '.join(near)}?" if near else ""
     raise ValueError(f"unknown task {name!r}{hint} `mips tasks` lists all {len(known)}")

@@ -112,6 +112,14 @@ def test_a_tensor_that_would_be_left_out_is_refused(name, tmp_path):
         load(folder_with(tmp_path, tensors={name: np.ones(24, np.float32)}))
 
 
+def test_texts_that_are_no_utf8_are_named_by_their_key(tmp_path):
+    """Found among 10,000 changed files."""
+    path = gguf_with(tmp_path, {"general.name": "zzzzzzzz"})
+    path.write_bytes(path.read_bytes().replace(b"zzzzzzzz", b"zz\x80\x80zzzz"))
+    with pytest.raises(ValueError, match=r"m\.gguf: the text under the key 'general.name' is no UTF-8"):
+        load(path)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_not_finite_are_named(value, tmp_path):
     weights = tensors_of_gguf()
