@@ -225,7 +225,8 @@ def _sae(place: Path, rng: np.random.Generator) -> Path:
         arrays = {name: rng.normal(size=shape).astype(np.float32) for name, shape in (
             ("W_enc", (6, 9)), ("b_enc", (9,)), ("W_dec", (9, 6)), ("b_dec", (6,)), ("threshold", (9,)))}  # fmt: skip
         folder.mkdir()
-        np.savez(folder / "params.npz", **(changed_tensors(arrays, rng) if rng.random() < 0.5 else arrays))
+        stored: Any = changed_tensors(arrays, rng) if rng.random() < 0.5 else arrays
+        np.savez(folder / "params.npz", **stored)
         (folder / "params.npz").write_bytes(damaged((folder / "params.npz").read_bytes(), rng))
         return folder
     kind = ACTIVATIONS[rng.integers(len(ACTIVATIONS))]

@@ -100,6 +100,11 @@ class NullTest(NamedTuple):
     closure: Closure | None = None
 
     @property
+    def shape(self) -> str | None:
+        """ "circle", "line" or "arc of 60 degrees", where it was looked at."""
+        return None if self.closure is None else str(self.closure)
+
+    @property
     def quantile_95(self) -> float:
         return float(np.quantile(self.null, 0.95))
 

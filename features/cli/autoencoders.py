@@ -196,15 +196,16 @@ def _commonest(candidate: Candidate, words: list[str]) -> list[str]:
 
 def _as_data(said: Annotation) -> dict[str, Any]:
     """How a group relates to a concept, for result.json."""
+    shape = None if said.order is None else said.order.shape
     return {
         "share": said.share,
         "members": said.covered,
         "plane": said.plane,
         "order": None if said.order is None else said.order.value,
         "order p": None if said.order is None else said.order.p_value,
-        "shape": None if said.order is None else str(said.order.closure),
         "r2": None if said.fit is None else said.fit.value,
         "r2 p": None if said.fit is None else said.fit.p_value,
+        **({} if shape is None else {"shape": shape}),
     }
 
 
@@ -231,7 +232,7 @@ def _show(found: Discovery, read: _Read, concept: Concept | None, key: PRNGKeyAr
             said = annotate(candidate, read.labels, concept.period, key=key)
             row[concept.name] = _as_data(said)
             if said.order is not None and said.share > 0.3:
-                order = f"order {said.order.value:.2f}, p = {said.order.p_value:.3g}, {said.order.closure}"
+                order = f"order {said.order.value:.2f}, p = {said.order.p_value:.3g}, {said.order.shape}"
                 cells[-1] += f" [{concept.name}: {order}]"
         shown.add_row(*cells)
     terminal.CONSOLE.print(shown)

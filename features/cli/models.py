@@ -88,7 +88,7 @@ def _examine_unit(calendar: Calendar, unit: Literal["days", "months"], relabelli
         "held-out accuracy": calendar.accuracy(unit, held_out=True),
         "order": order.value,
         "order p": order.p_value,
-        "shape": str(order.closure),
+        "shape": order.shape,
         "r2 of PC 1-2": fit.value,
         "r2 95 % of relabellings": fit.quantile_95,
         "fourier power": fourier_power(class_means(states, e.alpha, e.period)),
@@ -205,13 +205,13 @@ def circles(command: Circles) -> None:
             power = fourier_power(class_means(states, e.alpha, e.period))
             rows.append(
                 {"layer": layer, "r2": fit.value, "r2 95 %": fit.quantile_95, "p": fit.p_value,
-                 "order": order.value, "order p": order.p_value, "shape": str(order.closure),
+                 "order": order.value, "order p": order.p_value, "shape": order.shape,
                  "closure": order.closure, "fourier power": power}
             )  # fmt: skip
             planes.append((f"layer {layer}: r² {fit.value:.2f}", plane, e.alpha, task.concept.members))
             shown.add_row(
                 str(layer), f"{fit.value:.3f}", f"{fit.quantile_95:.2f}", f"{fit.p_value:.3f}",
-                f"{order.value * e.period:.0f}/{e.period}", f"{order.p_value:.4f}", str(order.closure),
+                f"{order.value * e.period:.0f}/{e.period}", f"{order.p_value:.4f}", order.shape or "",
                 f"{power[0]:.2f}",
             )  # fmt: skip
             advance()
