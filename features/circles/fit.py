@@ -101,7 +101,7 @@ class NullTest(NamedTuple):
 
     @property
     def shape(self) -> str | None:
-        """ "circle", "line" or "arc of 60 degrees", where it was looked at."""
+        """What was said of closure, in words: circle, line, arc of 60 degrees."""
         return None if self.closure is None else str(self.closure)
 
     @property
