@@ -30,7 +30,7 @@ from benchmarks.features_hf import FAMILIES, write_model
 
 SECONDS, MEGABYTES = 5.0, 200.0
 WORDS = [*map(chr, range(65, 91)), "AB", "CD", "Ġ", "!", "?", "<s>"]
-_NAMES = {
+NAMES = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
@@ -73,7 +73,7 @@ def tensors_of_gguf(seed: int = 3) -> dict[str, np.ndarray]:
         value = (0.3 * rng.normal(size=shape) + name.endswith("norm.weight")).astype(np.float32)
         parts = name.split(".")
         there = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
-        ours = f"blk.{parts[2]}.{_NAMES['.'.join(parts[3:-1])]}.weight" if "layers" in parts else there[name]
+        ours = f"blk.{parts[2]}.{NAMES['.'.join(parts[3:-1])]}.weight" if "layers" in parts else there[name]
         found[ours] = value
     return found
 

@@ -354,6 +354,10 @@ def _simplified(exam: Examination, program: Program) -> Program:
         skewed(task, (107, 1), 200, 4 * task.length),
     ]
     probes.append(task.draw((107, 2), 4_000))
+    if task.records is not None:  # a rare record must not be lost for a part that few others need
+        probes.append(task.records[0])
+    if exam.trials.long is not None:
+        probes.append(exam.trials.long[0])
     if machine is not None and machine.complete:
         words = conformance_words(minimize(machine), length=task.length, known=task.recorded_steps)
         probes += [words] if len(words) else []

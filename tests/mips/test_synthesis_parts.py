@@ -273,3 +273,13 @@ def test_counts_are_at_least_one_and_whole(field):
 def test_settings_that_make_no_sense_are_refused_by_name(change, error, text, types_unchecked):
     with pytest.raises(error, match=text):
         SynthesisConfig(**change)
+
+
+def test_a_part_that_one_record_alone_needs_is_not_simplified_away():
+    """Of 20,000 records one has a 9, to which the program answers otherwise; drawn sequences hardly meet it."""
+    x = np.random.default_rng(0).integers(0, 9, (20_000, 4, 1))
+    x[1234, 2] = 9
+    program = parse_program("def f(xs):\n    for x in xs:\n        yield 77 if x == 9 else x\n")
+    task = Task("rare", None, 0, 10, length=4, records=(x, program.run(x)))
+    exam = Examination.of(task)
+    assert synthesis._simplified(exam, program) == program

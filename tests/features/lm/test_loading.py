@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import features
+from benchmarks.features_files import NAMES, WORDS
 from benchmarks.features_hf import FAMILIES, TOKENS, ours, shapes, write_model
 from benchmarks.features_parity import model_checks
 from features.lm import tokenizer as tokenizers
@@ -20,13 +21,6 @@ from features.lm.decoder import forward
 from features.lm.gguf_file import GGUFSource
 from features.lm.loading import load, smollm2_path
 from tests.features.conftest import SHARED
-
-WORDS = [*map(chr, range(65, 91)), "AB", "CD", "Ġ", "!", "?", "<s>"]
-NAMES = {
-    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
-}  # fmt: skip
 
 
 def interleaved(weight, heads):
