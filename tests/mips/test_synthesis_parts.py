@@ -276,10 +276,9 @@ def test_settings_that_make_no_sense_are_refused_by_name(change, error, text, ty
 
 
 def test_a_part_that_one_record_alone_needs_is_not_simplified_away():
-    """Of 20,000 records one has a 9, to which the program answers otherwise; drawn sequences hardly meet it."""
-    x = np.random.default_rng(0).integers(0, 9, (20_000, 4, 1))
-    x[1234, 2] = 9
-    program = parse_program("def f(xs):\n    for x in xs:\n        yield 77 if x == 9 else x\n")
-    task = Task("rare", None, 0, 10, length=4, records=(x, program.run(x)))
-    exam = Examination.of(task)
-    assert synthesis._simplified(exam, program) == program
+    """Of 30,000 records one has a number to which the program answers otherwise, and drawn ones do not meet it."""
+    x = np.random.default_rng(0).integers(0, 900_000, (30_000, 4, 1))
+    x[1234, 2] = 999_999
+    program = parse_program("def f(xs):\n    for x in xs:\n        yield 77 if x == 999999 else x\n")
+    task = Task("rare", None, 0, 1_000_000, length=4, records=(x, program.run(x)))
+    assert synthesis._simplified(Examination.of(task), program) == program
